@@ -1,0 +1,1 @@
+"""Receipts and evidence bundles that a stranger can check offline."""

@@ -1,0 +1,1 @@
+"""Typed clients of the Solidity suite, and its compiled artefacts."""

@@ -1,0 +1,1 @@
+"""Hashes, signatures, BLS, Merkle trees, commitments, public-key encryption."""

@@ -1,0 +1,1 @@
+"""Studies: proposal, policy, consent, committee work, re-runs, result."""

@@ -1,0 +1,1 @@
+"""Quantities, identifiers, codec, errors and effects: what every other room stands on."""

@@ -1,0 +1,64 @@
+"""What the outside world looks like to our protocols: time, randomness, storage, links, the chain.
+
+A protocol is a pure function ``step(state, event) -> (state, effects)``. Events carry the time and the random bytes
+they need; effects are values that say what should be done. A driver performs effects and feeds the answers back as
+events: the node's driver with sockets and disks, the simulator's with a seeded world.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol, TypeVar, runtime_checkable
+
+from koinon.kernel.ids import NodeId
+from koinon.kernel.quantities import Seconds, UnixSeconds
+
+State = TypeVar("State")
+Event = TypeVar("Event", contravariant=True)
+Effect = TypeVar("Effect", covariant=True)
+
+
+class Step(Protocol[State, Event, Effect]):
+    """The frozen shape of every protocol: no clock, no randomness, no input or output inside."""
+
+    def __call__(self, state: State, event: Event, /) -> tuple[State, tuple[Effect, ...]]: ...
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Time. ``monotonic`` for durations, ``unix`` for deadlines that others must agree on."""
+
+    def monotonic(self) -> Seconds: ...
+
+    def unix(self) -> UnixSeconds: ...
+
+
+@runtime_checkable
+class Rng(Protocol):
+    """Random bytes: the operating system's in a node, a seeded stream in the simulator."""
+
+    def bytes(self, count: int, /) -> bytes: ...
+
+
+@runtime_checkable
+class Store(Protocol):
+    """An ordered key-value store whose ``write`` is atomic and durable when it returns."""
+
+    def get(self, key: bytes, /) -> bytes | None: ...
+
+    def scan(self, prefix: bytes, /) -> Iterator[tuple[bytes, bytes]]: ...
+
+    def write(self, put: Mapping[bytes, bytes], delete: Iterable[bytes] = ()) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Link(Protocol):
+    """An authenticated, ordered stream of frames to one peer."""
+
+    @property
+    def peer(self) -> NodeId: ...
+
+    async def send(self, frame: bytes, /) -> None: ...
+
+    async def receive(self) -> bytes: ...
+
+    async def close(self) -> None: ...

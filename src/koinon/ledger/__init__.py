@@ -1,0 +1,1 @@
+"""Giskard consensus, execution, state, mempool, JSON-RPC."""

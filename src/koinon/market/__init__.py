@@ -1,0 +1,1 @@
+"""Passes, payment channels and vouchers, splits."""

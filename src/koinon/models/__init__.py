@@ -1,0 +1,1 @@
+"""Model artefacts: ONNX export and scan, encrypted packages, sandboxed runtime."""

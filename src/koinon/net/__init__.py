@@ -1,0 +1,1 @@
+"""Adapters to the network: TLS transport with pinned keys, discovery."""

@@ -1,0 +1,1 @@
+"""One organisation as one process: composes roles and supervises worker children."""

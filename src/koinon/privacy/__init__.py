@@ -1,0 +1,1 @@
+"""Private computation: one Backend interface, several engines."""

@@ -1,0 +1,1 @@
+"""The data plane: Open Inference Protocol v2, metering, routing, names."""

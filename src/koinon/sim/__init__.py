@@ -1,0 +1,1 @@
+"""The simulated world: clock, randomness, network and crashes from one seed."""

@@ -1,0 +1,1 @@
+"""Adapters to disks: ordered key-value store and content-addressed blobs."""

@@ -1,0 +1,1 @@
+"""Hardening and evaluation: attacks, load, fairness, the trust vector."""
