@@ -1,10 +1,11 @@
 """A committee member's side of one attempt of a study, as a pure step.
 
-    drawn → worker listens → greet the three others → all greetings and every owner's package here → run → output or abort
+    drawn → worker listens → greet the three others → all greetings and every owner's package here → run → output or
+    abort
 
-Who is blamed: a lie inside the joint computation is reported by its receiver only (``Complain``; sender, backup and receiver leave
-the study unpaid); a peer that is not there is challenged on the chain (``Challenge``) and loses stake only if it stays silent there too.
-Silence between two nodes proves nothing by itself: the link may be at fault.
+Who is blamed: a lie inside the joint computation is reported by its receiver only (``Complain``; sender, backup and
+receiver leave the study unpaid); a peer that is not there is challenged on the chain (``Challenge``) and loses
+stake only if it stays silent there too. Silence between two nodes proves nothing by itself: the link may be at fault.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +17,10 @@ from koinon.kernel.quantities import Seconds
 GATHER_SECONDS: Final = Seconds(6.0)
 """How long a member waits for the others' greetings before it challenges those that are missing."""
 SHARES_SECONDS: Final = Seconds(30.0)
-"""How long it waits for the owners' packages; a missing owner ends the attempt at its deadline, nobody loses stake."""
+"""How long it waits for the owners' packages;
+
+a missing owner ends the attempt at its deadline, nobody loses stake.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,10 @@ class Package:
 
 @dataclass(frozen=True)
 class MemberState:
-    """One attempt of one study, from the seat ``position``. ``phase``: starting, gathering, running, done, aborted or left."""
+    """One attempt of one study, from the seat ``position``.
+
+    ``phase``: starting, gathering, running, done, aborted or left.
+    """
 
     study: int
     attempt: int
@@ -82,7 +89,10 @@ class WorkerFinished:
 
 @dataclass(frozen=True)
 class WorkerAborted:
-    """The worker stopped. ``receiver`` is the position that saw the deviation; None values where nothing names them."""
+    """The worker stopped.
+
+    ``receiver`` is the position that saw the deviation; None values where nothing names them.
+    """
 
     reason: str
     suspects: frozenset[int]
@@ -125,7 +135,10 @@ class StartWorker:
 
 @dataclass(frozen=True)
 class Greet:
-    """Send the own greeting to the member at ``position``; the driver repeats until it is acknowledged or the attempt is over."""
+    """Send the own greeting to the member at ``position``;
+
+    the driver repeats until it is acknowledged or the attempt is over.
+    """
 
     position: int
     greeting: Greeting
@@ -231,7 +244,8 @@ def _abort(state: MemberState, event: WorkerAborted) -> tuple[MemberState, tuple
     aborted = replace(state, phase="aborted")
     effects: tuple[MemberEffect, ...] = (Say(f"stopped before anything was opened: {event.reason}"), StopWorker())
     if event.sender is not None and event.backup is not None:
-        # Only the receiver can report what it saw; the two others heard of it from a peer and must not accuse on hearsay.
+        # Only the receiver can report what it saw; the two others heard of it from a peer and must not accuse on
+        # hearsay.
         if event.receiver == state.position:
             return aborted, (*effects, Complain(event.sender, event.backup))
         return aborted, effects

@@ -1,10 +1,11 @@
 """A data owner's side of a study, as a pure step.
 
-Order on the chain: proposed → every owner consents (with a commitment to a nonce) → locked → every party reveals its nonce →
-a committee of four is drawn → owners deal shares → result, or another attempt with other members and fresh shares.
+Order on the chain: proposed → every owner consents (with a commitment to a nonce) → locked → every party reveals
+its nonce → a committee of four is drawn → owners deal shares → result, or another attempt with other members and
+fresh shares.
 
-The driver makes the state durable before it performs the effects: a consent whose nonce was lost could not be revealed, and the bond
-would be gone.
+The driver makes the state durable before it performs the effects: a consent whose nonce was lost could not be
+revealed, and the bond would be gone.
 """
 
 from dataclasses import dataclass
@@ -102,7 +103,9 @@ def step(
     match event:
         case StudyProposed() if state.phase == "new":
             if not event.dataset_hash:
-                return _refused(state, "no data set here has the study's columns and target; add it with: koinon data add")
+                return _refused(
+                    state, "no data set here has the study's columns and target; add it with: koinon data add"
+                )
             try:
                 agree(event.file, policy, account, event.installed_algorithm, event.rows)
             except Refused as refusal:

@@ -17,7 +17,8 @@ class Policy:
     Attributes:
         purposes: a study's purpose must contain one of these phrases, whatever the case.
         publishers: accounts whose studies are considered; empty for any.
-        minimum_parties: data owners that a study must have, this one included: with fewer, an owner could subtract its own part.
+        minimum_parties: data owners that a study must have, this one included: with fewer, an owner could subtract
+        its own part.
         allowed_outputs: names of outputs that may leave.
         allow_exact_outputs: whether outputs without differential-privacy noise may leave.
         minimum_owner_fee: least pay for this owner, smallest token units.
@@ -57,7 +58,8 @@ def read_policy(path: Path) -> Policy:
         if key not in table:
             raise InvalidInput(f"{path.name}: the key {key!r} is missing")
         value = table[key]
-        if type(value) is not kind or (kind is list and not all(isinstance(entry, str) for entry in value)):
+        texts = not isinstance(value, list) or all(isinstance(entry, str) for entry in value)
+        if type(value) is not kind or not texts:
             raise InvalidInput(f"{path.name}: {key!r} must be a {'list of texts' if kind is list else kind.__name__}")
     return Policy(
         purposes=tuple(table["purposes"]),
@@ -74,7 +76,8 @@ def agree(study: StudyFile, policy: Policy, own_account: Address, installed_algo
     """Return if this owner may sign.
 
     Args:
-        installed_algorithm: hash of the algorithm of that name as installed here: an owner runs only what it can read.
+        installed_algorithm: hash of the algorithm of that name as installed here: an owner runs only what it can
+        read.
         rows: rows of this owner's data set for the study.
 
     Raises:

@@ -1,6 +1,7 @@
 """The result party's side of one attempt, as a pure step: gather four outputs, and three signatures on one digest.
 
-It has no veto: three members' signatures release the escrow whether or not it likes the output, and any member may send them.
+It has no veto: three members' signatures release the escrow whether or not it likes the output, and any member may
+send them.
 """
 
 from dataclasses import dataclass, replace

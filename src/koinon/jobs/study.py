@@ -1,8 +1,8 @@
 """The study file: one agreed private computation, as its publisher signs it and every data owner reads it.
 
 Two forms of one content: ``study.toml``, which people write, and ``StudyFile``, whose canonical encoding is hashed
-(``specification_hash``, on the chain) and signed. Column ranges are public: owners map their columns into them before sharing,
-and refuse rows outside them, so that nothing in the joint computation can overflow.
+(``specification_hash``, on the chain) and signed. Column ranges are public: owners map their columns into them
+before sharing, and refuse rows outside them, so that nothing in the joint computation can overflow.
 """
 
 import math
@@ -57,7 +57,10 @@ class Terms(Record, frozen=True):
 
 
 class StudyFile(Record, frozen=True):
-    """The agreed computation. ``epsilon`` is the differential-privacy budget; 0 declares an exact, noiseless output."""
+    """The agreed computation.
+
+    ``epsilon`` is the differential-privacy budget; 0 declares an exact, noiseless output.
+    """
 
     version: int
     title: str
@@ -165,9 +168,11 @@ def _problems(study: StudyFile) -> "list[str]":
     rule(len(set(accounts)) == len(accounts) and len(set(nodes)) == len(nodes), "a party is named twice")
     rule(all(len(account) == 20 for account in accounts), "an account is not 20 bytes")
     rule(all(len(node) == 32 for node in nodes), "a node id is not 32 bytes")
-    rule(len(study.algorithm_hash) == 32 and len(study.studies_contract) == 20, "a hash or an address has a wrong length")
+    rule(
+        len(study.algorithm_hash) == 32 and len(study.studies_contract) == 20, "a hash or an address has a wrong length"
+    )
     owners_share = len(study.owners) * study.owner_revenue
-    rule(0 <= study.owner_revenue and owners_share <= ALL_BASIS_POINTS, "the owners' revenue shares exceed the whole")
+    rule(study.owner_revenue >= 0 and owners_share <= ALL_BASIS_POINTS, "the owners' revenue shares exceed the whole")
     rule(min(terms.committee_fee, terms.owner_fee, terms.bond) >= 0, "amounts must not be negative")
     rule(max(terms.committee_fee, terms.owner_fee, terms.bond) < 1 << 96, "an amount is too large for the chain")
     durations = (terms.consent_seconds, terms.reveal_seconds, terms.run_seconds, terms.challenge_seconds)
@@ -286,4 +291,6 @@ class _Reader:
 
     def nothing_else(self) -> None:
         if self._left:
-            raise InvalidInput(f"{self._where}: unknown key {next(iter(self._left))[:80]!r}; remove it or correct its name")
+            raise InvalidInput(
+                f"{self._where}: unknown key {next(iter(self._left))[:80]!r}; remove it or correct its name"
+            )

@@ -22,8 +22,8 @@ class FetchStudyFile(Message, frozen=True):
 class CommitteeHello(Message, frozen=True):
     """A committee node tells another where its worker listens and with which key.
 
-    ``signature`` is the node key's over (study, attempt, position, worker key, host, port): only the node that was drawn
-    can name the worker that takes its place.
+    ``signature`` is the node key's over (study, attempt, position, worker key, host, port): only the node that was
+    drawn can name the worker that takes its place.
     """
 
     study: int
