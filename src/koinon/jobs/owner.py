@@ -102,7 +102,9 @@ def step(
     match event:
         case StudyProposed() if state.phase == "new":
             if not event.dataset_hash:
-                return _refused(state, "no data set here has the study's columns and target; add it with: koinon data add")
+                return _refused(
+                    state, "no data set here has the study's columns and target; add it with: koinon data add"
+                )
             try:
                 agree(event.file, policy, account, event.installed_algorithm, event.rows)
             except Refused as refusal:

@@ -165,7 +165,9 @@ def _problems(study: StudyFile) -> "list[str]":
     rule(len(set(accounts)) == len(accounts) and len(set(nodes)) == len(nodes), "a party is named twice")
     rule(all(len(account) == 20 for account in accounts), "an account is not 20 bytes")
     rule(all(len(node) == 32 for node in nodes), "a node id is not 32 bytes")
-    rule(len(study.algorithm_hash) == 32 and len(study.studies_contract) == 20, "a hash or an address has a wrong length")
+    rule(
+        len(study.algorithm_hash) == 32 and len(study.studies_contract) == 20, "a hash or an address has a wrong length"
+    )
     owners_share = len(study.owners) * study.owner_revenue
     rule(0 <= study.owner_revenue and owners_share <= ALL_BASIS_POINTS, "the owners' revenue shares exceed the whole")
     rule(min(terms.committee_fee, terms.owner_fee, terms.bond) >= 0, "amounts must not be negative")
@@ -286,4 +288,6 @@ class _Reader:
 
     def nothing_else(self) -> None:
         if self._left:
-            raise InvalidInput(f"{self._where}: unknown key {next(iter(self._left))[:80]!r}; remove it or correct its name")
+            raise InvalidInput(
+                f"{self._where}: unknown key {next(iter(self._left))[:80]!r}; remove it or correct its name"
+            )

@@ -59,7 +59,18 @@ def read_config(path: Path) -> NodeConfig:
         raise InvalidInput(f"cannot read {path.name} ({problem.strerror}); run: koinon node init") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise InvalidInput(f"{path.name} is not TOML: {problem}") from None
-    known = {"name", "roles", "host", "port", "rpc_port", "service_port", "operator", "bootstrap", "chain", "allow_faults"}
+    known = {
+        "name",
+        "roles",
+        "host",
+        "port",
+        "rpc_port",
+        "service_port",
+        "operator",
+        "bootstrap",
+        "chain",
+        "allow_faults",
+    }
     _only(table, known, path.name)
     roles = tuple(_get(table, "roles", list, path.name))
     for role in roles:

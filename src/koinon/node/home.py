@@ -1,13 +1,13 @@
 """A node's home folder: configuration, keys, databases. One organisation, one folder, one process.
 
-    node.toml        what the operator decides (``node.config``)
-    identity.json    public: name, node id, account, keys that others need, address
-    keys             secret, readable by the operator only
-    policy.toml      a data owner's own rules (``jobs.policy``)
-    datasets/        a data owner's rows
-    database/ blobs/ the node's own memory
-    control.sock     where the operator's commands arrive
-    node.log         the journal
+node.toml        what the operator decides (``node.config``)
+identity.json    public: name, node id, account, keys that others need, address
+keys             secret, readable by the operator only
+policy.toml      a data owner's own rules (``jobs.policy``)
+datasets/        a data owner's rows
+database/ blobs/ the node's own memory
+control.sock     where the operator's commands arrive
+node.log         the journal
 """
 
 import json
@@ -155,7 +155,9 @@ class Home:
         except OSError as problem:
             raise InvalidInput(f"no keys in {self.path.name} ({problem.strerror}); run: koinon node init") from None
         if mode & 0o077:
-            raise InvalidInput(f"the keys in {self.path.name} are readable by other users; run: chmod 600 on the file keys")
+            raise InvalidInput(
+                f"the keys in {self.path.name} are readable by other users; run: chmod 600 on the file keys"
+            )
         try:
             return decode(Secrets, data)
         except MalformedMessage:

@@ -98,7 +98,9 @@ class TaskBoard:
         if isinstance(problem, KoinonError):
             return TaskReport("failed", notes, fraction, b"", type(problem).__name__, str(problem))
         # What an unexpected error says may hold data; its kind is enough for the operator, the journal has the place.
-        return TaskReport("failed", notes, fraction, b"", "KoinonError", f"internal error ({type(problem).__name__}); see node.log")
+        return TaskReport(
+            "failed", notes, fraction, b"", "KoinonError", f"internal error ({type(problem).__name__}); see node.log"
+        )
 
     def cancel(self, number: int) -> None:
         """Cancel a task. Raises InvalidInput for an unknown number."""
