@@ -35,7 +35,7 @@ class Header(Record, frozen=True):
     Attributes:
         beneficiary: account that receives the tips; the proposer's.
         timestamp: Unix seconds, never below the parent's.
-        randomness_proof: the proposer's proof of the verifiable random function over the parent's mix; empty in genesis.
+        randomness_proof: the proposer's proof of the random function over the parent's mix; empty in genesis.
         mix: SHA-256 of the proof; the EVM's PREVRANDAO.
         bloom: 256 bytes as the yellow paper has them, or empty where no log was written.
         base_fee: wei per gas, burnt.

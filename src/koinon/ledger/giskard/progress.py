@@ -1,4 +1,4 @@
-"""What a validator does on its own account once an event is taken in: finalise, execute, vote, propose, set its timer."""
+"""What a validator does on its own account after an event: finalise, execute, vote, propose, set its timer."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -169,10 +169,8 @@ def _on_block(turn: Turn, sender: int, message: PrepareBlock) -> None:
     if message.parent_certificate is not None:
         add_certificate(turn, message.parent_certificate)
     if justified and header.view > state.view:
-        by_time_out = message.view_change is not None
-        enter_view(
-            turn, header.view, ViewEntry(None if by_time_out else message.parent_certificate, message.view_change)
-        )
+        certificate = message.parent_certificate if message.view_change is None else None
+        enter_view(turn, header.view, ViewEntry(certificate, message.view_change))
     if header.view < state.view - 1:
         answer_laggard(turn, sender, header.view)
         return

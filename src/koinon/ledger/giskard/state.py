@@ -168,7 +168,7 @@ class Received:
 
 @dataclass(frozen=True)
 class BlockFetched:
-    """A block asked for with ``Fetch``, from an untrusted peer: with the proposer's signature, a certificate or both."""
+    """A block asked for with ``Fetch``, from an untrusted peer, with its proposer's signature or its certificate."""
 
     block: Block
     signature: bytes | None
