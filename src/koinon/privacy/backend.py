@@ -1,0 +1,92 @@
+"""What every engine of private computation offers, and against whom it protects.
+
+A *program* is a generator written once against ``Secret`` arrays; an *engine* (``Backend``) decides what a secret array
+is: four replicated components in ``rep4``, plain numbers in ``clear``. The same suite of tests runs over all engines.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from koinon.kernel.effects import Rng
+from koinon.privacy.secret import Machine, Secret
+from koinon.wire.committee import Column
+
+Rounds = Generator[None, None, Any]
+"""A protocol: every ``yield`` ends one round of messages; the return value is the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adversary:
+    """Against whom an engine protects, in words a user can weigh.
+
+    Attributes:
+        parties: how many parties compute.
+        corrupted: how many of them may work together without learning anything or changing the result unnoticed.
+        may_deviate: whether those may do anything at all, or only look at what they receive.
+        statement: one sentence for a person.
+    """
+
+    parties: int
+    corrupted: int
+    may_deviate: bool
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlainInput:
+    """One owner's rows: float64 ``values`` of shape (rows, columns) in the units of the declared ``columns``."""
+
+    columns: tuple[Column, ...]
+    values: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A named computation whose declared output is all that anybody learns.
+
+    Attributes:
+        name: such as ``"logistic-regression/1"``.
+        shapes: the (rows, columns) of each owner's input, from the parameters.
+        columns: the column ranges every input must declare, from the parameters.
+        fraction_bits: of the inputs, from the parameters.
+        output: name and shape of each declared output, in order, from the parameters.
+        compute: the computation on inputs in [−1, 1]; returns one Secret vector per declared output.
+    """
+
+    name: str
+    shapes: tuple[tuple[int, int], ...]
+    columns: tuple[Column, ...]
+    fraction_bits: int
+    output: tuple[tuple[str, tuple[int, ...]], ...]
+    compute: Callable[[Machine, Sequence[Secret]], Generator[None, None, Sequence[Secret]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The declared outputs by name, and the positions whose output packages were outvoted."""
+
+    outputs: Mapping[str, np.ndarray]
+    liars: tuple[int, ...] = ()
+
+
+class Backend(Protocol):
+    """An engine."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def adversary(self) -> Adversary: ...
+
+    def run(self, program: Program, inputs: Sequence[PlainInput], rng: Rng) -> Result:
+        """Run ``program`` on the owners' rows and open its declared output.
+
+        Raises:
+            InvalidInput: an input does not have the shape, columns or ranges the program declares.
+            Refused: the program could overflow its numbers; refused before anything is shared.
+            ProtocolAbort: a party deviated.
+        """
+        ...
