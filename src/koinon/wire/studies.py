@@ -1,0 +1,130 @@
+"""0x05xx: studies, from the first reading of a study file to the answer of a served model's node."""
+
+from koinon.kernel.codec import Record
+from koinon.wire.catalogue import Done, Message, message
+
+
+@message(0x0501, limit=1 << 20)
+class StudyFileReply(Message, frozen=True):
+    """A study file (encoding of ``jobs.study.SignedStudy``)."""
+
+    signed_study: bytes
+
+
+@message(0x0502, answers=(StudyFileReply,), limit=256)
+class FetchStudyFile(Message, frozen=True):
+    """Anyone who is named in a study asks its publisher for the file behind the hash on the chain."""
+
+    specification_hash: bytes
+
+
+@message(0x0503, answers=(Done,), limit=1024)
+class CommitteeHello(Message, frozen=True):
+    """A committee node tells another where its worker listens and with which key.
+
+    ``signature`` is the node key's over (study, attempt, position, worker key, host, port): only the node that was
+    drawn can name the worker that takes its place.
+    """
+
+    study: int
+    attempt: int
+    position: int
+    worker_key: bytes
+    host: str
+    port: int
+    signature: bytes
+
+
+@message(0x0504, answers=(Done,), limit=64 << 20)
+class DeliverShares(Message, frozen=True):
+    """A data owner hands one committee node its share package and the signed manifest that all four compare."""
+
+    study: int
+    attempt: int
+    owner: int
+    manifest: bytes
+    package: bytes
+
+
+@message(0x0505, answers=(Done,), limit=16 << 20)
+class DeliverOutput(Message, frozen=True):
+    """A committee node hands the result party its output components and its signature on their digest."""
+
+    study: int
+    attempt: int
+    position: int
+    output: bytes
+    output_digest: bytes
+    signature: bytes
+
+
+class WrappedKey(Record, frozen=True):
+    """A data key sealed to one node's HPKE key."""
+
+    sealed: bytes
+
+
+@message(0x0506, limit=4096)
+class ModelKeyReply(Message, frozen=True):
+    """The model's data key, sealed to the node that asked and may open it."""
+
+    key: WrappedKey
+    manifest: bytes
+
+
+@message(0x0507, answers=(ModelKeyReply,), limit=256)
+class FetchModelKey(Message, frozen=True):
+    """A drawn evaluator or a contracted service node asks the publisher for a model's key.
+
+    ``purpose`` is ``evaluate`` or ``serve``; ``reference`` the evaluation or service number on the chain.
+    """
+
+    model: int
+    purpose: str
+    reference: int
+
+
+@message(0x0508, limit=4096)
+class ServiceReady(Message, frozen=True):
+    """The endpoint at which a service node answers for a model."""
+
+    url: str
+    weights_hash: bytes
+
+
+@message(0x0509, answers=(ServiceReady,), limit=4096)
+class DeployService(Message, frozen=True):
+    """The publisher asks a provider to serve a model under a service asset."""
+
+    service: int
+    model: int
+    name: str
+
+
+@message(0x050A, limit=16 << 20)
+class EvaluationEvidenceReply(Message, frozen=True):
+    """The evidence document whose hash an evaluator revealed on the chain."""
+
+    evidence: bytes
+
+
+@message(0x050B, answers=(EvaluationEvidenceReply,), limit=256)
+class FetchEvaluationEvidence(Message, frozen=True):
+    """Anyone may ask an evaluator for the evidence behind its revealed scores."""
+
+    evaluation: int
+
+
+@message(0x050C, limit=16 << 20)
+class ReceiptsReply(Message, frozen=True):
+    """Signed receipt batches of one service, and one sampled receipt with its inclusion proof."""
+
+    receipts: bytes
+
+
+@message(0x050D, answers=(ReceiptsReply,), limit=256)
+class FetchReceipts(Message, frozen=True):
+    """Anyone may ask a service node for the signed batches of a service and the receipt with this sequence number."""
+
+    service: int
+    sequence: int
