@@ -198,6 +198,11 @@ class ReceiptLog:
         return log
 
     @property
+    def node(self) -> NodeId:
+        """Whose log it is."""
+        return self._key.node_id
+
+    @property
     def count(self) -> int:
         """Receipts on disk."""
         return self._durable.sequence
