@@ -9,7 +9,6 @@ import pytest
 
 from koinon.crypto.signature import NodeKey
 from koinon.jobs.study import (
-    Column,
     Party,
     SignedStudy,
     StudyFile,
@@ -23,6 +22,7 @@ from koinon.jobs.study import (
 )
 from koinon.kernel.errors import Forged, InvalidInput, MalformedMessage
 from koinon.kernel.ids import Address, Hash32
+from koinon.wire.committee import Column
 
 KEY = NodeKey.from_seed(b"p" * 32)
 

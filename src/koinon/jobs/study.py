@@ -16,6 +16,7 @@ from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.errors import Forged, InvalidInput
 from koinon.kernel.ids import Address, Hash32, NodeId, parse_address, parse_node_id
 from koinon.kernel.quantities import ALL_BASIS_POINTS, TOKEN_DECIMALS, BasisPoints, TokenAmount
+from koinon.wire.committee import Column
 
 SIGNATURE_DOMAIN: Final = "koinon study file 1"
 MAXIMUM_COLUMNS: Final = 1000
@@ -30,14 +31,6 @@ class Party(Record, frozen=True):
     name: str
     node_id: NodeId
     account: Address
-
-
-class Column(Record, frozen=True):
-    """A feature column and its public range, in the column's own unit; every owner's values lie in [low, high]."""
-
-    name: str
-    low: float
-    high: float
 
 
 class Terms(Record, frozen=True):

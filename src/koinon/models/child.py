@@ -76,7 +76,9 @@ class _Model:
             session = open_session(request.onnx_bytes)
         except Exception as problem:
             # onnxruntime raises a type of its own per kind of failure, and its texts quote the file.
-            raise InvalidInput(f"onnxruntime cannot load the model ({type(problem).__name__}); check its export") from None
+            raise InvalidInput(
+                f"onnxruntime cannot load the model ({type(problem).__name__}); check its export"
+            ) from None
         return cls(request.onnx_bytes, session, _describe(session, report))
 
     def serve(self, operation: Operation, body: memoryview, rows: int, columns: int) -> "bytes | memoryview":
@@ -118,9 +120,7 @@ def _describe(session: "onnxruntime.InferenceSession", report: ScanReport) -> Mo
     first = inputs[0]
     takes_rows = len(inputs) == 1 and first.type in _NUMBER_TYPES and len(first.shape) == 2 and first.shape[1] > 0
     columns = first.shape[1] if takes_rows and first.shape[0] == -1 and _answer_of(outputs) is not None else 0
-    return ModelMetadata(
-        inputs, outputs, columns, report.operators, report.constant_bytes, report.activation_bytes
-    )
+    return ModelMetadata(inputs, outputs, columns, report.operators, report.constant_bytes, report.activation_bytes)
 
 
 def _spec(value: Any) -> TensorSpec:

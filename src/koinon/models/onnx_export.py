@@ -149,7 +149,7 @@ def check_equal(
     Raises:
         Forged: the two differ by more than ``tolerance`` on some row, or the model does not take these columns.
     """
-    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, InvalidGraph, InvalidProtobuf, Fail
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 
     from koinon.models.runtime import open_session
 

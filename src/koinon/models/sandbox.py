@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koinon.kernel.codec import decode, encode
-from koinon.kernel.errors import Expired, InvalidInput, MalformedMessage, Unavailable
+from koinon.kernel.errors import Expired, InvalidInput, MalformedMessage
 from koinon.kernel.quantities import Seconds
 from koinon.models.frames import (
-    REPLY,
     REQUEST,
     ModelMetadata,
     OpenModel,
@@ -72,9 +71,7 @@ class SandboxedModel:
 
     @classmethod
     @asynccontextmanager
-    async def open(
-        cls, onnx_bytes: bytes, limits: SandboxLimits = DEFAULT_SANDBOX_LIMITS
-    ) -> AsyncIterator[Self]:
+    async def open(cls, onnx_bytes: bytes, limits: SandboxLimits = DEFAULT_SANDBOX_LIMITS) -> AsyncIterator[Self]:
         """Scan and load a model in a fresh child, and kill the child when the block is left.
 
         Raises:
@@ -155,7 +152,9 @@ class SandboxedModel:
     def _check(self, rows: NDArray[np.float32]) -> None:
         columns = self._metadata.columns
         if not columns:
-            raise InvalidInput("the model does not take rows of numbers and answer one number each; only such models run here")
+            raise InvalidInput(
+                "the model does not take rows of numbers and answer one number each; only such models run here"
+            )
         if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != columns:
             raise InvalidInput(
                 f"the model takes float32 rows of {columns} columns; got {rows.dtype} of shape {tuple(rows.shape)}"

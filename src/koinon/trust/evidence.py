@@ -121,7 +121,11 @@ def check_settings(settings: EvaluationSettings) -> None:
         if not lowest <= value <= highest:
             raise InvalidInput(f"evaluation setting {name} must be {lowest} to {highest}; got {value}")
     rates = settings.load_rates
-    if len(rates) > 32 or any(rate < 1 for rate in rates) or any(b <= a for a, b in zip(rates, rates[1:], strict=False)):
+    if (
+        len(rates) > 32
+        or any(rate < 1 for rate in rates)
+        or any(b <= a for a, b in zip(rates, rates[1:], strict=False))
+    ):
         raise InvalidInput("evaluation setting load_rates must be at most 32 rates that rise from step to step")
 
 

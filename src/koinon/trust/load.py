@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from math import ceil, comb, log
+from math import ceil, comb
 from typing import Final, TypeAlias
 
 import numpy as np

@@ -1,0 +1,95 @@
+"""What every role of a node works with."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from koinon.contracts.client import ChainClient
+from koinon.contracts.suite import Suite
+from koinon.crypto.random import SystemRng
+from koinon.kernel.effects import Rng, Store
+from koinon.kernel.errors import KoinonError, Refused
+from koinon.kernel.ids import Address
+from koinon.kernel.quantities import Seconds, UnixSeconds
+from koinon.net.discovery import Directory, NodeRecord
+from koinon.net.transport import Transport
+from koinon.node.config import NodeConfig
+from koinon.node.feed import Feed
+from koinon.node.home import Home, Identity, NodeKeys
+from koinon.node.tasks import TaskBoard
+from koinon.store.blobs import BlobStore
+
+journal = logging.getLogger("koinon.node")
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def monotonic(self) -> Seconds:
+        return Seconds(time.monotonic())
+
+    def unix(self) -> UnixSeconds:
+        return UnixSeconds(int(time.time()))
+
+
+@dataclass
+class Context:
+    """One node's parts. ``suite`` is None until the contracts are known."""
+
+    home: Home
+    config: NodeConfig
+    identity: Identity
+    keys: NodeKeys
+    transport: Transport
+    directory: Directory
+    client: ChainClient
+    memory: Store
+    blobs: BlobStore
+    board: TaskBoard
+    feed: Feed
+    clock: SystemClock = field(default_factory=SystemClock)
+    rng: Rng = field(default_factory=SystemRng)
+    adopted: Suite | None = None
+    _background: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    @property
+    def suite(self) -> Suite:
+        """The contracts. Raises Refused where this node has not been told which."""
+        if self.adopted is None:
+            raise Refused("this node has not been told which contracts to work with; the operator orders suite.adopt")
+        return self.adopted
+
+    @property
+    def account(self) -> Address:
+        return self.keys.account.address
+
+    async def record_of(self, account: Address) -> NodeRecord:
+        """Where the node of an account is. Raises Unavailable where the directory does not know."""
+        return await self.directory.find_account(account)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+        """Run beside everything else; a failure is a line in the journal, never the end of the node."""
+
+        async def run() -> None:
+            try:
+                await work
+            except KoinonError as problem:
+                journal.warning("%s: %s", name, problem)
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                journal.exception("%s stopped by an internal error", name)
+
+        task = asyncio.create_task(run(), name=name)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def close(self) -> None:
+        """Stop what runs beside."""
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)

@@ -1,0 +1,192 @@
+"""A data owner: keeps rows, answers studies by its policy, shares rows afresh with each drawn committee."""
+
+import asyncio
+import logging
+from typing import Final
+
+from koinon.contracts.client import Log
+from koinon.contracts.studies import Completed, Drawn, Ended, LockedIn, Proposed
+from koinon.crypto.hash import keccak256
+from koinon.jobs import owner
+from koinon.jobs.policy import read_policy
+from koinon.jobs.sessions import share_key, study_key
+from koinon.jobs.study import SignedStudy, StudyFile, open_study_named
+from koinon.kernel.codec import decode, encode
+from koinon.kernel.errors import InvalidInput, KoinonError, Refused, Unavailable
+from koinon.kernel.ids import Hash32, NodeId
+from koinon.kernel.quantities import Seconds
+from koinon.node.context import Context
+from koinon.node.datasets import Datasets
+from koinon.node.tasks import Narrator
+from koinon.wire.studies import DeliverShares, FetchStudyFile, StudyFileReply
+
+journal = logging.getLogger("koinon.data")
+DELIVERY_TRIES: Final = 5
+DELIVERY_SECONDS: Final = Seconds(20.0)
+
+
+class DataRole:
+    """One owner's part in every study that names it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._datasets = Datasets(context.home.datasets)
+        self._locks: dict[int, asyncio.Lock] = {}
+
+    def attach(self) -> None:
+        """Follow the studies contract."""
+        feed, studies = self._context.feed, self._context.suite.studies
+        feed.on(studies, Proposed, self._proposed)
+        feed.on(studies, LockedIn, self._locked)
+        feed.on(studies, Drawn, self._drawn)
+        feed.on(studies, Completed, self._ended)
+        feed.on(studies, Ended, self._ended)
+
+    # ------------------------------------------------------------------------------------------ events of the chain
+
+    async def _proposed(self, event: Proposed, _: Log) -> None:
+        terms = await self._context.suite.studies.terms_of(event.study_id)
+        if self._context.account not in terms.owners or self._load(event.study_id).phase != "new":
+            return
+        self._context.spawn(self._consider(event), f"study {event.study_id}")
+
+    async def _consider(self, event: Proposed) -> None:
+        try:
+            study = await self._fetch(event.publisher, Hash32(event.spec_hash))
+            dataset = self._datasets.matching(study.columns, study.target)
+        except KoinonError as problem:
+            journal.warning("study %d: %s", event.study_id, problem)
+            await self._refuse(event.study_id, str(problem))
+            return
+        from koinon.privacy.programs import algorithm_hash
+
+        seen = owner.StudyProposed(
+            file=study,
+            installed_algorithm=algorithm_hash(study.algorithm),
+            dataset_hash=dataset.dataset_hash if dataset else b"",
+            rows=dataset.rows if dataset else 0,
+            nonce=self._context.rng.bytes(32),
+        )
+        await self._advance(event.study_id, seen)
+
+    async def _locked(self, event: LockedIn, _: Log) -> None:
+        if self._load(event.study_id).phase == "consented":
+            self._context.spawn(self._advance(event.study_id, owner.StudyLocked()), f"reveal {event.study_id}")
+
+    async def _drawn(self, event: Drawn, _: Log) -> None:
+        if self._load(event.study_id).phase in ("revealed", "dealt"):
+            self._context.spawn(self._deal_to(event), f"deal {event.study_id}.{event.attempt}")
+
+    async def _deal_to(self, event: Drawn) -> None:
+        nodes = [NodeId((await self._context.suite.providers.provider_of(a)).node_id) for a in event.committee]
+        members = (nodes[0], nodes[1], nodes[2], nodes[3])
+        await self._advance(event.study_id, owner.CommitteeDrawn(event.attempt, members))
+
+    async def _ended(self, event: Completed | Ended, _: Log) -> None:
+        if self._load(event.study_id).phase not in ("new", "refused", "ended"):
+            await self._advance(event.study_id, owner.StudyEnded())
+
+    # ------------------------------------------------------------------------------------------------- one study
+
+    async def _advance(self, number: int, event: owner.OwnerEvent) -> None:
+        # One study's events are taken one at a time: a state must be on disk before the next is computed from it.
+        async with self._locks.setdefault(number, asyncio.Lock()):
+            policy = read_policy(self._context.home.policy)
+            state, effects = owner.step(self._load(number), event, policy, self._context.account)
+            self._context.memory.write({_state_key(number): encode(state)})
+        for effect in effects:
+            await self._perform(number, effect)
+
+    async def _perform(self, number: int, effect: owner.OwnerEffect) -> None:
+        studies = self._context.suite.studies
+        match effect:
+            case owner.Consent():
+                terms = await studies.terms_of(number)
+                commitment = await studies.nonce_commitment_of(self._context.account, terms.spec_hash, effect.nonce)
+                await studies.sign_and_consent(number, Hash32(effect.dataset_hash), commitment)
+                journal.info("study %d: consented", number)
+            case owner.Refuse():
+                await self._refuse(number, effect.reason)
+            case owner.RevealNonce():
+                await self._reveal(number, effect.nonce)
+            case owner.DealShares():
+                await self._deal(number, effect)
+
+    async def _refuse(self, number: int, reason: str) -> None:
+        journal.info("study %d: refused: %s", number, reason)
+        self._context.memory.write({_reason_key(number): reason.encode()})
+        await self._context.suite.studies.refuse(number, keccak256(reason.encode()))
+
+    async def _reveal(self, number: int, nonce: bytes) -> None:
+        """Open the nonce once the block of the draw exists: not before, or the draw could be steered."""
+        studies = self._context.suite.studies
+        study = await studies.study_of(number)
+        await self._context.client.wait_past(study.draw_height)
+        terms = await studies.terms_of(number)
+        await studies.reveal(number, 1 + terms.owners.index(self._context.account), nonce)
+
+    async def _deal(self, number: int, effect: owner.DealShares) -> None:
+        from koinon.privacy.programs import input_matrix
+        from koinon.privacy.sharing import Dealing, deal
+
+        context = self._context
+        proposed = (await context.suite.studies.events(Proposed, study_id=number))[0].event
+        study = await self._fetch(proposed.publisher, Hash32(proposed.spec_hash))
+        table = self._datasets.open(Hash32(effect.dataset_hash))
+        matrix, columns, bits = input_matrix(study.algorithm, table.features, table.target, study.columns, study.target)
+        dealing = Dealing(study_key(study, number), effect.attempt, effect.dataset_hash)
+        manifest, packages = await asyncio.to_thread(
+            deal, matrix, columns, bits, dealing, context.keys.node, context.rng
+        )
+        position = [party.account for party in study.owners].index(context.account)
+        encoded = encode(manifest)
+        context.memory.write({share_key(number, effect.attempt): encoded})
+        deliveries = (
+            self._deliver(member, DeliverShares(number, effect.attempt, position, encoded, encode(package)))
+            for member, package in zip(effect.members, packages, strict=True)
+        )
+        await asyncio.gather(*deliveries)
+        journal.info("study %d: dealt shares of %d rows for attempt %d", number, table.rows, effect.attempt)
+
+    async def _deliver(self, member: NodeId, shares: DeliverShares) -> None:
+        """Hand over one package; a member that cannot be reached is the committee's to challenge."""
+        for attempt in range(DELIVERY_TRIES):
+            try:
+                record = await self._context.directory.find_node(member)
+                await self._context.transport.call(record.endpoint, shares, DELIVERY_SECONDS)
+                return
+            except Refused:
+                return  # the member has left this attempt already
+            except Unavailable as problem:
+                journal.warning("shares for one member, try %d: %s", attempt + 1, problem)
+                await asyncio.sleep(0.2 * (attempt + 1))
+
+    async def _fetch(self, publisher: bytes, specification_hash: Hash32) -> StudyFile:
+        record = await self._context.record_of(publisher)  # type: ignore[arg-type]
+        reply = await self._context.transport.call(
+            record.endpoint, FetchStudyFile(specification_hash), DELIVERY_SECONDS
+        )
+        if not isinstance(reply, StudyFileReply):
+            raise InvalidInput("the publisher answered with something other than a study file")
+        return open_study_named(decode(SignedStudy, reply.signed_study), specification_hash)
+
+    def _load(self, number: int) -> owner.OwnerState:
+        stored = self._context.memory.get(_state_key(number))
+        return decode(owner.OwnerState, stored) if stored else owner.OwnerState(number)
+
+    # --------------------------------------------------------------------------------------------------- orders
+
+    def offer(self) -> None:
+        """Offer the owner's own tasks."""
+        self._context.board.offer("data.add", self._add)
+
+    async def _add(self, argument: bytes, narrator: Narrator) -> "object":
+        return await self._datasets.add(self._context, argument, narrator)
+
+
+def _state_key(number: int) -> bytes:
+    return b"owner/" + number.to_bytes(8, "big")
+
+
+def _reason_key(number: int) -> bytes:
+    return b"refusal/" + number.to_bytes(8, "big")
