@@ -123,8 +123,9 @@ def collect(paths: list[Path]) -> Iterator[tuple[str, dict[str, str]]]:
             raise BuildFailure(f"{path.name} is missing; run npm ci in contracts/ first")
         content = path.read_text()
         yield unit_name(path), {"content": content}
-        for name in IMPORT.findall(content):
-            pending.append(path.parent / name if name.startswith(".") else PACKAGES / name)
+        pending.extend(
+            path.parent / name if name.startswith(".") else PACKAGES / name for name in IMPORT.findall(content)
+        )
 
 
 def unit_name(path: Path) -> str:
