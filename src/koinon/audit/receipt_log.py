@@ -34,7 +34,7 @@ from koinon.crypto import merkle
 from koinon.crypto.commitment import SALT_BYTES, commit
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.codec import Record, decode, encode
-from koinon.kernel.effects import Rng
+from koinon.kernel.effects import Clock, Rng
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, Unavailable
 from koinon.kernel.ids import ZERO_HASH, Hash32, NodeId
 from koinon.kernel.quantities import Seconds, UnixSeconds
@@ -141,10 +141,11 @@ class ReceiptLog:
         cut_bytes: length of the torn tail that a crash had left and opening cut off.
     """
 
-    def __init__(self, service: int, key: NodeKey, rng: Rng) -> None:
+    def __init__(self, service: int, key: NodeKey, rng: Rng, clock: Clock) -> None:
         self.service = service
         self._key = key
         self._rng = rng
+        self._clock = clock
         self._file: GroupFile
         self._durable = _Position()
         self._stamped = _Position()
@@ -163,7 +164,14 @@ class ReceiptLog:
 
     @classmethod
     async def open(
-        cls, path: Path, service: int, key: NodeKey, rng: Rng, replay: Callable[[Payment], None] | None = None
+        cls,
+        path: Path,
+        service: int,
+        key: NodeKey,
+        *,
+        rng: Rng,
+        clock: Clock,
+        replay: Callable[[Payment], None] | None = None,
     ) -> Self:
         """Open or create a log, check every link, and cut what a crash left half written.
 
@@ -172,6 +180,7 @@ class ReceiptLog:
             service: asset number of the service.
             key: the node's key, which signs batches.
             rng: random bytes for salts.
+            clock: says when to try a disk again that refused.
             replay: called with the payment of every answered call, in order.
 
         Raises:
@@ -179,7 +188,7 @@ class ReceiptLog:
             Forged: damaged before its end.
             Unavailable: in use, or the disk refuses.
         """
-        log = cls(service, key, rng)
+        log = cls(service, key, rng, clock)
 
         def visit(offset: int, body: bytes) -> None:
             log._recover_group(offset, body, replay)
@@ -216,7 +225,7 @@ class ReceiptLog:
         """Refuse work whose receipt could not be written: raises what the disk said for a second after it did."""
         if self._closing:
             raise Unavailable("the service is shutting down; ask another endpoint")
-        if self._refused is not None and asyncio.get_running_loop().time() - self._refused[0] < RETRY_SECONDS:
+        if self._refused is not None and self._clock.monotonic() - self._refused[0] < RETRY_SECONDS:
             raise self._refused[1]
 
     def append(self, draft: Draft) -> asyncio.Future[Stamped]:
@@ -404,7 +413,7 @@ class ReceiptLog:
 
     def _roll_back(self, refused: list[_Pending], problem: KoinonError) -> None:
         self._queue = []
-        self._refused = (asyncio.get_running_loop().time(), problem)
+        self._refused = (self._clock.monotonic(), problem)
         for sequence in range(self._durable.sequence, self._stamped.sequence):
             del self._unsealed[sequence]
         self._stamped = _Position(self._durable.sequence, self._durable.head, self._durable.sealed)

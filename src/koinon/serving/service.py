@@ -180,7 +180,7 @@ async def open_service(
         Unavailable: the port or the log is in use.
     """
     history: list[Payment] = []
-    receipts = await ReceiptLog.open(log_path, config.terms.service, key, rng, history.append)
+    receipts = await ReceiptLog.open(log_path, config.terms.service, key, rng=rng, clock=clock, replay=history.append)
     try:
         service = Service(config, predict, receipts, _gate(config.terms, till, clock, history), clock)
         history.clear()
