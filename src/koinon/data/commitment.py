@@ -1,7 +1,7 @@
 """A salted Merkle commitment to every row, so that an owner can later prove one row and nobody can guess any.
 
-The root is the *dataset hash* of the study, the chain and the model's provenance. Each leaf is a commitment under its own
-salt, derived from one secret of the owner: revealing a row reveals that row's salt only.
+The root is the *dataset hash* of the study, the chain and the model's provenance. Each leaf is a commitment under its
+own salt, derived from one secret of the owner: revealing a row reveals that row's salt only.
 """
 
 import struct
@@ -24,7 +24,7 @@ SALT_DOMAIN: Final = "koinon/data/row-salt/1"
 
 
 class RowProof(Record, frozen=True):
-    """Everything that shows one row to be row ``index`` of ``count`` under a dataset hash. It holds the row: keep it private."""
+    """What shows one row to be row ``index`` of ``count`` under a dataset hash. It holds the row: keep it private."""
 
     index: int
     count: int
@@ -50,7 +50,7 @@ class DatasetCommitment:
 
     @classmethod
     def make(cls, table: Table, secret: bytes) -> "DatasetCommitment":
-        """Commit to every row. ``secret`` is 32 random bytes. Raises InvalidInput for another length or an empty table."""
+        """Commit to every row under 32 random secret bytes. Raises InvalidInput for another length or no rows."""
         if len(secret) != 32:
             raise InvalidInput(f"the commitment's secret must be 32 random bytes; got {len(secret)}")
         if not table.rows:

@@ -6,9 +6,9 @@ Each hospital sees another kind of patient, so that a model of its own rows misj
 * the second has, of what remains, both kinds with a low error of the fractal dimension;
 * the third has the rest: few cancers, most of the benign.
 
-The cut was chosen by search over pairs of columns, so that each hospital alone is worse than all together in AUC and in log-loss
-for every seed tried (``benchmarks/evaluation.py`` prints them). The evaluators' rows are drawn first, by class, and
-belong to nobody else.
+The cut was chosen by search over pairs of columns, so that each hospital alone is worse than all together in AUC and
+in log-loss for every seed tried (``benchmarks/evaluation.py`` prints them). The evaluators' rows are drawn first, by
+class, and belong to nobody else.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """What a table must look like: named columns with public ranges, and one binary target.
 
-The ranges are **public**: they stand in the study file and on the model's card, and everything private is scaled by them to
-[−1, 1]. A range that is exactly the smallest and largest value of somebody's rows would publish those two rows' values, so
-``suggest_ranges`` widens and rounds them.
+The ranges are **public**: they stand in the study file and on the model's card, and everything private is scaled by
+them to [−1, 1]. A range that is exactly the smallest and largest value of somebody's rows would publish those two
+rows' values, so ``suggest_ranges`` widens and rounds them.
 """
 
 import math
@@ -24,8 +24,8 @@ RANGE_MARGIN: Final = 0.10
 """Share of the observed span that ``suggest_ranges`` adds on each side before rounding outward."""
 
 PUBLIC_RANGE_WARNING: Final = (
-    "Column ranges are public: they go into the study file and onto the chain. The suggestion is widened and rounded, but "
-    "ranges from a textbook or a device's data sheet reveal nothing at all and are better."
+    "Column ranges are public: they go into the study file and onto the chain. The suggestion is widened and rounded, "
+    "but ranges from a textbook or a device's data sheet reveal nothing at all and are better."
 )
 
 
@@ -87,7 +87,8 @@ def check_names(names: tuple[str, ...]) -> None:
     for position, name in enumerate(names, start=1):
         if not name or len(name) > MAXIMUM_NAME_LENGTH or not name.isprintable() or name != name.strip():
             raise InvalidInput(
-                f"the name of column {position} must be 1 to {MAXIMUM_NAME_LENGTH} printable characters without spaces around"
+                f"the name of column {position} must be 1 to {MAXIMUM_NAME_LENGTH} printable characters, "
+                "without spaces around it"
             )
         if name in seen:
             raise InvalidInput(f"column {name!r} occurs twice; give every column its own name")
@@ -101,7 +102,8 @@ def list_names(names: tuple[str, ...], most: int = 5) -> str:
 
 
 def suggest_ranges(names: tuple[str, ...], values: "FloatArray") -> tuple[Column, ...]:
-    """Public ranges that cover ``values`` (rows, columns) with a margin, rounded outward to two significant digits of the span.
+    """Public ranges that cover ``values`` (rows, columns) with a margin, rounded outward to two significant digits of
+    the span.
 
     A column without negative values keeps a low of at least 0. The caller shows ``PUBLIC_RANGE_WARNING`` beside them.
 
@@ -117,13 +119,12 @@ def suggest_ranges(names: tuple[str, ...], values: "FloatArray") -> tuple[Column
                 f"column {name!r} has one value in every row; remove it, it carries nothing to learn from"
             )
         unit = 10.0 ** (math.floor(math.log10(span)) - 1)
-        low = _round_outward((smallest - RANGE_MARGIN * span) / unit, math.floor, unit)
-        high = _round_outward((largest + RANGE_MARGIN * span) / unit, math.ceil, unit)
+        low = _in_units(math.floor((smallest - RANGE_MARGIN * span) / unit), unit)
+        high = _in_units(math.ceil((largest + RANGE_MARGIN * span) / unit), unit)
         columns.append(Column(name, max(low, 0.0) if smallest >= 0 else low, high))
     return tuple(columns)
 
 
-def _round_outward(in_units: float, rounding: "type[int] | object", unit: float) -> float:
-    whole = rounding(in_units)  # type: ignore[operator]  # floor or ceil
-    # Written back through decimal text, so that 3 units of 0.1 are 0.3 in the study file and not 0.30000000000000004.
+def _in_units(whole: int, unit: float) -> float:
+    # Through decimal text, so that 3 units of 0.1 are 0.3 in the study file and not 0.30000000000000004.
     return float(f"{whole * unit:.12g}")

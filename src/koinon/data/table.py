@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class _Raw:
-    """A file's numbers before any rule about their meaning. ``first_line`` is the number of the first row in messages."""
+    """A file's numbers before any rule about their meaning, and how to name a row of it in a message."""
 
     names: tuple[str, ...]
     values: FloatArray
@@ -82,8 +82,8 @@ def read_table(
 ) -> Table:
     """Read a ``.csv`` or ``.parquet`` file and check every row of it against ``schema``.
 
-    CSV: UTF-8, comma, one header line, decimal point, no missing cells. The file's columns may stand in another order than
-    the schema's but must be the same columns.
+    CSV: UTF-8, comma, one header line, decimal point, no missing cells. The file's columns may stand in another order
+    than the schema's but must be the same columns.
 
     Raises:
         InvalidInput: anything about the file's content; the sentence names the column and the line.
@@ -191,7 +191,7 @@ def _read_csv(content: bytes) -> _Raw:
     return _Raw(names, values, "line", np.concatenate(lines) if lines else np.empty(0, np.int64))
 
 
-def _blocks(reader: "csv._reader", names: tuple[str, ...]) -> Iterator[tuple[FloatArray, NDArray[np.int64]]]:
+def _blocks(reader: Any, names: tuple[str, ...]) -> Iterator[tuple[FloatArray, NDArray[np.int64]]]:
     cells: list[list[str]] = []
     lines: list[int] = []
     blank_line = 0
@@ -269,9 +269,9 @@ def _read_parquet(content: bytes) -> _Raw:
     return _Raw(names, values, "row", None)
 
 
-def _from_batch(batch: object, names: tuple[str, ...], offset: int) -> FloatArray:
+def _from_batch(batch: Any, names: tuple[str, ...], offset: int) -> FloatArray:
     columns = []
-    for name, column in zip(names, batch.columns, strict=True):  # type: ignore[attr-defined]  # pyarrow has no types
+    for name, column in zip(names, batch.columns, strict=True):
         if column.null_count:
             missing = int(np.flatnonzero(np.asarray(column.is_null()))[0])
             raise InvalidInput(
@@ -338,7 +338,7 @@ def _check_ranges(raw: _Raw, features: FloatArray, schema: Schema) -> None:
     outside = (features < low) | (features > high)
     if outside.any():
         row, column = (int(part[0]) for part in np.nonzero(outside))
-        name = schema.columns[int(np.flatnonzero(outside[row])[0])].name if outside[row, column] else ""
+        name = schema.columns[column].name
         raise InvalidInput(
             f"column {name!r} is outside its public range on {raw.where(row)} ({int(outside.sum())} cells in all); "
             "correct the rows or agree on a wider range with the other owners"

@@ -1,7 +1,7 @@
 """The program of a model's child: scan the file, load it, answer until the parent closes the channel.
 
-Everything that touches an untrusted ONNX file happens here: the protobuf parser, shape inference, graph rewriting and onnxruntime. The
-process can open no socket, start no process, and dies alone.
+Everything that touches an untrusted ONNX file happens here: the protobuf parser, shape inference, graph rewriting and
+onnxruntime. The process can open no socket, start no process, and dies alone.
 """
 
 import struct

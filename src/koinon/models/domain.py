@@ -1,7 +1,7 @@
 """Which kind of data a model works on: by its inputs first, then by sample files, then by what its publisher declares.
 
-A shape alone proves little: [N, d] floats can be a table, a sound or a series. So every finding says what it rests on and whether it
-is certain, and a contradiction is a question to the publisher, not a guess.
+A shape alone proves little: [N, d] floats can be a table, a sound or a series. So every finding says what it rests on
+and whether it is certain, and a contradiction is a question to the publisher, not a guess.
 """
 
 import re

@@ -2,13 +2,14 @@
 
 The graph reads as the formula does::
 
-    features [N, d] --Sub centre--> --Mul scale--> [-1, 1] --Gemm coefficients, intercept--> --Sigmoid--> --Squeeze--> probability [N]
+    features [N, d] --Sub centre--> --Mul scale--> [-1, 1] --Gemm coefficients, intercept--> --Sigmoid--> --Squeeze-->
+    probability [N]
 
 ``variants.fuse_affine`` later folds it into one Gemm; what is published first is the form a reader can check by eye.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ def export_logistic(parameters: LogisticParameters) -> bytes:
     from onnx import TensorProto, helper, numpy_helper
 
     width = len(parameters.coefficients)
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "centre": parameters.centre.astype(np.float32),
         "scale": parameters.scale.astype(np.float32),
         "coefficients": parameters.coefficients.astype(np.float32).reshape(width, 1),
@@ -171,7 +172,7 @@ def check_equal(
 
 
 def edge_rows(parameters: LogisticParameters, rng: np.random.Generator) -> FloatArray:
-    """Rows (n, d) in original units: random inside the ranges, every range's ends, corners, and a tenth outside them."""
+    """Rows (n, d) in original units: random inside the ranges, their ends and corners, and a tenth outside."""
     low, high = parameters.low, parameters.high
     width = len(low)
     span = high - low

@@ -1,7 +1,7 @@
 """Running somebody else's model: in a child without network, with limits on memory and time, watched on every call.
 
-A model is loaded from bytes, so it has no folder to read from; it is scanned and parsed inside the child only. A child that dies or
-hangs is an error of that call and of every later one; opening again works.
+A model is loaded from bytes, so it has no folder to read from; it is scanned and parsed inside the child only. A
+child that dies or hangs is an error of that call and of every later one; opening again works.
 """
 
 import asyncio
@@ -38,13 +38,11 @@ class SandboxLimits:
     """What a model's child may use.
 
     Attributes:
-        memory_bytes: address space of the child. Python, numpy and onnxruntime reserve about 600 MB of it before the model.
-        start_seconds: until the model is scanned and loaded.
-        call_seconds: of one ``predict``; a child that takes longer is killed.
-        lifetime_seconds: wall-clock time of the child; the default is as long as a service may run.
-        cpu_seconds: processor time of the child in all.
-        rows_per_call: largest batch.
-        scan: what the file may contain.
+        memory_bytes: address space of the child. Python, numpy and onnxruntime reserve about 600 MB of it before the
+        model. start_seconds: until the model is scanned and loaded. call_seconds: of one ``predict``; a child that
+        takes longer is killed. lifetime_seconds: wall-clock time of the child; the default is as long as a service
+        may run. cpu_seconds: processor time of the child in all. rows_per_call: largest batch. scan: what the file
+        may contain.
     """
 
     memory_bytes: int = 2 * 1024**3
@@ -141,7 +139,8 @@ class SandboxedModel:
         return np.frombuffer(body, np.float64)
 
     async def derive(self, variant: str) -> bytes:
-        """ONNX bytes of a variant, rewritten inside the child; see ``models.variants``. Untrusted like the model itself.
+        """ONNX bytes of a variant, rewritten inside the child; see ``models.variants``. Untrusted like the model
+        itself.
 
         Raises:
             InvalidInput: this model has no such variant.
@@ -178,7 +177,8 @@ class SandboxedModel:
             except TimeoutError:
                 self._worker.cancel()
                 raise Expired(
-                    f"the model did not answer within {self._limits.call_seconds:g} seconds and was stopped; open it again"
+                    f"the model did not answer within {self._limits.call_seconds:g} seconds and was stopped; "
+                    "open it again"
                 ) from None
             except MalformedMessage:
                 self._worker.cancel()

@@ -4,9 +4,10 @@ A file of 142 bytes can ask for 40 GB; another can point at ``/etc/passwd`` as i
 onnxruntime. It still parses hostile bytes with protobuf and with onnx's shape inference, so ``SandboxedModel`` runs it
 inside the disposable child; its memory limit is the second wall, and a watchdog the third.
 
-Refused: external data of any kind, operators outside the ONNX standard, model-local functions, training graphs, subgraphs
-(Loop, Scan, If, SequenceMap), operators that draw random numbers, sparse constants, constants that declare more than the file holds, operators
-whose output size is computed from values that are not known before the run, and shapes that exceed the budget.
+Refused: external data of any kind, operators outside the ONNX standard, model-local functions, training graphs,
+subgraphs (Loop, Scan, If, SequenceMap), operators that draw random numbers, sparse constants, constants that declare
+more than the file holds, operators whose output size is computed from values that are not known before the run, and
+shapes that exceed the budget.
 """
 
 from collections import Counter
@@ -30,6 +31,12 @@ VALUE_SIZED_OPERATORS: Final = frozenset(
     | {"MaxUnpool", "Col2Im", "AffineGrid", "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix", "DFT"}
 )
 """Operators whose output size is one of their input's *values*; it must be computable before the run."""
+
+_NOT_SUPPORTED: Final = frozenset(
+    {"UNDEFINED", "STRING", "COMPLEX64", "COMPLEX128", "INT4", "UINT4", "INT2", "UINT2", "FLOAT4E2M1"}
+)
+_STRING_BYTES: Final = 64
+"""What one string counts as; its characters are bounded by the file."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ def _parse(onnx_bytes: bytes, limits: ScanLimits) -> "onnx.ModelProto":
     if len(onnx_bytes) > limits.model_bytes:
         raise InvalidInput(f"the model file has {len(onnx_bytes)} bytes; at most {limits.model_bytes} are allowed")
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs among our packages
 
     model = onnx.ModelProto()
     try:
@@ -133,7 +140,7 @@ def _check_frame(model: "onnx.ModelProto") -> int:
 
 
 def _check_contents(model: "onnx.ModelProto", limits: ScanLimits) -> int:
-    """Visit every message of the file, wherever it hangs, so that no kind of attribute hides a constant. Returns bytes."""
+    """Visit every message of the file, so that no attribute hides a constant. Returns the constants' bytes."""
     import onnx
 
     # The file's size bounds its messages only loosely (two bytes can make one); this bounds the time.
@@ -200,7 +207,6 @@ def _check_node(node: "onnx.NodeProto") -> None:
 def _check_constant(tensor: "onnx.TensorProto") -> int:
     """Bytes of a constant in memory. Refuses one that lies elsewhere or declares more than it holds."""
     import onnx
-    from onnx import helper
 
     name = _quote(tensor.name)
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
@@ -209,41 +215,31 @@ def _check_constant(tensor: "onnx.TensorProto") -> int:
         raise InvalidInput(f"constant {name} is stored in segments, which ONNX runtimes do not support")
     if any(size < 0 for size in tensor.dims):
         raise InvalidInput(f"constant {name} has a negative size")
-    elements = prod(tensor.dims)
+    elements: int = prod(tensor.dims)
     if tensor.data_type == onnx.TensorProto.STRING:
-        held, item_bytes = len(tensor.string_data), 64
-    elif tensor.data_type in helper.get_all_tensor_dtypes() and tensor.data_type != onnx.TensorProto.UNDEFINED:
-        item_bits = _bits_of(tensor.data_type)
-        item_bytes = max(1, item_bits // 8)
-        if tensor.HasField("raw_data"):
-            held = len(tensor.raw_data) * 8 // item_bits
-            # Sub-byte types are padded to whole bytes.
-            held = elements if item_bits < 8 and held - elements in range(8 // item_bits) else held
-        else:
-            stored = sum(
-                len(values)
-                for values in (
-                    tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data
-                )
-            )  # fmt: skip
-            is_complex = tensor.data_type in (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
-            held = stored // 2 if is_complex else stored * 8 // item_bits if item_bits < 8 else stored
-            held = elements if item_bits < 8 and held - elements in range(8 // item_bits) else held
+        held, item_bytes = len(tensor.string_data), _STRING_BYTES
     else:
-        raise InvalidInput(f"constant {name} has an unknown type")
+        item_bytes = _item_bytes(tensor.data_type)
+        if not item_bytes:
+            raise InvalidInput(f"constant {name} has a number type that is not supported here; store it as float32")
+        if tensor.HasField("raw_data"):
+            held, rest = divmod(len(tensor.raw_data), item_bytes)
+            held += bool(rest)
+        else:
+            typed = (tensor.float_data, tensor.int32_data, tensor.int64_data, tensor.double_data, tensor.uint64_data)
+            held = sum(len(values) for values in typed)
     if held != elements:
         raise InvalidInput(f"constant {name} declares {elements} numbers but the file holds {held}")
     return elements * item_bytes
 
 
-def _bits_of(data_type: int) -> int:
+def _item_bytes(data_type: int) -> int:
+    """Bytes of one number of a type that whole bytes hold; 0 for any other type."""
     from onnx import TensorProto, helper
 
-    name = TensorProto.DataType.Name(data_type)
-    for marker, bits in (("INT4", 4), ("UINT4", 4), ("FLOAT4E2M1", 4), ("INT2", 2), ("UINT2", 2)):
-        if name == marker:
-            return bits
-    return int(helper.tensor_dtype_to_np_dtype(data_type).itemsize) * 8
+    if data_type not in helper.get_all_tensor_dtypes() or TensorProto.DataType.Name(data_type) in _NOT_SUPPORTED:
+        return 0
+    return int(helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
 def _check_interface(model: "onnx.ModelProto") -> None:
@@ -276,7 +272,7 @@ def _bound_activations(model: "onnx.ModelProto", limits: ScanLimits) -> tuple[in
             elif dimension.dim_value < 0:
                 raise InvalidInput(f"input {_quote(value.name)} has a negative size")
     try:
-        onnx.checker.check_model(bound)
+        onnx.checker.check_model(model)
         inferred = onnx.shape_inference.infer_shapes(bound, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         raise InvalidInput(
@@ -288,9 +284,7 @@ def _bound_activations(model: "onnx.ModelProto", limits: ScanLimits) -> tuple[in
     for value in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input):
         tensor = value.type.tensor_type
         known = tensor.HasField("shape") and all(dimension.HasField("dim_value") for dimension in tensor.shape.dim)
-        item_bytes = (
-            8 if tensor.elem_type in (TensorProto.UNDEFINED, TensorProto.STRING) else _bits_of(tensor.elem_type) // 8
-        )
+        item_bytes = _STRING_BYTES if tensor.elem_type == TensorProto.STRING else _item_bytes(tensor.elem_type)
         elements = prod(dimension.dim_value for dimension in tensor.shape.dim) if known else 0
         shapes[value.name] = elements * max(1, item_bytes) if known else None
     total, unknown = sum(shapes.get(value.name) or 0 for value in inferred.graph.input), 0
@@ -303,11 +297,13 @@ def _bound_activations(model: "onnx.ModelProto", limits: ScanLimits) -> tuple[in
                 unknown += 1
                 if node.op_type in VALUE_SIZED_OPERATORS:
                     raise InvalidInput(
-                        f"operator {_quote(node.op_type)} makes a result whose size is only known at run time; export fixed shapes"
+                        f"operator {_quote(node.op_type)} makes a result whose size is only known at run time; "
+                        "export the model with fixed shapes"
                     )
         if total > limits.activation_bytes:
             raise InvalidInput(
-                f"operator {_quote(node.op_type)} brings the model's results to more than the {limits.activation_bytes} bytes allowed"
+                f"operator {_quote(node.op_type)} brings the model's results to more than the "
+                f"{limits.activation_bytes} bytes allowed"
             )
     return total, unknown
 

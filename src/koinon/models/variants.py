@@ -1,8 +1,8 @@
 """Other forms of the same weights, each measured: the fastest one that stays within the accuracy budget is served.
 
-Nothing is assumed to be faster or equal. Every candidate runs in its own sandbox on the same rows as the published form;
-its answers are compared, its runs timed, and the table of all of them is kept as the report. Receipts name the hash of the form that
-was served.
+Nothing is assumed to be faster or equal. Every candidate runs in its own sandbox on the same rows as the published
+form; its answers are compared, its runs timed, and the table of all of them is kept as the report. Receipts name the
+hash of the form that was served.
 """
 
 import tempfile
@@ -156,7 +156,7 @@ def fuse_affine(onnx_bytes: bytes) -> bytes:
     published = {value.name for value in graph.output}
     source = next(value.name for value in graph.input if value.name not in constants)
     current, scale, shift = source, np.float64(1), np.float64(0)
-    folded = []
+    folded: set[str] = set()
     while len(users.get(current, [])) == 1 and current not in published:
         node = users[current][0]
         if node.op_type == "Gemm":
@@ -165,7 +165,7 @@ def fuse_affine(onnx_bytes: bytes) -> bytes:
         if step is None:
             break
         scale, shift = scale * step[0], shift * step[0] + step[1]
-        folded.append(node)
+        folded.add(node.output[0])
         current = node.output[0]
     consumers = users.get(current, [])
     if not folded or len(consumers) != 1 or consumers[0].op_type != "Gemm" or current in published:
@@ -188,7 +188,9 @@ def fuse_affine(onnx_bytes: bytes) -> bytes:
     replacement = helper.make_node(
         "Gemm", [source, "fused_weights", "fused_bias"], [gemm.output[0]], name="fused_affine"
     )
-    kept = [replacement if node is gemm else node for node in graph.node if node not in folded]
+    kept = [
+        replacement if node.output[0] == gemm.output[0] else node for node in graph.node if node.output[0] not in folded
+    ]
     del graph.node[:]
     graph.node.extend(kept)
     graph.initializer.extend(
@@ -214,7 +216,13 @@ def optimise_in_runtime(onnx_bytes: bytes) -> bytes:
         except Exception as problem:
             # onnxruntime has a type per kind of failure, and its texts quote the file.
             raise InvalidInput(f"onnxruntime cannot write an optimised form ({type(problem).__name__})") from None
-        return serialise(_load(written.read_bytes()))
+        model = _load(written.read_bytes())
+    # onnxruntime lists every operator set it knows; only those in use are kept, so that the scan sees what there is.
+    used = {node.domain for node in model.graph.node}
+    kept = [imported for imported in model.opset_import if imported.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    return serialise(model)
 
 
 def halve_precision(onnx_bytes: bytes) -> bytes:

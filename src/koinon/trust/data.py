@@ -1,4 +1,4 @@
-"""What the evaluator's own rows are like: a good score on bad rows means little, so their faults travel with the score."""
+"""What the evaluator's own rows are like: a good score on bad rows means little, so their faults travel with it."""
 
 from dataclasses import dataclass
 

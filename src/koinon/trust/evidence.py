@@ -4,6 +4,7 @@ Evidence holds hashes, seeds, settings and aggregates, never a row, so it can be
 """
 
 import json
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -124,7 +125,7 @@ def check_settings(settings: EvaluationSettings) -> None:
     if (
         len(rates) > 32
         or any(rate < 1 for rate in rates)
-        or any(b <= a for a, b in zip(rates, rates[1:], strict=False))
+        or any(later <= earlier for earlier, later in pairwise(rates))
     ):
         raise InvalidInput("evaluation setting load_rates must be at most 32 rates that rise from step to step")
 

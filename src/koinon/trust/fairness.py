@@ -1,8 +1,8 @@
 """Whether a model is equally good for people who differ in one declared column.
 
-Rows are cut at the column's tertiles into three groups; a gap is the largest difference of a metric between two groups.
-A gap is never negative, so on small groups it is above zero by chance alone: read its interval, and compare models on the same
-rows. A group without rows of a class makes the metrics that need that class absent, not zero.
+Rows are cut at the column's tertiles into three groups; a gap is the largest difference of a metric between two
+groups. A gap is never negative, so on small groups it is above zero by chance alone: read its interval, and compare
+models on the same rows. A group without rows of a class makes the metrics that need that class absent, not zero.
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def gaps(
     resamples: int,
     rng: np.random.Generator,
 ) -> FairnessFinding:
-    """Gap of recall, false-positive rate and AUC between the tertiles of ``column``, bootstrapped within group and class."""
+    """Gaps of recall, false-positive rate and AUC between the tertiles of ``column``."""
     groups = tertiles(column)
     members = [groups == group for group in range(GROUPS)]
     counts = tuple((int((target[rows] == 1).sum()), int((target[rows] == 0).sum())) for rows in members)

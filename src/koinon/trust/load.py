@@ -1,9 +1,9 @@
 """Load as the outside world makes it: calls arrive when they arrive, whether or not the last one was answered.
 
-An open-loop generator with Poisson arrivals. Latency counts from the moment a call was *scheduled*, not from when it was at last
-sent: a generator that waits for a stalled server would otherwise leave the stall out (with a one-second stall the difference was
-9 ms against 970 ms). How late the generator itself was is reported; where that is more than a tenth of the objective, the step is
-undecided and says so.
+An open-loop generator with Poisson arrivals. Latency counts from the moment a call was *scheduled*, not from when it
+was at last sent: a generator that waits for a stalled server would otherwise leave the stall out (with a one-second
+stall the difference was 9 ms against 970 ms). How late the generator itself was is reported; where that is more than
+a tenth of the objective, the step is undecided and says so.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, comb
 from typing import Final, TypeAlias
 
@@ -119,7 +120,7 @@ async def ramp(
     Raises:
         InvalidInput: no rates, or rates that do not rise.
     """
-    if not rates or any(later <= earlier for earlier, later in zip(rates, rates[1:], strict=False)):
+    if not rates or any(later <= earlier for earlier, later in pairwise(rates)):
         raise InvalidInput("the rates of a load ramp must rise from step to step")
     steps: list[LoadStep] = []
     for rate in rates:
@@ -135,8 +136,8 @@ async def ramp(
 async def http_target(host: str, port: int, request: bytes, connections: int = 32) -> AsyncIterator[Call]:
     """A ``Call`` that sends ``request`` (a whole HTTP/1.1 request) on kept-alive connections and reads one answer.
 
-    Connections are opened as calls need them, at most ``connections``; a call that finds none free waits, and its waiting
-    counts. The answer must carry Content-Length, as the Open Inference Protocol's do.
+    Connections are opened as calls need them, at most ``connections``; a call that finds none free waits, and its
+    waiting counts. The answer must carry Content-Length, as the Open Inference Protocol's do.
 
     Raises (by the call):
         Unavailable: no connection, an answer other than 200, or one that cannot be read.
@@ -196,11 +197,11 @@ def _judge(rate: float, calls: int, latencies: list[float], lateness: list[float
     late = _order_statistic(sorted(lateness), ceil(0.99 * len(lateness)))
     p99 = _order_statistic(latencies, ceil(0.99 * len(latencies)))
     low, high = _quantile_ranks(len(latencies), 0.99)
-    if failed or p99 > objective:
-        # Lateness makes latencies longer, never shorter: a late generator cannot have met, but may have missed by itself.
-        verdict = "undecided" if not failed and late > LATE_SHARE * objective else "missed"
+    # Lateness makes a latency longer, never shorter: what was met stays met, but a miss may be the generator's own.
+    if not failed and p99 <= objective:
+        verdict = "met"
     else:
-        verdict = "met" if late <= objective else "undecided"
+        verdict = "undecided" if not failed and late > LATE_SHARE * objective else "missed"
     return LoadStep(
         rate,
         calls,
@@ -220,7 +221,7 @@ def _order_statistic(ordered: list[float], rank: int) -> float:
 
 
 def _quantile_ranks(count: int, quantile: float) -> tuple[int, int]:
-    """Ranks between which the quantile lies with 95 % by the binomial distribution; the upper may be the largest value."""
+    """Ranks between which the quantile lies with 95 % (binomial); the upper one may be that of the largest value."""
     cumulative, low, high = 0.0, 1, count
     for successes in range(count + 1):
         cumulative += comb(count, successes) * quantile**successes * (1 - quantile) ** (count - successes)

@@ -1,8 +1,9 @@
 """How well probabilities match what happened, each with a bootstrap interval.
 
-Bootstrap: percentile method (Efron and Tibshirani 1993, chapter 13), resampling within classes, so that every resample has
-both and the interval is conditional on how many rows of each class there are. A resample is a row of integer weights, and
-every metric takes a matrix of weights (resamples, rows): one pass of numpy per metric instead of a loop.
+Bootstrap: percentile method (Efron and Tibshirani 1993, chapter 13), resampling within classes, so that every
+resample has both and the interval is conditional on how many rows of each class there are. A resample is a row of
+integer weights, and every metric takes a matrix of weights (resamples, rows): one pass of numpy per metric instead of
+a loop.
 """
 
 from collections.abc import Callable, Iterator

@@ -27,14 +27,14 @@ def lose_values(rows: FloatArray, box: Box, strength: float, rng: np.random.Gene
 
 
 def swap_columns(rows: FloatArray, box: Box, strength: float, rng: np.random.Generator) -> FloatArray:
-    """With probability ``strength`` a row has two of its columns exchanged (at the same place in their ranges): a form filled in wrongly."""
+    """With chance ``strength`` a row has two columns exchanged, by place in their ranges: a form filled in wrongly."""
     scaled = box.scale(rows)
     count, width = scaled.shape
     if width < 2:
         return rows.copy()
     affected = np.flatnonzero(rng.random(count) < strength)
-    first = rng.integers(0, width, count)[affected]
-    second = (first + rng.integers(1, width, count)[affected]) % width
+    first = rng.integers(0, width, affected.size)
+    second = (first + rng.integers(1, width, affected.size)) % width
     swapped = scaled.copy()
     swapped[affected, first], swapped[affected, second] = scaled[affected, second], scaled[affected, first]
     result = rows.copy()

@@ -1,7 +1,7 @@
 """What a model gives away: whether a row was in its training data, and the model itself.
 
-Membership inference needs rows that are known members and rows that are known not to be. Where either is not available, the
-criterion is absent from the vector; it is never estimated from a stand-in.
+Membership inference needs rows that are known members and rows that are known not to be. Where either is not
+available, the criterion is absent from the vector; it is never estimated from a stand-in.
 """
 
 from typing import Final
@@ -29,8 +29,9 @@ def membership_advantage(
 ) -> Interval:
     """True-positive minus false-positive rate of the loss-threshold attack (Yeom, Giacomelli, Fredrikson, Jha 2018).
 
-    The threshold is chosen on one random half of the rows and the advantage measured on the other, both ways round, so that a
-    model that gives nothing away scores 0 on average and not what the best of many thresholds finds by chance.
+    The threshold is chosen on one random half of the rows and the advantage measured on the other, both ways round,
+    so that a model that gives nothing away scores 0 on average and not what the best of many thresholds finds by
+    chance.
 
     Args:
         member_losses: (m,), of rows that were in the training data.
@@ -71,9 +72,9 @@ def extraction(
 ) -> Queries[Interval]:
     """How often a surrogate trained on ``budget`` answers gives the model's own yes or no on unseen rows.
 
-    The thief knows the public ranges only: queries are uniform in the box. The surrogate is logistic regression on the answers as
-    soft labels, so the number is a lower bound of what a thief can do; it is high for every linear model, whatever
-    is done about it, and is a reason to limit and price queries.
+    The thief knows the public ranges only: queries are uniform in the box. The surrogate is logistic regression on
+    the answers as soft labels, so the number is a lower bound of what a thief can do; it is high for every linear
+    model, whatever is done about it, and is a reason to limit and price queries.
 
     Raises:
         InvalidInput: fewer queries than columns.

@@ -1,7 +1,7 @@
 """Black-box measurements as generators: they yield rows they want answered and are sent the answers.
 
-Nothing here calls a model. The same attack therefore runs against a sandboxed child (``ask``), a plain function in a test or a
-canary (``answer``), and a replay, with the same random numbers and the same result.
+Nothing here calls a model. The same attack therefore runs against a sandboxed child (``ask``), a plain function in a
+test or a canary (``answer``), and a replay, with the same random numbers and the same result.
 """
 
 from collections.abc import Awaitable, Callable, Generator

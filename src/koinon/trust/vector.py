@@ -1,13 +1,14 @@
 """The trust vector: every criterion with its interval and the hash of its evidence, in integers, in one encoding.
 
-A criterion's ``value``, ``low`` and ``high`` are millionths of its unit, as the evaluations contract stores them: an AUC of 0.987 is 987,000; a
-latency of 3.2 milliseconds is 3,200,000. The vector comes first; the letter grade is a reading of it.
+A criterion's ``value``, ``low`` and ``high`` are millionths of its unit, as the evaluations contract stores them: an
+AUC of 0.987 is 987,000; a latency of 3.2 milliseconds is 3,200,000. The vector comes first; the letter grade is a
+reading of it.
 
 Grade rule
-    Each graded criterion gets A, B, C or D from the *worse end* of its interval against the bounds of ``GRADE_BOUNDS``. A
-    family's grade is the worst of its criteria, the overall grade the worst of the families that were measured. Without
-    performance, robustness and fairness there is no overall grade ("–"). Machine-dependent criteria are graded like the others, since
-    they say what a caller will meet.
+    Each graded criterion gets A, B, C or D from the *worse end* of its interval against the bounds of
+    ``GRADE_BOUNDS``. A family's grade is the worst of its criteria, the overall grade the worst of the families that
+    were measured. Without performance, robustness and fairness there is no overall grade ("–"). Machine-dependent
+    criteria are graded like the others, since they say what a caller will meet.
 """
 
 from collections.abc import Iterable
@@ -51,13 +52,13 @@ class Kind(Record, frozen=True):
 def _kinds() -> tuple[Kind, ...]:
     share, ratio = "share", "ratio"
     return (
-        Kind("auc", "performance", ratio, True, False, "Chance that a random positive row scores above a random negative one"),
+        Kind("auc", "performance", ratio, True, False, "Chance that a positive row scores above a negative one"),
         Kind("recall", "performance", share, True, False, "Positive rows that reach the card's threshold"),
         Kind("log_loss", "performance", "nats", False, False, "Mean negative log-likelihood"),
         Kind("brier", "performance", ratio, False, False, "Mean squared difference of probability and outcome"),
         Kind("robustness_square", "robustness", share, True, False, "Rows right and unbroken by Square within epsilon"),
-        Kind("robustness_suite", "robustness", share, True, False, "Rows right and unbroken by every attack within epsilon"),
-        Kind("robustness_distance", "robustness", "column ranges", True, False, "Median distance HopSkipJump had to move"),
+        Kind("robustness_suite", "robustness", share, True, False, "Rows right and unbroken by any attack in epsilon"),
+        Kind("robustness_distance", "robustness", "column ranges", True, False, "Median distance HopSkipJump needs"),
         Kind("auc_noise", "robustness", ratio, True, False, "AUC with Gaussian noise on every column"),
         Kind("auc_missing", "robustness", ratio, True, False, "AUC with cells replaced by medians"),
         Kind("auc_swap", "robustness", ratio, True, False, "AUC with columns exchanged in some rows"),

@@ -1,9 +1,9 @@
 """A model that is weak by construction: an attack that does not break it has not been carried out.
 
-The canary is linear in the scaled columns, ``p(u) = sigmoid(steepness * (w·u − b))``, with rows laid at known distances
-from its boundary: the L∞ distance of u is exactly ``|w·u − b| / sum |w|`` (Hölder). Square must turn nearly all rows that
-lie within half of ε; HopSkipJump must come within a factor of the known distances. An evaluation whose canary survives is
-refused as a whole, because its other numbers would only look like robustness.
+The canary is linear in the scaled columns, ``p(u) = sigmoid(steepness * (w·u − b))``, with rows laid at known
+distances from its boundary: the L∞ distance of u is exactly ``|w·u − b| / sum |w|`` (Hölder). Square must turn nearly
+all rows that lie within half of ε; HopSkipJump must come within a factor of the known distances. An evaluation whose
+canary survives is refused as a whole, because its other numbers would only look like robustness.
 """
 
 from dataclasses import dataclass
@@ -65,8 +65,8 @@ def check_square(box: Box, epsilon: float, budget: int, rng: np.random.Generator
     broken = float(finding.broken.mean())
     if broken < REQUIRED_BROKEN:
         raise Refused(
-            f"the evaluation is invalid: with {budget} queries the Square attack breaks only {broken:.0%} of a model that is "
-            "weak by construction; allow it more queries"
+            f"the evaluation is invalid: with {budget} queries the Square attack breaks only {broken:.0%} of a model "
+            "that is weak by construction; allow it more queries"
         )
     return broken
 
@@ -78,7 +78,7 @@ def check_hop_skip_jump(box: Box, epsilon: float, budget: int, rng: np.random.Ge
     factor = float(np.median(finding.distance / canary.distance))
     if not factor <= ALLOWED_FACTOR:
         raise Refused(
-            f"the evaluation is invalid: with {budget} queries HopSkipJump stays {factor:.1f} times farther away than the "
-            "known distance of a model that is weak by construction; allow it more queries"
+            f"the evaluation is invalid: with {budget} queries HopSkipJump stays {factor:.1f} times farther away than "
+            "the known distance of a model that is weak by construction; allow it more queries"
         )
     return factor

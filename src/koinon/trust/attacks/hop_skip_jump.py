@@ -1,9 +1,10 @@
 """HopSkipJump for tables: how far the nearest other answer is, found from yes/no answers only.
 
-After Chen, Jordan, Wainwright: *HopSkipJumpAttack: a query-efficient decision-based attack* (IEEE S&P 2020), L∞ variant: binary
-search to the boundary, estimate of the boundary's normal from random directions (their equation 9, with the mean of
-the answers as baseline), a step along its sign with geometrically halved length, and again. All rows move side by side, so that
-every query round is one batch. The attack is unbounded in ε: its result is a distance, never a "robust accuracy".
+After Chen, Jordan, Wainwright: *HopSkipJumpAttack: a query-efficient decision-based attack* (IEEE S&P 2020), L∞
+variant: binary search to the boundary, estimate of the boundary's normal from random directions (their equation 9,
+with the mean of the answers as baseline), a step along its sign with geometrically halved length, and again. All rows
+move side by side, so that every query round is one batch. The attack is unbounded in ε: its result is a distance,
+never a "robust accuracy".
 """
 
 from collections.abc import Generator
@@ -30,7 +31,8 @@ class HopSkipJumpFinding:
     """What became of each attacked row.
 
     Attributes:
-        distance: (rows,), L∞ distance in shares of the columns' ranges to the nearest other answer found; infinite where
+        distance: (rows,), L∞ distance in shares of the columns' ranges to the nearest other answer found; infinite
+        where
             none was found at all.
         curve: after each iteration, queries per row so far and the median distance.
         queries: asked about each row at most.
@@ -60,7 +62,7 @@ class _Search:
         answers = yield self.box.original(points.reshape(-1, width))
         self.spent += trials
         yes: NDArray[np.bool_] = (answers >= self.threshold).reshape(rows, trials)
-        return yes != self.said_yes[:, None]
+        return np.not_equal(yes, self.said_yes[:, None])
 
     def distance(self) -> FloatArray:
         return np.where(self.found, np.abs(self.adversarial - self.start).max(axis=1), np.inf)
@@ -83,7 +85,7 @@ def hop_skip_jump(
     if budget < 100:
         raise InvalidInput("HopSkipJump needs a budget of at least 100 queries per row")
     start = box.scale(rows)
-    count, width = start.shape
+    count = len(start)
     said_yes = (yield box.original(start)) >= threshold
     search = _Search(start, said_yes, start.copy(), np.zeros(count, bool), box, threshold, spent=1)
     yield from _find_starts(search, rng)
@@ -101,7 +103,7 @@ def hop_skip_jump(
 
 
 def _find_starts(search: _Search, rng: np.random.Generator) -> Generator[FloatArray, FloatArray, None]:
-    """Some point with the other answer for every row: the attacked rows of the other answer first, else random points."""
+    """A point with the other answer for every row: among the attacked rows of the other answer, or random."""
     count, width = search.start.shape
     candidates = np.empty((count, START_TRIALS, width))
     for row in range(count):
@@ -115,7 +117,7 @@ def _find_starts(search: _Search, rng: np.random.Generator) -> Generator[FloatAr
     good = yield from search.other(candidates)
     distance = np.where(good, np.abs(candidates - search.start[:, None]).max(axis=2), np.inf)
     nearest = distance.argmin(axis=1)
-    search.found = good.any(axis=1)
+    search.found = np.asarray(good.any(axis=1))
     search.adversarial = np.where(search.found[:, None], candidates[np.arange(count), nearest], search.start)
 
 

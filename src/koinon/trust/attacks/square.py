@@ -1,9 +1,10 @@
 """Square attack for tables: random search over which columns move by +ε or −ε.
 
-After Andriushchenko, Croce, Flammarion, Hein: *Square Attack: a query-efficient black-box adversarial attack via random
-search* (ECCV 2020), L∞ variant. Columns have no neighbourhood, so the "square" is a random subset of columns whose share
-shrinks by the paper's schedule. All rows are attacked side by side, one batch per step. Steps that change nothing are accepted as
-well, so that a model whose answer is saturated at exactly 0 or 1 is searched at random instead of defeating the search.
+After Andriushchenko, Croce, Flammarion, Hein: *Square Attack: a query-efficient black-box adversarial attack via
+random search* (ECCV 2020), L∞ variant. Columns have no neighbourhood, so the "square" is a random subset of columns
+whose share shrinks by the paper's schedule. All rows are attacked side by side, one batch per step. Steps that change
+nothing are accepted as well, so that a model whose answer is saturated at exactly 0 or 1 is searched at random
+instead of defeating the search.
 """
 
 from dataclasses import dataclass
