@@ -10,6 +10,7 @@ from typing import Any
 from koinon.contracts.client import ChainClient
 from koinon.contracts.suite import Suite
 from koinon.crypto.random import SystemRng
+from koinon.journey.desk import Desk, Say
 from koinon.kernel.effects import Rng, Store
 from koinon.kernel.errors import KoinonError, Refused
 from koinon.kernel.ids import Address
@@ -93,3 +94,21 @@ class Context:
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+
+    def desk(self, say: Say) -> Desk:
+        """This node's ports for a step of the main job. Raises Refused while the contracts are unknown."""
+        return Desk(
+            name=self.config.name,
+            node_key=self.keys.node,
+            account_key=self.keys.account,
+            sealing_key=self.keys.sealing,
+            client=self.client,
+            suite=self.suite,
+            transport=self.transport,
+            directory=self.directory,
+            blobs=self.blobs,
+            memory=self.memory,
+            clock=self.clock,
+            rng=self.rng,
+            say=say,
+        )

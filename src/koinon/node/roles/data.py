@@ -9,16 +9,18 @@ from koinon.contracts.studies import Completed, Drawn, Ended, LockedIn, Proposed
 from koinon.crypto.hash import keccak256
 from koinon.jobs import owner
 from koinon.jobs.policy import read_policy
-from koinon.jobs.sessions import share_key, study_key
-from koinon.jobs.study import SignedStudy, StudyFile, open_study_named
+from koinon.jobs.sessions import study_key
 from koinon.kernel.codec import decode, encode
-from koinon.kernel.errors import InvalidInput, KoinonError, Refused, Unavailable
+from koinon.kernel.errors import KoinonError, Refused, Unavailable
 from koinon.kernel.ids import Hash32, NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.node.context import Context
 from koinon.node.datasets import Datasets
+from koinon.node.roles.studies import fetch_study, manifest_key
 from koinon.node.tasks import Narrator
-from koinon.wire.studies import DeliverShares, FetchStudyFile, StudyFileReply
+from koinon.wire.catalogue import Message
+from koinon.wire.committee import Input, ShareManifest
+from koinon.wire.studies import DeliverShares, FetchManifest, FetchRefusal, ManifestsReply, RefusalReason
 
 journal = logging.getLogger("koinon.data")
 DELIVERY_TRIES: Final = 5
@@ -41,6 +43,8 @@ class DataRole:
         feed.on(studies, Drawn, self._drawn)
         feed.on(studies, Completed, self._ended)
         feed.on(studies, Ended, self._ended)
+        self._context.transport.handle(FetchManifest, self._manifest)
+        self._context.transport.handle(FetchRefusal, self._reason)
 
     # ------------------------------------------------------------------------------------------ events of the chain
 
@@ -52,7 +56,7 @@ class DataRole:
 
     async def _consider(self, event: Proposed) -> None:
         try:
-            study = await self._fetch(event.publisher, Hash32(event.spec_hash))
+            study = await fetch_study(self._context, event.study_id)
             dataset = self._datasets.matching(study.columns, study.target)
         except KoinonError as problem:
             journal.warning("study %d: %s", event.study_id, problem)
@@ -112,6 +116,18 @@ class DataRole:
             case owner.DealShares():
                 await self._deal(number, effect)
 
+    async def _consent(self, number: int, effect: owner.Consent) -> None:
+        context, studies = self._context, self._context.suite.studies
+        terms = await studies.terms_of(number)
+        dataset_hash, nonce = Hash32(effect.dataset_hash), Hash32(effect.nonce)
+        commitment = nonce_commitment(context.account, terms.spec_hash, nonce)
+        digest = consent_digest(
+            await studies.domain(), number, terms.spec_hash, dataset_hash, commitment, terms.consent_deadline
+        )
+        signature = context.keys.account.sign_digest(digest)
+        await studies.consent(number, context.account, dataset_hash, commitment, signature)
+        journal.info("study %d: consented", number)
+
     async def _refuse(self, number: int, reason: str) -> None:
         journal.info("study %d: refused: %s", number, reason)
         self._context.memory.write({_reason_key(number): reason.encode()})
@@ -121,17 +137,16 @@ class DataRole:
         """Open the nonce once the block of the draw exists: not before, or the draw could be steered."""
         studies = self._context.suite.studies
         study = await studies.study_of(number)
-        await self._context.client.wait_past(study.draw_height)
+        await self._context.client.advance_past(study.draw_height)
         terms = await studies.terms_of(number)
-        await studies.reveal(number, 1 + terms.owners.index(self._context.account), nonce)
+        await studies.reveal(number, 1 + terms.owners.index(self._context.account), Hash32(nonce))
 
     async def _deal(self, number: int, effect: owner.DealShares) -> None:
         from koinon.privacy.programs import input_matrix
         from koinon.privacy.sharing import Dealing, deal
 
         context = self._context
-        proposed = (await context.suite.studies.events(Proposed, study_id=number))[0].event
-        study = await self._fetch(proposed.publisher, Hash32(proposed.spec_hash))
+        study = await fetch_study(context, number)
         table = self._datasets.open(Hash32(effect.dataset_hash))
         matrix, columns, bits = input_matrix(study.algorithm, table.features, table.target, study.columns, study.target)
         dealing = Dealing(study_key(study, number), effect.attempt, effect.dataset_hash)
@@ -139,10 +154,9 @@ class DataRole:
             deal, matrix, columns, bits, dealing, context.keys.node, context.rng
         )
         position = [party.account for party in study.owners].index(context.account)
-        encoded = encode(manifest)
-        context.memory.write({share_key(number, effect.attempt): encoded})
+        context.memory.write({manifest_key(number, effect.attempt): encode(manifest)})
         deliveries = (
-            self._deliver(member, DeliverShares(number, effect.attempt, position, encoded, encode(package)))
+            self._deliver(member, DeliverShares(number, effect.attempt, position, Input(manifest, package)))
             for member, package in zip(effect.members, packages, strict=True)
         )
         await asyncio.gather(*deliveries)
@@ -161,18 +175,23 @@ class DataRole:
                 journal.warning("shares for one member, try %d: %s", attempt + 1, problem)
                 await asyncio.sleep(0.2 * (attempt + 1))
 
-    async def _fetch(self, publisher: bytes, specification_hash: Hash32) -> StudyFile:
-        record = await self._context.record_of(publisher)  # type: ignore[arg-type]
-        reply = await self._context.transport.call(
-            record.endpoint, FetchStudyFile(specification_hash), DELIVERY_SECONDS
-        )
-        if not isinstance(reply, StudyFileReply):
-            raise InvalidInput("the publisher answered with something other than a study file")
-        return open_study_named(decode(SignedStudy, reply.signed_study), specification_hash)
-
     def _load(self, number: int) -> owner.OwnerState:
         stored = self._context.memory.get(_state_key(number))
         return decode(owner.OwnerState, stored) if stored else owner.OwnerState(number)
+
+    # ---------------------------------------------------------------------------------------- questions of others
+
+    async def _manifest(self, _: NodeId, request: FetchManifest) -> Message:
+        kept = self._context.memory.get(manifest_key(request.study, request.attempt))
+        if kept is None:
+            raise Refused("this owner dealt no shares in that attempt")
+        return ManifestsReply(decode(ShareManifest, kept))
+
+    async def _reason(self, _: NodeId, request: FetchRefusal) -> Message:
+        kept = self._context.memory.get(_reason_key(request.study))
+        if kept is None:
+            raise Refused("this owner did not refuse that study")
+        return RefusalReason(kept.decode())
 
     # --------------------------------------------------------------------------------------------------- orders
 
