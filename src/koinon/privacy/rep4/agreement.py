@@ -5,7 +5,7 @@ other, and kⱼ is the hash of the session and the three; so no holder can choos
 Every pair of holders then confirms that both derived the same key.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Final
 
 from koinon.crypto.commitment import SALT_BYTES, check, commit
@@ -84,7 +84,9 @@ def _compare_sessions(party: Party) -> Generator[None, None, None]:
             raise party.complain(abort.MALFORMED, peer) from None
 
 
-def _confirm(party: Party, keys: dict[int, bytes], shared: dict[int, tuple[int, ...]]) -> Generator[None, None, None]:
+def _confirm(
+    party: Party, keys: Mapping[int, bytes], shared: dict[int, tuple[int, ...]]
+) -> Generator[None, None, None]:
     def confirmation(j: int, position: int) -> bytes:
         return tagged_hash(_CONFIRMATION_DOMAIN, party.session, keys[j], bytes([j, position]))
 

@@ -7,7 +7,7 @@ Nothing is opened among the four: each sends its package to the result party, an
 every check passed.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -151,7 +151,7 @@ def _rerandomised(party: Party, shares: Shares) -> Generator[None, None, Shares]
     return summed([shares, *zeros], party.position)
 
 
-def _compared(party: Party, mine: dict[int, bytes], statements: Statements) -> Four:
+def _compared(party: Party, mine: Mapping[int, bytes], statements: Statements) -> Four:
     stated = {
         peer: dict(zip([j for j in POSITIONS if j != peer], _cut(statements[peer].note), strict=True))
         for peer in party.peers
