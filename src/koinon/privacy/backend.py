@@ -6,11 +6,13 @@ is: four replicated components in ``rep4``, plain numbers in ``clear``. The same
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
 
 from koinon.kernel.effects import Rng
+from koinon.kernel.errors import InvalidInput, MalformedMessage
 from koinon.privacy.secret import Machine, Secret
 from koinon.wire.committee import Column
 
@@ -90,3 +92,26 @@ class Backend(Protocol):
             ProtocolAbort: a party deviated.
         """
         ...
+
+
+def check_inputs(program: Program, inputs: Sequence[PlainInput]) -> None:
+    """Refuse inputs that are not what the program declares. Raises InvalidInput naming the first that is not."""
+    if len(inputs) != len(program.shapes):
+        raise InvalidInput(f"{program.name} is declared for {len(program.shapes)} owners; {len(inputs)} gave rows")
+    for number, (each, shape) in enumerate(zip(inputs, program.shapes, strict=True)):
+        if each.values.shape != shape:
+            raise InvalidInput(f"owner {number} declared rows of shape {shape} and gave {each.values.shape}")
+        if each.columns != program.columns:
+            raise InvalidInput(f"owner {number} uses other columns or ranges than the study declares")
+
+
+def named_outputs(program: Program, values: np.ndarray) -> dict[str, np.ndarray]:
+    """The opened vector, cut into the declared outputs. Raises MalformedMessage if its length does not fit."""
+    sizes = [prod(shape) for _, shape in program.output]
+    if values.shape != (sum(sizes),):
+        raise MalformedMessage(f"{program.name} declares {sum(sizes)} numbers of output; {values.size} were opened")
+    outputs, start = {}, 0
+    for (name, shape), size in zip(program.output, sizes, strict=True):
+        outputs[name] = values[start : start + size].reshape(shape)
+        start += size
+    return outputs
