@@ -15,7 +15,6 @@ from koinon.kernel.errors import KoinonError
 from koinon.privacy.rep4 import abort
 from koinon.privacy.rep4.abort import CommitteeAbort
 from koinon.privacy.rep4.party import Party, complaint_frame, is_complaint
-from koinon.wire.committee import NOBODY
 
 _FRAMES_AHEAD: Final = 2
 """A peer can be at most one round ahead of us; more unread frames than this are left in the link."""
@@ -63,7 +62,7 @@ async def run(
                     await exchange.flush(silence_seconds)
                     return end.value
                 if loop.time() >= deadline:
-                    raise party.complain(abort.WITHDRAWN, NOBODY)
+                    raise party.complain(abort.WITHDRAWN)
                 expected = party.expected()
                 exchange.post(party)
                 wait = min(silence_seconds, max(deadline - loop.time(), 0.0))
@@ -89,6 +88,7 @@ class _Exchange:
         self._outgoing: dict[int, deque[bytes]] = {peer: deque() for peer in links}
         self._complaints: list[tuple[int, bytes]] = []
         self._gone: set[int] = set()
+        self._deaf: set[int] = set()
         self._news = asyncio.Event()
         self._space = {peer: asyncio.Event() for peer in links}
         self._work = {peer: asyncio.Event() for peer in links}
@@ -135,7 +135,7 @@ class _Exchange:
         """Wait until every frame was handed to its link, or its peer is gone."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while any(self._outgoing[peer] and peer not in self._gone for peer in self._links):
+                while any(self._outgoing[peer] and peer not in self._deaf for peer in self._links):
                     self._news.clear()
                     await self._news.wait()
 
@@ -190,4 +190,5 @@ class _Exchange:
                 await self._work[peer].wait()
         except KoinonError:
             # What it has sent before it went may still explain why; only its frames decide whether it is missed.
-            self._outgoing[peer].clear()
+            self._deaf.add(peer)
+            self._news.set()

@@ -30,7 +30,7 @@ from koinon.privacy.rep4.signing import NodeSignatures
 from koinon.privacy.rep4.tampering import FaultyLink
 from koinon.privacy.sharing import accept_package, check_same_run
 from koinon.wire.catalogue import Message, pack, unpack
-from koinon.wire.committee import NOBODY, POSITIONS, Aborted, Listening, Output, Prepare, Progress, Run
+from koinon.wire.committee import POSITIONS, Aborted, Input, Listening, Output, Prepare, Progress, Run
 from koinon.wire.discovery import Endpoint
 from koinon.worker.channel import AsyncChannel
 
@@ -89,7 +89,7 @@ async def main(channel: AsyncChannel) -> None:
         except CommitteeAbort as problem:
             await channel.send(to_frame(_aborted(problem)))
         except TimeoutError:
-            await channel.send(to_frame(_aborted(party.complain(abort.WITHDRAWN, NOBODY))))
+            await channel.send(to_frame(_aborted(party.complain(abort.WITHDRAWN))))
         else:
             await channel.send(to_frame(_output(party, outcome)))
 
@@ -166,21 +166,25 @@ async def _accepted_inputs(
     party: Party, prepare: Prepare, run: Run, program: Program, peers: dict[int, Link]
 ) -> list[Shares]:
     """Check every package against its manifest and the program. Raises CommitteeAbort, after telling the peers."""
-    try:
-        manifests = [each.manifest for each in run.inputs]
-        check_same_run(manifests)
-        shapes = tuple((manifest.rows, len(manifest.columns)) for manifest in manifests)
-        declared = all(
-            manifest.columns == program.columns and manifest.fraction_bits == program.fraction_bits
-            for manifest in manifests
-        )
-        if shapes != program.shapes or not declared:
-            raise InvalidInput("the owners dealt other rows or columns than the study declares")
-        return [accept_package(each.manifest, prepare.position, each.package) for each in run.inputs]
-    except (Forged, InvalidInput):
-        problem = party.complain(abort.BAD_INPUT, NOBODY)
-        await links.say_farewell(peers, problem)
-        raise problem from None
+    accepted = []
+    for number, each in enumerate(run.inputs):
+        try:
+            accepted.append(_accepted(each, program, number, prepare.position))
+        except (Forged, InvalidInput):
+            problem = party.reject_input(number)
+            await links.say_farewell(peers, problem)
+            raise problem from None
+    return accepted
+
+
+def _accepted(dealt: Input, program: Program, number: int, position: int) -> Shares:
+    manifest = dealt.manifest
+    shape = (manifest.rows, len(manifest.columns))
+    if shape != program.shapes[number] or manifest.columns != program.columns:
+        raise InvalidInput(f"input {number} has other rows or columns than the study declares")
+    if manifest.fraction_bits != program.fraction_bits:
+        raise InvalidInput(f"input {number} has other fraction bits than the study declares")
+    return accept_package(manifest, position, dealt.package)
 
 
 def _agreed_program(prepare: Prepare, run: Run, key: NodeKey) -> Program:
@@ -197,6 +201,9 @@ def _agreed_program(prepare: Prepare, run: Run, key: NodeKey) -> Program:
     if run.algorithm != registry.algorithm_hash(run.program):
         raise InvalidInput(f"this node's {run.program} is not the algorithm of the study; install the agreed version")
     program = registry.load(run.program, run.parameters)
+    if len(run.inputs) != len(program.shapes):
+        raise InvalidInput(f"the study has {len(program.shapes)} owners; {len(run.inputs)} inputs were given")
+    check_same_run([each.manifest for each in run.inputs])
     estimate(program)
     return program
 
@@ -231,7 +238,9 @@ def _output(party: Party, outcome: Outcome) -> Output:
 
 def _aborted(problem: CommitteeAbort) -> Aborted:
     sender, backup, receiver = problem.triple
-    return Aborted(str(problem), sender, backup, receiver, tuple(sorted(problem.suspects)), encode(problem.complaint))
+    suspects = tuple(sorted(problem.suspects))
+    complaint = problem.complaint
+    return Aborted(str(problem), sender, backup, receiver, suspects, complaint.input, encode(complaint))
 
 
 async def _expect(channel: AsyncChannel, kind: type[_M]) -> _M:
