@@ -54,6 +54,7 @@ class Program:
         shapes: the (rows, columns) of each owner's input, from the parameters.
         columns: the column ranges every input must declare, from the parameters.
         fraction_bits: of the inputs, from the parameters.
+        flags: numbers of the columns that may hold only the two ends of their range.
         output: name and shape of each declared output, in order, from the parameters.
         compute: the computation on inputs in [−1, 1]; returns one Secret vector per declared output.
     """
@@ -62,6 +63,7 @@ class Program:
     shapes: tuple[tuple[int, int], ...]
     columns: tuple[Column, ...]
     fraction_bits: int
+    flags: tuple[int, ...]
     output: tuple[tuple[str, tuple[int, ...]], ...]
     compute: Callable[[Machine, Sequence[Secret]], Generator[None, None, Sequence[Secret]]]
 
@@ -103,6 +105,15 @@ def check_inputs(program: Program, inputs: Sequence[PlainInput]) -> None:
             raise InvalidInput(f"owner {number} declared rows of shape {shape} and gave {each.values.shape}")
         if each.columns != program.columns:
             raise InvalidInput(f"owner {number} uses other columns or ranges than the study declares")
+        check_flags(program, each.values)
+
+
+def check_flags(program: Program, values: np.ndarray) -> None:
+    """Refuse rows whose two-valued columns hold anything else. Raises InvalidInput naming the column."""
+    for index in program.flags:
+        column = program.columns[index]
+        if not np.isin(values[:, index], (column.low, column.high)).all():
+            raise InvalidInput(f"column {column.name!r} may hold only {column.low:g} and {column.high:g}; recode it")
 
 
 def named_outputs(program: Program, values: np.ndarray) -> dict[str, np.ndarray]:

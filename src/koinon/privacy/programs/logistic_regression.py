@@ -114,6 +114,7 @@ def program(parameters: Parameters) -> Program:
         shapes=tuple((rows, width) for rows in parameters.rows),
         columns=parameters.columns,
         fraction_bits=parameters.fraction_bits,
+        flags=(plan.features,),
         output=(("coefficients", (plan.features,)), ("intercept", (1,))),
         compute=lambda machine, inputs: _compute(machine, inputs, plan),
     )

@@ -1,6 +1,7 @@
 """One position's whole run, from agreement to the output package, as one protocol.
 
-    agree on the session and the keys → checkpoint → the program, with a checkpoint every so many rounds
+    agree on the session and the keys → checkpoint → check the inputs' ranges
+    → the program, with a checkpoint every so many rounds
     → re-randomise the output → last checkpoint, which compares the output digests → output package
 
 Nothing is opened among the four: each sends its package to the result party, and only after all four have signed that
@@ -22,6 +23,7 @@ from koinon.privacy.rep4 import abort
 from koinon.privacy.rep4.agreement import agree
 from koinon.privacy.rep4.arithmetic import joint_input
 from koinon.privacy.rep4.checkpoint import Statements, checkpoint
+from koinon.privacy.rep4.domain import check_domain
 from koinon.privacy.rep4.machine import Rep4Machine
 from koinon.privacy.rep4.party import HASH_BYTES, Party
 from koinon.privacy.rep4.shares import ROUTES, Shares, summed
@@ -95,6 +97,7 @@ def take_part(
     """
     yield from agree(party, rng)
     yield from checkpoint(party, 0)
+    yield from check_domain(party, inputs, program.fraction_bits, program.flags, 1)
     machine = Rep4Machine(party)
     secrets = [Secret(machine, shares, program.fraction_bits, 1.0) for shares in inputs]
     outputs = yield from _with_checkpoints(party, program.compute(machine, secrets))
@@ -114,7 +117,7 @@ def _with_checkpoints(
         yield
         rounds += 1
         if rounds % ROUNDS_PER_CHECKPOINT == 0:
-            yield from checkpoint(party, rounds // ROUNDS_PER_CHECKPOINT)
+            yield from checkpoint(party, 1 + rounds // ROUNDS_PER_CHECKPOINT)
 
 
 def _outcome(party: Party, identity: bytes, outputs: Sequence[Secret]) -> Generator[None, None, Outcome]:
