@@ -23,7 +23,7 @@ from koinon.journey.outputs import OutputDesk
 from koinon.journey.study import nonce_key
 from koinon.kernel.codec import decode
 from koinon.kernel.errors import Forged, Refused
-from koinon.kernel.ids import Address, Hash32
+from koinon.kernel.ids import Hash32, to_hex
 from koinon.kernel.quantities import TokenAmount
 from koinon.wire.studies import FetchManifest, ManifestsReply
 
@@ -58,7 +58,7 @@ async def train(desk: Desk, study: results.Study, outputs: OutputDesk) -> result
             await _draw(desk, study.number, state)
         elif announced < state.attempt:
             announced = state.attempt
-            await _announce(desk, state)
+            _announce(desk, state)
         if desk.clock.unix() > state.deadline + 1:
             await _expire(desk, study.number)
         await asyncio.sleep(POLL_SECONDS)
@@ -92,14 +92,10 @@ async def _draw(desk: Desk, number: int, state: Study) -> None:
             raise
 
 
-async def _announce(desk: Desk, state: Study) -> None:
-    names = [await _name_of(desk, account) for account in state.committee]
-    failed = "" if state.attempt == 0 else f"attempt {state.attempt + 1}: "
-    desk.say(f"{failed}committee drawn: {', '.join(names)}", 0.2 + 0.1 * state.attempt)
-
-
-async def _name_of(desk: Desk, account: Address) -> str:
-    return (await desk.directory.find_account(account)).name
+def _announce(desk: Desk, state: Study) -> None:
+    members = ", ".join(to_hex(account) for account in state.committee)
+    again = "" if state.attempt == 0 else f"attempt {state.attempt + 1}: "
+    desk.say(f"{again}committee drawn: {members}", 0.2 + 0.1 * state.attempt)
 
 
 async def _expire(desk: Desk, number: int) -> None:

@@ -15,7 +15,7 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from koinon.contracts.client import ChainClient
 from koinon.contracts.suite import Suite, parse_addresses
@@ -24,15 +24,16 @@ from koinon.kernel.errors import Refused
 from koinon.kernel.ids import Address, to_hex
 from koinon.net.control import ControlServer
 from koinon.net.discovery import Directory
-from koinon.net.transport import Endpoint, Transport
+from koinon.net.transport import Transport
 from koinon.node import orders
 from koinon.node.config import read_config, write_config
-from koinon.node.context import Context
+from koinon.node.context import Context, SystemClock
 from koinon.node.feed import Feed
 from koinon.node.home import Home, Identity, NodeKeys
 from koinon.node.roles.account import AccountOrders
 from koinon.node.tasks import Narrator, TaskBoard
 from koinon.store.blobs import DirectoryBlobs
+from koinon.store.exchange import serve_blobs
 from koinon.store.keyvalue import LmdbStore
 from koinon.wire.catalogue import Message
 from koinon.wire.control import (
@@ -45,8 +46,13 @@ from koinon.wire.control import (
     TaskReport,
     TaskStarted,
 )
+from koinon.wire.discovery import Endpoint
 
 DATABASE_BYTES: Final = 1 << 30
+LARGEST_KEPT_BLOB: Final = 2 << 20
+if TYPE_CHECKING:
+    pass
+
 journal = logging.getLogger("koinon.node")
 
 
@@ -109,6 +115,12 @@ class Node:
         transport = await stack.enter_async_context(Transport.open(keys.node, config.host, config.port))
         keepers = tuple(Endpoint(peer.node_id, peer.host, peer.port) for peer in config.bootstrap)
         client = await stack.enter_async_context(ChainClient(list(config.chain.rpc), keys.account))
+        clock = SystemClock()
+        directory = Directory(transport, clock, [keeper for keeper in keepers if keeper.node_id != keys.node.node_id])
+        if any(keeper.node_id == keys.node.node_id for keeper in keepers):
+            directory.serve()
+        blobs = DirectoryBlobs(home.blobs)
+        serve_blobs(transport.handle, blobs, may_put=lambda _peer, size: size <= LARGEST_KEPT_BLOB)
         board = TaskBoard()
         stack.push_async_callback(board.close)
         context = Context(
@@ -117,12 +129,13 @@ class Node:
             identity=Identity.read(home.identity),
             keys=keys,
             transport=transport,
-            directory=Directory(transport, keepers),
+            directory=directory,
             client=client,
             memory=memory,
-            blobs=DirectoryBlobs(home.blobs),
+            blobs=blobs,
             board=board,
             feed=Feed(client, memory),
+            clock=clock,
         )
         stack.push_async_callback(context.close)
         node = cls(context)
@@ -247,7 +260,7 @@ class Node:
             "tasks": context.board.running(),
         }
         if self._validator is not None:
-            report["height"] = self._validator.finalised_height
+            report["height"] = self._validator.chain.final_height
         else:
             report["height"] = context.feed.height
         for name, role in self._roles.items():

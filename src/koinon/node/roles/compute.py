@@ -24,8 +24,7 @@ from koinon.node.context import Context
 from koinon.node.orders import Lie, Nothing
 from koinon.node.roles.studies import fetch_study
 from koinon.node.tasks import Narrator
-from koinon.privacy.rep4.signing import certify
-from koinon.wire.catalogue import Done, Message, pack, unpack
+from koinon.wire.catalogue import Done, Message
 from koinon.wire.committee import (
     NOBODY,
     Aborted,
@@ -239,6 +238,8 @@ class ComputeRole:
             frame_bytes=WORKER_FRAME_BYTES,
             network=True,
         )
+        from koinon.privacy.rep4.worker import certify
+
         state = seat.state
         try:
             async with Worker.start("koinon.privacy.rep4.worker:main", limits) as worker:
@@ -352,13 +353,15 @@ class ComputeRole:
 
 
 async def _tell(worker: Worker, message: Message) -> None:
-    number, body = pack(message)
-    await worker.send((number.to_bytes(2, "big"), body))
+    from koinon.privacy.rep4.worker import to_frame
+
+    await worker.send(to_frame(message))
 
 
 async def _hear(worker: Worker, kind: type[_M]) -> _M:
-    frame = await worker.receive()
-    message = unpack(int.from_bytes(frame[:2], "big"), memoryview(frame)[2:])
+    from koinon.privacy.rep4.worker import from_frame
+
+    message = from_frame(await worker.receive())
     if not isinstance(message, kind):
         raise MalformedMessage(f"the worker said {type(message).__name__} where {kind.__name__} was due")
     return message
