@@ -1,4 +1,4 @@
-"""Whether a block is final, decided from headers and certificates alone: what auditors and light clients run offline."""
+"""Whether a block is final, decided from headers and certificates alone: what auditors run offline."""
 
 from collections.abc import Sequence
 from itertools import pairwise
