@@ -222,9 +222,7 @@ class Validator:
             raise Refused("transactions are taken from validators only; send yours through the RPC")
         refused = await self._loop.run_in_executor(self._calls, self._add_all, message.transactions)
         for reason in refused[:1]:
-            _log.debug(
-                "%d of %d transactions from a validator refused: %s", len(refused), len(message.transactions), reason
-            )
+            _log.debug("%d transactions from a validator were refused, the first because: %s", len(refused), reason)
         self._put(Wake())
 
     def _add_all(self, raws: tuple[bytes, ...]) -> list[str]:
