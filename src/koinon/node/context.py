@@ -5,17 +5,17 @@ import logging
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from koinon.contracts.client import ChainClient
 from koinon.contracts.suite import Suite
 from koinon.crypto.random import SystemRng
 from koinon.journey.desk import Desk, Say
 from koinon.kernel.effects import Rng, Store
-from koinon.kernel.errors import KoinonError, Refused
+from koinon.kernel.errors import KoinonError, Refused, Unavailable
 from koinon.kernel.ids import Address
 from koinon.kernel.quantities import Seconds, UnixSeconds
-from koinon.net.discovery import Directory, NodeRecord
+from koinon.net.discovery import Directory, NodeClaim, NodeRecord, sign_record
 from koinon.net.transport import Transport
 from koinon.node.config import NodeConfig
 from koinon.node.feed import Feed
@@ -24,6 +24,8 @@ from koinon.node.tasks import TaskBoard
 from koinon.store.blobs import BlobStore
 
 journal = logging.getLogger("koinon.node")
+RECORD_SECONDS: Final = 3600
+RETRY_SECONDS: Final = 0.5
 
 
 class SystemClock:
@@ -70,6 +72,28 @@ class Context:
     async def record_of(self, account: Address) -> NodeRecord:
         """Where the node of an account is. Raises Unavailable where the directory does not know."""
         return await self.directory.find_account(account)
+
+    async def announce(self) -> None:
+        """Tell the directory's keepers where this node is, again and again before the record expires."""
+        config = self.config
+        while True:
+            claim = NodeClaim(
+                node_id=self.keys.node.node_id,
+                account=self.account,
+                host=config.host,
+                port=self.transport.endpoint.port,
+                roles=tuple(sorted(config.roles)),
+                encryption_key=self.keys.sealing.public_key,
+                sequence=time.time_ns(),
+                expiry=UnixSeconds(self.clock.unix() + RECORD_SECONDS),
+            )
+            pause = RECORD_SECONDS / 3
+            try:
+                await self.directory.announce(sign_record(self.keys.node, self.keys.account, claim))
+            except Unavailable as problem:
+                journal.warning("cannot announce this node: %s", problem)
+                pause = RETRY_SECONDS
+            await asyncio.sleep(pause)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
         """Run beside everything else; a failure is a line in the journal, never the end of the node."""

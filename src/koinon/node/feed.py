@@ -1,7 +1,7 @@
 """What happened on the chain, delivered to the roles in order and at least once.
 
-The cursor is written after every callback of a block has returned, so a node that dies in between hears the block again:
-roles must take an event they know already as nothing new.
+The cursor is written after every callback of a block has returned, so a node that dies in between hears the block
+again: roles must take an event they know already as nothing new.
 """
 
 import asyncio
@@ -46,6 +46,11 @@ class Feed:
         self._long_poll = True
         cursor = memory.get(_CURSOR)
         self._next = int.from_bytes(cursor, "big") if cursor else 0
+
+    @property
+    def height(self) -> int:
+        """The last block whose events every role has heard."""
+        return max(self._next - 1, 0)
 
     def on(self, contract: Contract, kind: type[Any], callback: Callback) -> None:
         """Call back for every event of ``kind`` that ``contract`` leaves from the cursor on."""

@@ -6,11 +6,13 @@ is: four replicated components in ``rep4``, plain numbers in ``clear``. The same
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
 
 from koinon.kernel.effects import Rng
+from koinon.kernel.errors import InvalidInput, MalformedMessage
 from koinon.privacy.secret import Machine, Secret
 from koinon.wire.committee import Column
 
@@ -52,6 +54,7 @@ class Program:
         shapes: the (rows, columns) of each owner's input, from the parameters.
         columns: the column ranges every input must declare, from the parameters.
         fraction_bits: of the inputs, from the parameters.
+        flags: numbers of the columns that may hold only the two ends of their range.
         output: name and shape of each declared output, in order, from the parameters.
         compute: the computation on inputs in [−1, 1]; returns one Secret vector per declared output.
     """
@@ -60,6 +63,7 @@ class Program:
     shapes: tuple[tuple[int, int], ...]
     columns: tuple[Column, ...]
     fraction_bits: int
+    flags: tuple[int, ...]
     output: tuple[tuple[str, tuple[int, ...]], ...]
     compute: Callable[[Machine, Sequence[Secret]], Generator[None, None, Sequence[Secret]]]
 
@@ -90,3 +94,35 @@ class Backend(Protocol):
             ProtocolAbort: a party deviated.
         """
         ...
+
+
+def check_inputs(program: Program, inputs: Sequence[PlainInput]) -> None:
+    """Refuse inputs that are not what the program declares. Raises InvalidInput naming the first that is not."""
+    if len(inputs) != len(program.shapes):
+        raise InvalidInput(f"{program.name} is declared for {len(program.shapes)} owners; {len(inputs)} gave rows")
+    for number, (each, shape) in enumerate(zip(inputs, program.shapes, strict=True)):
+        if each.values.shape != shape:
+            raise InvalidInput(f"owner {number} declared rows of shape {shape} and gave {each.values.shape}")
+        if each.columns != program.columns:
+            raise InvalidInput(f"owner {number} uses other columns or ranges than the study declares")
+        check_flags(program, each.values)
+
+
+def check_flags(program: Program, values: np.ndarray) -> None:
+    """Refuse rows whose two-valued columns hold anything else. Raises InvalidInput naming the column."""
+    for index in program.flags:
+        column = program.columns[index]
+        if not np.isin(values[:, index], (column.low, column.high)).all():
+            raise InvalidInput(f"column {column.name!r} may hold only {column.low:g} and {column.high:g}; recode it")
+
+
+def named_outputs(program: Program, values: np.ndarray) -> dict[str, np.ndarray]:
+    """The opened vector, cut into the declared outputs. Raises MalformedMessage if its length does not fit."""
+    sizes = [prod(shape) for _, shape in program.output]
+    if values.shape != (sum(sizes),):
+        raise MalformedMessage(f"{program.name} declares {sum(sizes)} numbers of output; {values.size} were opened")
+    outputs, start = {}, 0
+    for (name, shape), size in zip(program.output, sizes, strict=True):
+        outputs[name] = values[start : start + size].reshape(shape)
+        start += size
+    return outputs

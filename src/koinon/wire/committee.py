@@ -77,7 +77,8 @@ class SignedHeads(Record, frozen=True):
 class Complaint(Record, frozen=True):
     """A party's signed statement that it stopped, and why. Only the receiver of a message can complain about it.
 
-    ``sender`` and ``backup`` are positions, or NOBODY. Who made the run fail is among sender, backup and receiver.
+    ``sender`` and ``backup`` are positions, or NOBODY. Who made the run fail is among sender, backup and receiver; or
+    it is the owner of input number ``input``, where that is not NOBODY.
     """
 
     session: bytes
@@ -86,6 +87,7 @@ class Complaint(Record, frozen=True):
     sender: int
     backup: int
     receiver: int
+    input: int
     signature: bytes
 
 
@@ -201,8 +203,8 @@ class Aborted(Message, frozen=True):
     """Worker to node: the run stopped and nothing was opened.
 
     ``sender``, ``backup``, ``receiver`` are positions (NOBODY where the role does not exist) to exclude from the
-    re-run; ``suspects`` are the positions of whom, as this worker knows, at least one deviated. ``complaint`` is the
-    signed complaint, if there is one.
+    re-run; ``suspects`` are the positions of whom, as this worker knows, at least one deviated. ``input`` is the number
+    of the input whose owner is to blame, or NOBODY. ``complaint`` is the encoded signed ``Complaint``.
     """
 
     reason: str
@@ -210,4 +212,5 @@ class Aborted(Message, frozen=True):
     backup: int
     receiver: int
     suspects: tuple[int, ...]
+    input: int
     complaint: bytes

@@ -1,4 +1,7 @@
-"""A committee member: takes the seat the draw gave, runs the joint computation in a disposable child, blames only whom it can."""
+"""A committee member:
+
+takes the seat the draw gave, runs the joint computation in a disposable child, blames only whom it can.
+"""
 
 import asyncio
 import contextlib
@@ -10,6 +13,7 @@ from koinon.contracts.client import Log
 from koinon.contracts.eip712 import result_digest
 from koinon.contracts.studies import Challenged, Complained, Completed, Drawn, Ended
 from koinon.jobs import member
+from koinon.jobs.inputs import parameters
 from koinon.jobs.sessions import session_key, study_key
 from koinon.jobs.study import StudyFile
 from koinon.kernel.codec import decode
@@ -20,8 +24,7 @@ from koinon.node.context import Context
 from koinon.node.orders import Lie, Nothing
 from koinon.node.roles.studies import fetch_study
 from koinon.node.tasks import Narrator
-from koinon.privacy.rep4.signing import certify
-from koinon.wire.catalogue import Done, Message, pack, unpack
+from koinon.wire.catalogue import Done, Message
 from koinon.wire.committee import (
     NOBODY,
     Aborted,
@@ -235,6 +238,8 @@ class ComputeRole:
             frame_bytes=WORKER_FRAME_BYTES,
             network=True,
         )
+        from koinon.privacy.rep4.worker import certify
+
         state = seat.state
         try:
             async with Worker.start("koinon.privacy.rep4.worker:main", limits) as worker:
@@ -262,7 +267,7 @@ class ComputeRole:
             seat.events.put_nowait(nothing)
 
     def _run(self, seat: _Seat, run: member.RunWorker) -> None:
-        from koinon.privacy.programs import algorithm_hash, parameters_for
+        from koinon.privacy.programs.registry import algorithm_hash
 
         study, state = seat.study, seat.state
         manifests = tuple(shares.manifest for shares in run.packages)
@@ -274,7 +279,7 @@ class ComputeRole:
                 peers=(run.greetings[0], run.greetings[1], run.greetings[2], run.greetings[3]),
                 program=study.algorithm,
                 algorithm=algorithm_hash(study.algorithm),
-                parameters=parameters_for(study.algorithm, study.columns, tuple(one.rows for one in manifests)),
+                parameters=parameters(study, tuple(one.rows for one in manifests)),
                 result_party=study.publisher.node_id,
                 inputs=run.packages,
                 deadline_seconds=seat.run_seconds,
@@ -312,7 +317,10 @@ class ComputeRole:
         )
 
     async def _challenge(self, seat: _Seat, position: int) -> None:
-        """Ask on the chain; once the time to answer is over, have the silent one slashed. Another may have been faster."""
+        """Ask on the chain;
+
+        once the time to answer is over, have the silent one slashed. Another may have been faster.
+        """
         state, studies = seat.state, self._context.suite.studies
         try:
             await studies.challenge(state.study, state.attempt, position)
@@ -345,13 +353,15 @@ class ComputeRole:
 
 
 async def _tell(worker: Worker, message: Message) -> None:
-    number, body = pack(message)
-    await worker.send((number.to_bytes(2, "big"), body))
+    from koinon.privacy.rep4.worker import to_frame
+
+    await worker.send(to_frame(message))
 
 
 async def _hear(worker: Worker, kind: type[_M]) -> _M:
-    frame = await worker.receive()
-    message = unpack(int.from_bytes(frame[:2], "big"), memoryview(frame)[2:])
+    from koinon.privacy.rep4.worker import from_frame
+
+    message = from_frame(await worker.receive())
     if not isinstance(message, kind):
         raise MalformedMessage(f"the worker said {type(message).__name__} where {kind.__name__} was due")
     return message

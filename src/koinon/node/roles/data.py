@@ -2,24 +2,30 @@
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Final
 
+from koinon.contracts.assets import AssetKind, Mint, Minted
 from koinon.contracts.client import Log
-from koinon.contracts.studies import Completed, Drawn, Ended, LockedIn, Proposed
+from koinon.contracts.eip712 import consent_digest
+from koinon.contracts.studies import Completed, Drawn, Ended, LockedIn, Proposed, nonce_commitment
 from koinon.crypto.hash import keccak256
+from koinon.data.schema import Schema
 from koinon.jobs import owner
+from koinon.jobs.inputs import FRACTION_BITS, share_columns, share_matrix
 from koinon.jobs.policy import read_policy
 from koinon.jobs.sessions import study_key
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import KoinonError, Refused, Unavailable
 from koinon.kernel.ids import Hash32, NodeId
-from koinon.kernel.quantities import Seconds
+from koinon.kernel.quantities import ALL_BASIS_POINTS, Seconds
 from koinon.node.context import Context
-from koinon.node.datasets import Datasets
+from koinon.node.datasets import Datasets, StoredDataset
+from koinon.node.orders import AddData, DataAdded
 from koinon.node.roles.studies import fetch_study, manifest_key
 from koinon.node.tasks import Narrator
 from koinon.wire.catalogue import Message
-from koinon.wire.committee import Input, ShareManifest
+from koinon.wire.committee import Column, Input, ShareManifest
 from koinon.wire.studies import DeliverShares, FetchManifest, FetchRefusal, ManifestsReply, RefusalReason
 
 journal = logging.getLogger("koinon.data")
@@ -62,7 +68,7 @@ class DataRole:
             journal.warning("study %d: %s", event.study_id, problem)
             await self._refuse(event.study_id, str(problem))
             return
-        from koinon.privacy.programs import algorithm_hash
+        from koinon.privacy.programs.registry import algorithm_hash
 
         seen = owner.StudyProposed(
             file=study,
@@ -142,16 +148,15 @@ class DataRole:
         await studies.reveal(number, 1 + terms.owners.index(self._context.account), Hash32(nonce))
 
     async def _deal(self, number: int, effect: owner.DealShares) -> None:
-        from koinon.privacy.programs import input_matrix
         from koinon.privacy.sharing import Dealing, deal
 
         context = self._context
         study = await fetch_study(context, number)
         table = self._datasets.open(Hash32(effect.dataset_hash))
-        matrix, columns, bits = input_matrix(study.algorithm, table.features, table.target, study.columns, study.target)
+        matrix = share_matrix(table.features, table.target)
         dealing = Dealing(study_key(study, number), effect.attempt, effect.dataset_hash)
         manifest, packages = await asyncio.to_thread(
-            deal, matrix, columns, bits, dealing, context.keys.node, context.rng
+            deal, matrix, share_columns(study), FRACTION_BITS, dealing, context.keys.node, context.rng
         )
         position = [party.account for party in study.owners].index(context.account)
         context.memory.write({manifest_key(number, effect.attempt): encode(manifest)})
@@ -199,8 +204,25 @@ class DataRole:
         """Offer the owner's own tasks."""
         self._context.board.offer("data.add", self._add)
 
-    async def _add(self, argument: bytes, narrator: Narrator) -> "object":
-        return await self._datasets.add(self._context, argument, narrator)
+    async def _add(self, argument: bytes, narrator: Narrator) -> DataAdded:
+        order, context = decode(AddData, argument), self._context
+        schema = Schema(tuple(Column(*column) for column in order.columns), order.target) if order.columns else None
+        path = Path(order.path)
+        stored = await asyncio.to_thread(self._datasets.add, path, schema, order.target, context.rng)
+        narrator.say(f"{stored.rows} rows checked and committed to", 0.5)
+        asset = await self._mint(stored)
+        narrator.say(f"data set {stored.dataset_hash.hex()[:8]}… is asset {asset}", 1.0)
+        columns = tuple((column.name, column.low, column.high) for column in stored.schema.columns)
+        return DataAdded(Hash32(stored.dataset_hash), stored.rows, columns, stored.schema.target, asset)
+
+    async def _mint(self, stored: StoredDataset) -> int:
+        """The data set as an asset: its commitment's root and nothing of its rows. Minted once."""
+        context, assets = self._context, self._context.suite.assets
+        for found in await assets.events(Minted, publisher=context.account):
+            if found.event.content_hash == stored.dataset_hash:
+                return found.event.asset_id
+        whole = (context.account,), (ALL_BASIS_POINTS,)
+        return await assets.mint(Mint(AssetKind.DATASET, Hash32(stored.dataset_hash), "", (), *whole))
 
 
 def _state_key(number: int) -> bytes:

@@ -2,9 +2,9 @@
 
 from koinon.contracts.studies import Proposed
 from koinon.jobs.study import SignedStudy, StudyFile, open_study_named
+from koinon.journey.study import study_file_key
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import InvalidInput
-from koinon.kernel.ids import Hash32
 from koinon.kernel.quantities import Seconds
 from koinon.node.context import Context
 from koinon.wire.studies import FetchStudyFile, StudyFileReply
@@ -44,11 +44,6 @@ async def fetch_signed_study(context: Context, proposal: Proposed) -> SignedStud
     open_study_named(signed, proposal.spec_hash)
     context.memory.write({study_file_key(proposal.spec_hash): encode(signed)})
     return signed
-
-
-def study_file_key(specification_hash: Hash32) -> bytes:
-    """Where a node keeps a study file."""
-    return b"study-file/" + specification_hash
 
 
 def manifest_key(study: int, attempt: int) -> bytes:

@@ -18,6 +18,7 @@ SILENCE: Final = "no frame came in time"
 BAD_HEADS: Final = "the signed chain heads do not match the link"
 BAD_INPUT: Final = "an input is outside its declared range"
 WITHDRAWN: Final = "the party was stopped by its own operator"
+MOST_INPUTS: Final = 1 << 16
 REASONS: Final = (MISMATCH, INCONSISTENT, MALFORMED, SILENCE, BAD_HEADS, BAD_INPUT, WITHDRAWN)
 
 
@@ -43,7 +44,7 @@ class CommitteeAbort(ProtocolAbort):
 
 def suspects(complaint: Complaint, position: int) -> frozenset[int]:
     """Of whom the party at ``position``, knowing itself honest, can say that one of them deviated."""
-    if complaint.reason == BAD_INPUT:
+    if complaint.input != NOBODY and complaint.receiver == position:
         return frozenset()
     named = {complaint.sender, complaint.backup, complaint.receiver} - {NOBODY, position}
     return frozenset(named)
@@ -59,6 +60,7 @@ def statement(complaint: Complaint) -> bytes:
             complaint.sender,
             complaint.backup,
             complaint.receiver,
+            complaint.input,
         ]
     )
 
@@ -73,5 +75,7 @@ def is_possible(complaint: Complaint, session: bytes) -> bool:
         and all(role in POSITIONS for role in named)
         and len(set(named)) == len(named)
         and complaint.reason in REASONS
+        and NOBODY <= complaint.input < MOST_INPUTS
+        and (complaint.reason == BAD_INPUT) == (complaint.input != NOBODY)
         and 0 <= complaint.round < 1 << 32
     )

@@ -181,6 +181,19 @@ def to_arithmetic(party: Party, bit: Shares) -> Protocol:
     return upper + lower + _scaled(both, -2)
 
 
+def open_to_all(party: Party, value: Shares) -> Generator[None, None, np.ndarray]:
+    """Every party learns the words: two holders of each component hand it to the one that lacks it; one round."""
+    lacking: np.ndarray | None = None
+    for receiver in range(4):
+        sender, backup = (receiver + 1) % 4, (receiver + 2) % 4
+        known = value.part(receiver) if party.position != receiver else None
+        handed = party.joint(sender, backup, receiver, known, value.shape, np.uint64)
+        if party.position == receiver:
+            lacking = handed
+    yield
+    return _sum([lacking, *(value.part(j) for j in range(4) if j != party.position)])
+
+
 # Truncation, from the masked value on. r = stream 2 + stream 3 is known to positions 0 and 1; positions 2 and 3 learn
 # c = value + 2⁶² + r, which is uniform to them.
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 from blake3 import blake3
+from msgspec import structs
 
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Forged, MalformedMessage
@@ -214,12 +215,15 @@ class Party:
         self._announcements.clear()
         self.round += 1
 
-    def complain(self, reason: str, sender: int, backup: int = NOBODY) -> CommitteeAbort:
+    def complain(self, reason: str, sender: int = NOBODY, backup: int = NOBODY) -> CommitteeAbort:
         """Our own signed complaint about a message to us, as the error to raise."""
-        blank = Complaint(self.session, self.round, reason, sender, backup, self.position, b"")
-        signature = self.signatures.sign(COMPLAINT_DOMAIN, abort.statement(blank))
-        complaint = Complaint(self.session, self.round, reason, sender, backup, self.position, signature)
-        return CommitteeAbort(complaint, self.position)
+        return self._signed(Complaint(self.session, self.round, reason, sender, backup, self.position, NOBODY, b""))
+
+    def reject_input(self, number: int) -> CommitteeAbort:
+        """Our own signed complaint about the owner of an input, as the error to raise."""
+        return self._signed(
+            Complaint(self.session, self.round, abort.BAD_INPUT, NOBODY, NOBODY, self.position, number, b"")
+        )
 
     def heard(self, peer: int, frame: bytes) -> CommitteeAbort:
         """What to raise on a complaint frame that came from ``peer``: what it says, if its author signed it."""
@@ -233,6 +237,10 @@ class Party:
         return CommitteeAbort(complaint, self.position)
 
     # Inside.
+
+    def _signed(self, blank: Complaint) -> CommitteeAbort:
+        signature = self.signatures.sign(COMPLAINT_DOMAIN, abort.statement(blank))
+        return CommitteeAbort(structs.replace(blank, signature=signature), self.position)
 
     def _backed_up(self) -> list[tuple[tuple[int, int, int], list[np.ndarray]]]:
         groups: dict[tuple[int, int, int], list[np.ndarray]] = {}
