@@ -7,7 +7,6 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from koinon.contracts.assets import AssetKind, Mint, Minted
-from koinon.data.schema import Column
 from koinon.jobs.study import StudyFile, specification_hash
 from koinon.journey.desk import Desk
 from koinon.journey.package import replicate, seal_package, uri_of
@@ -97,7 +96,7 @@ def card_of(trained: Trained, study: StudyFile, name: str, committee: tuple[byte
     return ModelCard(
         name=name,
         task=TASK,
-        features=tuple(Column(column.name, column.low, column.high) for column in study.columns),
+        features=study.columns,
         target=study.target,
         threshold_ppm=THRESHOLD_PPM,
         study_id=trained.study.number,

@@ -1,7 +1,7 @@
 """serve: mint a service on the model, set its price, have providers answer for it, and let the name resolve to them."""
 
 import asyncio
-from typing import Final
+from typing import Final, Protocol
 
 from koinon.contracts.assets import AssetKind, Mint
 from koinon.contracts.market import Offer
@@ -29,30 +29,45 @@ class ServiceDescription(Record, frozen=True):
     weights_hash: Hash32
 
 
-async def serve(
-    desk: Desk,
-    named: Named,
-    endpoints: int,
-    price: TokenAmount,
-    pass_price: TokenAmount,
-    node_share: BasisPoints,
-) -> Served:
-    """Bring the named model into service.
+class Serving(Protocol):
+    """What is wanted.
 
-    Args:
+    Attributes:
+        named: the model and its name.
         endpoints: how many providers, no two of one operator, shall answer; 1 to 8.
         price: of one answer by voucher.
-        pass_price: of a pass for each day begun; 0 for a service that asks for no pass. Calls within a pass's quota
-            cost nothing on top.
+        pass_price: of a pass for each day begun; 0 for a service that asks for no pass. The calls of a pass's quota
+            cost nothing when it is bought.
         node_share: part of voucher revenue for the node that answers, in basis points.
+    """
+
+    @property
+    def named(self) -> Named: ...
+
+    @property
+    def endpoints(self) -> int: ...
+
+    @property
+    def price(self) -> TokenAmount: ...
+
+    @property
+    def pass_price(self) -> TokenAmount: ...
+
+    @property
+    def node_share(self) -> BasisPoints: ...
+
+
+async def serve(desk: Desk, wanted: Serving) -> Served:
+    """Bring a named model into service.
 
     Raises:
         InvalidInput: endpoints or prices out of range.
         Unavailable: fewer providers than asked for can be brought to answer; says how each failed.
     """
-    if not 1 <= endpoints <= MOST_ENDPOINTS:
-        raise InvalidInput(f"a name has 1 to {MOST_ENDPOINTS} endpoints; got {endpoints}")
-    if pass_price and not price:
+    named = wanted.named
+    if not 1 <= wanted.endpoints <= MOST_ENDPOINTS:
+        raise InvalidInput(f"a name has 1 to {MOST_ENDPOINTS} endpoints; got {wanted.endpoints}")
+    if wanted.pass_price and not wanted.price:
         raise InvalidInput(
             "a service that asks for a pass needs a price per call of at least 1, whose voucher proves it"
         )
@@ -60,14 +75,14 @@ async def serve(
     service = await _mint(desk, named)
     offer = Offer(
         price_per_call=TokenAmount(0),
-        price_per_day=pass_price,
-        voucher_price=price,
-        node_share=node_share,
+        price_per_day=wanted.pass_price,
+        voucher_price=wanted.price,
+        node_share=wanted.node_share,
         open=True,
     )
     await desk.suite.market.set_offer(service, offer)
     desk.say(f"service {service} is minted and offered", 0.2)
-    found = await _deploy(desk, named, service, endpoints)
+    found = await _deploy(desk, named, service, wanted.endpoints)
     resolution = Resolution(
         model_id=hardened.model,
         weights_hash=hardened.weights_hash,

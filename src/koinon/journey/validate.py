@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from koinon.contracts.client import Receipt
 from koinon.contracts.contract import Credited
@@ -38,37 +38,54 @@ MOST_DRAWS: Final = 4
 SALT_BYTES: Final = 32
 
 
-async def validate(
-    desk: Desk,
-    hardened: Hardened,
-    evaluators: int,
-    fee: TokenAmount,
-    commit_seconds: int,
-    reveal_seconds: int,
-    effort: float,
-) -> Validated:
-    """Have the model evaluated by strangers.
+class Validation(Protocol):
+    """What is wanted.
 
-    Args:
+    Attributes:
+        hardened: the model.
         evaluators: how many are drawn, 3 to 9.
         fee: for each that reveals and is no outlier.
         commit_seconds, reveal_seconds: time-outs of the two phases.
         effort: scales the suite's budgets; 1 is the full suite (see ``evaluation.settings_for``).
+    """
+
+    @property
+    def hardened(self) -> Hardened: ...
+
+    @property
+    def evaluators(self) -> int: ...
+
+    @property
+    def fee(self) -> TokenAmount: ...
+
+    @property
+    def commit_seconds(self) -> int: ...
+
+    @property
+    def reveal_seconds(self) -> int: ...
+
+    @property
+    def effort(self) -> float: ...
+
+
+async def validate(desk: Desk, wanted: Validation) -> Validated:
+    """Have a model evaluated by strangers.
 
     Raises:
         InvalidInput: effort or times out of range.
         Refused: the chain refuses the request, or the evaluation ended without a vector; says where the fees are.
     """
-    study = study_of(hardened)
-    plan = EvaluationPlan(settings_for(study.sensitive_column, effort, commit_seconds), desk.rng.bytes(SALT_BYTES))
+    hardened = wanted.hardened
+    settings = settings_for(study_of(hardened).sensitive_column, wanted.effort, wanted.commit_seconds)
+    plan = EvaluationPlan(settings, desk.rng.bytes(SALT_BYTES))
     terms = EvaluationTerms(
         model_id=hardened.model,
         criteria=CRITERIA,
         tolerances=tuple(tolerance_of(name) for name in CRITERIA),
-        fee=fee,
-        evaluators=evaluators,
-        commit_seconds=commit_seconds,
-        reveal_seconds=reveal_seconds,
+        fee=wanted.fee,
+        evaluators=wanted.evaluators,
+        commit_seconds=wanted.commit_seconds,
+        reveal_seconds=wanted.reveal_seconds,
     )
     number = await _request(desk, terms, plan)
     drawn = await _draw(desk, number, terms, plan)
