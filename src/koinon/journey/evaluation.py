@@ -1,8 +1,8 @@
 """What an evaluation measures, with which settings and seeds, and what an evaluator does next. Pure functions.
 
 Requester and evaluators must mean the same settings, and a stranger must be able to see that nobody chose them after
-the draw. So the nonce that the requester commits to on the chain *is* the hash of the plan: settings and a fresh salt. The
-requester's node hands the plan to whoever asks; anyone checks it against the chain.
+the draw. So the nonce that the requester commits to on the chain *is* the hash of the plan: settings and a fresh salt.
+The requester's node hands the plan to whoever asks; anyone checks it against the chain.
 
 Criteria are all of the suite's but membership inference, which needs rows that were trained on. A criterion that an
 evaluator's rows cannot decide, such as a gap between groups of which one is empty, is reported as *unknown*: the worst

@@ -16,7 +16,7 @@ from koinon.contracts.client import Log
 from koinon.contracts.evaluations import Drawn, EvaluationRequest, report_commitment
 from koinon.contracts.evaluations import Score as ChainScore
 from koinon.contracts.refusals import Reverted
-from koinon.data.schema import Column, Schema
+from koinon.data.schema import Schema
 from koinon.journey.evaluation import NextStep, next_step, open_plan, scores_for, seed_of
 from koinon.journey.package import OpenedModel, fetch_model
 from koinon.kernel.codec import Record, decode, encode
@@ -30,6 +30,7 @@ from koinon.node.roles.market import EVALUATE
 from koinon.node.tasks import Narrator
 from koinon.trust.evidence import EvaluationSettings
 from koinon.wire.catalogue import Message
+from koinon.wire.committee import Column
 from koinon.wire.studies import (
     EvaluationEvidenceReply,
     EvaluationPlanReply,
