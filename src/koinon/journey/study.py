@@ -78,7 +78,8 @@ async def _afford(desk: Desk, study: StudyFile) -> None:
         from koinon.contracts.tokens import format_amount
 
         raise errors.Refused(
-            f"the study locks {format_amount(needed)} tokens and this account holds {format_amount(owned)}; nothing was sent"
+            f"the study locks {format_amount(needed)} tokens and this account holds {format_amount(owned)};"
+            " nothing was sent"
         )
     if await desk.suite.token.allowance(desk.account, desk.suite.studies.address) < needed:
         await desk.suite.token.approve(desk.suite.studies.address, needed)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from koinon.data.schema import Column, Schema
+from koinon.data.schema import Schema
 from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.effects import Rng
 from koinon.kernel.errors import Forged, InvalidInput, Unavailable
 from koinon.kernel.ids import Hash32
+from koinon.wire.committee import Column
 
 if TYPE_CHECKING:
     from koinon.data.table import Table

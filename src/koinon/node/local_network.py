@@ -159,7 +159,7 @@ class Network:
             validators = [identities[member.name] for member in members if "validator" in member.roles]
             accounts = [identity.account for identity in identities.values()]
             genesis = local_genesis(validators, accounts, UnixSeconds(int(time.time())))
-            chain_id = genesis.chain_id
+            chain_id = int(genesis.chain_id)
             rpc = tuple(f"http://{LOOPBACK}:{configs[identity.name].rpc_port}" for identity in validators)
             encoded = encode(genesis)
             for member in members:

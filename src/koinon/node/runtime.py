@@ -88,7 +88,7 @@ class Node:
         self.context = context
         self.stopping = asyncio.Event()
         self._started = time.monotonic()
-        self._validator: object | None = None
+        self._validator: "Validator | None" = None
         self._roles: dict[str, object] = {}
         self._following: asyncio.Task[None] | None = None
 
@@ -254,7 +254,7 @@ class Node:
             "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2),
             "children_processor_seconds": round(children.ru_utime + children.ru_stime, 2),
             "memory_bytes": usage.ru_maxrss * 1024,
-            "peers": sorted(to_hex(peer)[:18] for peer in context.transport.peers),
+            "peers": sorted(to_hex(peer)[:18] for peer in context.transport.peers()),
             "contracts": context.adopted is not None,
             "followed_height": context.feed.height,
             "tasks": context.board.running(),

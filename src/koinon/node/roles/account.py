@@ -9,6 +9,7 @@ from koinon.contracts.token import UNLIMITED
 from koinon.contracts.tokens import format_amount
 from koinon.crypto.hash import keccak256
 from koinon.kernel.codec import decode
+from koinon.kernel.quantities import TokenAmount
 from koinon.node import orders
 from koinon.node.context import Context
 from koinon.node.tasks import Narrator
@@ -58,7 +59,7 @@ class AccountOrders:
         for contract in (suite.studies, suite.providers, suite.evaluations, suite.assets, suite.market):
             if await contract.credit_of(account):
                 await contract.withdraw()
-        amount = orders.Withdrawn(orders.TokenAmount(await suite.token.balance_of(account) - before))
+        amount = orders.Withdrawn(TokenAmount(await suite.token.balance_of(account) - before))
         narrator.say(f"collected {format_amount(amount.amount)} tokens", 1.0)
         return amount
 
@@ -77,7 +78,7 @@ class AccountOrders:
             if await context.suite.token.allowance(context.account, providers.address) < missing:
                 await context.suite.token.approve(providers.address, UNLIMITED)
             try:
-                await providers.stake(orders.TokenAmount(missing))
+                await providers.stake(TokenAmount(missing))
             except Reverted as problem:
                 raise type(problem)(f"could not stake {format_amount(missing)} tokens: {problem}") from None
         narrator.say(f"registered with a stake of {format_amount(order.stake)} tokens", 1.0)

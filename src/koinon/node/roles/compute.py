@@ -328,7 +328,7 @@ class ComputeRole:
             journal.info("study %d: seat %d is challenged already: %s", state.study, position, known)
         challenge = await studies.challenge_of(state.study, state.attempt, position)
         while not challenge.answered and challenge.deadline and seat.state.phase != "left":
-            left = challenge.deadline + CHALLENGE_MARGIN_SECONDS - self._context.clock.unix()
+            left = float(challenge.deadline + CHALLENGE_MARGIN_SECONDS - self._context.clock.unix())
             if left <= 0:
                 try:
                     await studies.expire_challenge(state.study, state.attempt, position)

@@ -108,13 +108,9 @@ class DataRole:
             await self._perform(number, effect)
 
     async def _perform(self, number: int, effect: owner.OwnerEffect) -> None:
-        studies = self._context.suite.studies
         match effect:
             case owner.Consent():
-                terms = await studies.terms_of(number)
-                commitment = await studies.nonce_commitment_of(self._context.account, terms.spec_hash, effect.nonce)
-                await studies.sign_and_consent(number, Hash32(effect.dataset_hash), commitment)
-                journal.info("study %d: consented", number)
+                await self._consent(number, effect)
             case owner.Refuse():
                 await self._refuse(number, effect.reason)
             case owner.RevealNonce():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from koinon.contracts.suite import Suite, SuiteParameters
 from koinon.jobs.study import Party, SignedStudy, open_study, read_study_toml
-from koinon.journey import harden, name, outputs, publish, serve, study, train, validate
+from koinon.journey import outputs
 from koinon.journey.results import Hardened, Named, Published, Served, Trained, Validated
 from koinon.journey.results import Study as ProposedStudy
 from koinon.kernel.codec import decode
@@ -64,6 +64,8 @@ class PublisherRole:
         return orders.Suite(tuple((name.lower(), one.address) for name, one in suite.contracts.items()))
 
     async def _propose(self, argument: bytes, narrator: Narrator) -> ProposedStudy:
+        from koinon.journey.study import propose
+
         from koinon.privacy.programs.registry import algorithm_hash
 
         context, order = self._context, decode(orders.ProposeStudy, argument)
@@ -77,26 +79,38 @@ class PublisherRole:
                 chain_id=await context.client.chain_id(),
                 studies_contract=context.suite.studies.address,
             )
-        return await study.propose(context.desk(narrator.say), file)
+        return await propose(context.desk(narrator.say), file)
 
     async def _train(self, argument: bytes, narrator: Narrator) -> Trained:
+        from koinon.journey.train import train
+
         assert self._outputs is not None
-        return await train.train(self._context.desk(narrator.say), decode(ProposedStudy, argument), self._outputs)
+        return await train(self._context.desk(narrator.say), decode(ProposedStudy, argument), self._outputs)
 
     async def _publish(self, argument: bytes, narrator: Narrator) -> Published:
+        from koinon.journey.publish import publish
+
         order = decode(orders.Publish, argument)
         file = open_study(decode(SignedStudy, order.trained.study.signed))
-        return await publish.publish(self._context.desk(narrator.say), order.trained, file, order.name, order.copies)
+        return await publish(self._context.desk(narrator.say), order.trained, file, order.name, order.copies)
 
     async def _harden(self, argument: bytes, narrator: Narrator) -> Hardened:
-        return await harden.harden(self._context.desk(narrator.say), decode(Published, argument))
+        from koinon.journey.harden import harden
+
+        return await harden(self._context.desk(narrator.say), decode(Published, argument))
 
     async def _validate(self, argument: bytes, narrator: Narrator) -> Validated:
-        return await validate.validate(self._context.desk(narrator.say), decode(orders.Validate, argument))
+        from koinon.journey.validate import validate
+
+        return await validate(self._context.desk(narrator.say), decode(orders.Validate, argument))
 
     async def _name(self, argument: bytes, narrator: Narrator) -> Named:
+        from koinon.journey.name import name
+
         order = decode(orders.NameModel, argument)
-        return await name.name(self._context.desk(narrator.say), order.validated, order.name)
+        return await name(self._context.desk(narrator.say), order.validated, order.name)
 
     async def _serve(self, argument: bytes, narrator: Narrator) -> Served:
-        return await serve.serve(self._context.desk(narrator.say), decode(orders.Serve, argument))
+        from koinon.journey.serve import serve
+
+        return await serve(self._context.desk(narrator.say), decode(orders.Serve, argument))
