@@ -1,9 +1,10 @@
 """A deployed suite with a publisher, three owners, eight staked providers and a buyer, and the usual steps."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from contracts_chain import EvmChain
+from contracts_chain import EvmChain, Snapshot
 
 from koinon.contracts import eip712
 from koinon.contracts.assets import AssetKind, Mint
@@ -270,12 +271,26 @@ def score(value: int, width: int = 5_000) -> Score:
     return Score(PartsPerMillion(value), PartsPerMillion(value - width), PartsPerMillion(value + width))
 
 
-async def evm_world() -> tuple[EvmChain, World]:
-    """The world on the chain inside this process."""
+_built: list[tuple[EvmChain, World, Snapshot]] = []
+
+
+def fresh_world() -> tuple[EvmChain, World]:
+    """The world on the chain inside this process, as it was built; building happens once."""
+    if not _built:
+        with asyncio.Runner() as runner:
+            chain, world = runner.run(_evm_world())
+        _built.append((chain, world, chain.snapshot()))
+    chain, world, snapshot = _built[0]
+    chain.restore(snapshot)
+    # A new client for each test: a lock belongs to one event loop, and nonces went back in time.
+    client = world.client.with_key(key_of("deployer"))
+    return chain, World(chain, client, world.suite.through(client))
+
+
+async def _evm_world() -> tuple[EvmChain, World]:
     chain = EvmChain()
-    deployer = key_of("deployer")
     for name in ("deployer", *PEOPLE):
         chain.fund(key_of(name).address)
-    client = ChainClient(chain, deployer, now=chain.now)
+    client = ChainClient(chain, key_of("deployer"), now=chain.now)
     suite = await Suite.deploy(client, PARAMETERS)
     return chain, await World.build(client, suite, chain)
