@@ -140,7 +140,8 @@ class Party:
         elif self.position in (sender, backup):
             if value is None:
                 raise ValueError(f"position {self.position} must know what it sends or backs up")
-            held = np.ascontiguousarray(np.broadcast_to(value, shape), dtype)
+            whole = value if value.shape == shape else np.broadcast_to(value, shape)
+            held = np.ascontiguousarray(whole, dtype)
         else:
             return None
         self._joint.append(JointMessage(sender, backup, receiver, held))
@@ -157,6 +158,10 @@ class Party:
         return expected
 
     # What a driver uses.
+
+    def outgoing(self) -> list[JointMessage]:
+        """The joint messages of this round that this party sends or backs up."""
+        return [message for message in self._joint if self.position in (message.sender, message.backup)]
 
     def compose(self) -> dict[int, Frame]:
         """The frames of this round by peer; a peer to whom there is nothing to say gets none."""
