@@ -16,11 +16,11 @@ from koinon.wire.committee import POSITIONS, Column
 SESSION = bytes(range(32))
 
 
-def new_parties(seed: bytes = b"parties", *, keyed: bool = True) -> list[Party]:
+def new_parties(seed: bytes = b"parties", *, keyed: bool = True, kind: type[Party] = Party) -> list[Party]:
     rng = SeededRng(seed)
     secrets = (rng.bytes(32), rng.bytes(32), rng.bytes(32), rng.bytes(32))
     keys = [rng.bytes(32) for _ in POSITIONS]
-    parties = [Party(position, SESSION, IdealSignatures(position, secrets)) for position in POSITIONS]
+    parties = [kind(position, SESSION, IdealSignatures(position, secrets)) for position in POSITIONS]
     if keyed:
         for party in parties:
             party.install_keys({j: keys[j] for j in POSITIONS if j != party.position})
