@@ -11,7 +11,7 @@ it stays consistent while later blocks are written, because it reads around them
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -174,19 +174,25 @@ class FinalState:
                 return True, record.before[key]
         return False, None
 
-    def write(self, height: Height, overlay: Overlay, put: Mapping[bytes, bytes], delete: tuple[bytes, ...]) -> None:
-        """Make a block's difference final, in one atomic write with ``put`` and ``delete``.
+    def write(
+        self, overlays: Sequence[tuple[Height, Overlay]], put: Mapping[bytes, bytes], delete: Iterable[bytes]
+    ) -> None:
+        """Make the differences of consecutive blocks final, in one atomic write with ``put`` and ``delete``.
 
-        The undo record is in place before the store changes and the reader looks at it after reading the store, so a
+        The undo records are in place before the store changes and a reader looks at them after reading the store, so a
         view never mixes two blocks.
         """
-        before = {key: self.get(key) for key in overlay.difference}
-        self._undo.append(_Undo(height, before))
-        writes = {STATE_PREFIX + key: value for key, value in overlay.difference.items() if value is not None}
-        removals = tuple(STATE_PREFIX + key for key, value in overlay.difference.items() if value is None)
-        self._store.write({**writes, ACCUMULATOR_KEY: overlay.accumulator, **put}, (*removals, *delete))
-        self.accumulator = overlay.accumulator
-        self.height = height
+        merged: dict[bytes, bytes | None] = {}
+        for height, overlay in overlays:
+            before = {key: merged[key] if key in merged else self.get(key) for key in overlay.difference}
+            self._undo.append(_Undo(height, before))
+            merged.update(overlay.difference)
+        last_height, last = overlays[-1]
+        writes = {STATE_PREFIX + key: value for key, value in merged.items() if value is not None}
+        removals = [STATE_PREFIX + key for key, value in merged.items() if value is None]
+        self._store.write({**writes, ACCUMULATOR_KEY: last.accumulator, **put}, [*removals, *delete])
+        self.accumulator = last.accumulator
+        self.height = last_height
 
 
 @dataclass(frozen=True)
