@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
-from koinon.contracts.abi import Interface, decode
-from koinon.contracts.artifacts import SUITE, artifact
+from koinon.contracts.abi import decode
+from koinon.contracts.artifacts import SUITE
+from koinon.contracts.contract import interface
 from koinon.kernel.errors import Forged, InvalidInput
 from koinon.kernel.ids import Address, Hash32, to_hex
 
@@ -124,24 +125,14 @@ def decode_call(contract: str, data: bytes) -> Call:
     return Call(method.name, _named(method.inputs, values))
 
 
-def struct_values(interface_entry: Mapping[str, Any], values: tuple[Any, ...]) -> dict[str, Any]:
-    """A struct's fields by name."""
-    return _named(interface_entry["components"], values)
-
-
-@cache
-def _interface(contract: str) -> Interface:
-    return Interface(artifact(contract))
-
-
 @cache
 def _functions(contract: str) -> dict[bytes, Any]:
-    return {method.selector: method for method in _interface(contract).functions.values()}
+    return {method.selector: method for method in interface(contract).functions.values()}
 
 
 @cache
 def _events(contract: str) -> dict[bytes, Any]:
-    return {bytes(method.hash): method for method in _interface(contract).events.values()}
+    return {bytes(method.hash): method for method in interface(contract).events.values()}
 
 
 def _event(contract: str, log: Log, transaction: ProvenTransaction) -> Event:

@@ -9,10 +9,11 @@ from koinon.audit.facts import Event, text_of
 from koinon.audit.model_checks import last
 from koinon.audit.receipts import anchor_of, check_batch, verify_receipt
 from koinon.audit.study_checks import COMMITTEE_SIZE, study_of, terms_of
+from koinon.contracts.eip712 import channels_domain
 from koinon.kernel.errors import Forged
 from koinon.kernel.ids import ZERO_HASH, Address, to_hex
-from koinon.kernel.quantities import ALL_BASIS_POINTS, ChainId, TokenAmount
-from koinon.market.vouchers import Voucher, VoucherDomain, signer_of
+from koinon.kernel.quantities import ALL_BASIS_POINTS, TokenAmount
+from koinon.market.vouchers import Voucher, signer_of
 
 _SECONDS_OF_A_DAY: Final = 86_400
 
@@ -148,7 +149,7 @@ def _check_sample(exhibit: Exhibit, name: str, shown: ServiceReceipts, sequence:
 
 def _check_voucher(exhibit: Exhibit, opened: Event, settled: Event) -> None:
     call = exhibit.facts.call(settled).values
-    domain = VoucherDomain(ChainId(exhibit.network.chain_id), exhibit.contract("Market"))
+    domain = channels_domain(exhibit.network.chain_id, exhibit.contract("Market"))
     voucher = Voucher(opened["channelId"], TokenAmount(settled["claimed"]), call["signature"])
     if call["cumulative"] != settled["claimed"] or signer_of(domain, voucher) != opened["payer"]:
         raise Forged(f"a settlement of channel {to_hex(opened['channelId'])[:18]}… was not signed by its payer")

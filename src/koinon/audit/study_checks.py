@@ -5,20 +5,16 @@ from typing import Any, Final
 
 from koinon.audit.exhibit import Exhibit, document_digest
 from koinon.audit.facts import Event
+from koinon.contracts.eip712 import Domain, consent_digest, result_digest, studies_domain
 from koinon.crypto.hash import keccak256
 from koinon.crypto.signature import recover_address, verify_node_signature
 from koinon.kernel.codec import Record, decode
 from koinon.kernel.errors import Forged
 from koinon.kernel.ids import Address, Hash32, NodeId, to_hex
-from koinon.market.typed_data import domain_separator, typed_digest
 
 COMPUTE: Final = 1
 COMMITTEE_SIZE: Final = 4
 SIGNATURES_NEEDED: Final = 3
-_CONSENT: Final = keccak256(
-    b"Consent(uint256 studyId,bytes32 specHash,bytes32 datasetHash,bytes32 nonceCommitment,uint256 deadline)"
-)
-_RESULT: Final = keccak256(b"Result(uint256 studyId,uint256 attempt,bytes32 outputDigest)")
 
 
 class PartyOutline(Record, frozen=True):
@@ -90,9 +86,8 @@ def check_consents(exhibit: Exhibit) -> str:
     _, terms = terms_of(exhibit)
     for owner in terms["owners"]:
         event = exhibit.facts.one("Studies", "Consented", studyId=exhibit.subject.study, owner=owner)
-        digest = _typed(
-            exhibit,
-            _CONSENT,
+        digest = consent_digest(
+            _domain(exhibit),
             exhibit.subject.study,
             terms["specHash"],
             event["datasetHash"],
@@ -177,7 +172,7 @@ def check_result(exhibit: Exhibit) -> str:
     completed = exhibit.facts.one("Studies", "Completed", studyId=exhibit.subject.study)
     call = exhibit.facts.call(completed).values
     drawn = exhibit.facts.one("Studies", "Drawn", studyId=exhibit.subject.study, attempt=completed["attempt"])
-    digest = _typed(exhibit, _RESULT, exhibit.subject.study, completed["attempt"], completed["outputDigest"])
+    digest = result_digest(_domain(exhibit), exhibit.subject.study, completed["attempt"], completed["outputDigest"])
     signers = []
     for member, signature in zip(drawn["committee"], call["signatures"], strict=True):
         if not signature:
@@ -206,9 +201,8 @@ def word(value: int | bytes) -> bytes:
     return value.to_bytes(32, "big") if isinstance(value, int) else value.rjust(32, b"\0")
 
 
-def _typed(exhibit: Exhibit, kind: Hash32, *fields: int | bytes) -> Hash32:
-    separator = domain_separator("Koinon Studies", "1", exhibit.network.chain_id, exhibit.contract("Studies"))
-    return typed_digest(separator, keccak256(kind + b"".join(map(word, fields))))
+def _domain(exhibit: Exhibit) -> Domain:
+    return studies_domain(exhibit.network.chain_id, exhibit.contract("Studies"))
 
 
 def _check_block_hash(exhibit: Exhibit, height: int, entropy: bytes) -> None:
