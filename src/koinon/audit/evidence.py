@@ -31,7 +31,7 @@ _MANIFEST_DOMAIN: Final = "koinon/audit/manifest/1"
 Digest = Annotated[Hash32, Meta(min_length=32, max_length=32)]
 Account = Annotated[Address, Meta(min_length=20, max_length=20)]
 Node = Annotated[NodeId, Meta(min_length=32, max_length=32)]
-Number = Annotated[int, Meta(ge=0, lt=2**63)]
+Number = Annotated[int, Meta(ge=0, le=2**62)]
 
 
 class ManifestEntry(Record, frozen=True):

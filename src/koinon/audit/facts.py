@@ -1,9 +1,9 @@
 """From bytes to facts: transactions and events that a chain vouches for, decoded with the suite's own interfaces."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from koinon.contracts.abi import decode
 from koinon.contracts.artifacts import SUITE
@@ -12,6 +12,19 @@ from koinon.kernel.errors import Forged, InvalidInput
 from koinon.kernel.ids import Address, Hash32, to_hex
 
 _SELECTOR_BYTES: Final = 4
+
+
+class RawLog(Protocol):
+    """A log entry, wherever it was read."""
+
+    @property
+    def address(self) -> Address: ...
+
+    @property
+    def topics(self) -> Sequence[bytes]: ...
+
+    @property
+    def data(self) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -125,17 +138,8 @@ def decode_call(contract: str, data: bytes) -> Call:
     return Call(method.name, _named(method.inputs, values))
 
 
-@cache
-def _functions(contract: str) -> dict[bytes, Any]:
-    return {method.selector: method for method in interface(contract).functions.values()}
-
-
-@cache
-def _events(contract: str) -> dict[bytes, Any]:
-    return {bytes(method.hash): method for method in interface(contract).events.values()}
-
-
-def _event(contract: str, log: Log, transaction: ProvenTransaction) -> Event:
+def read_event(contract: str, log: RawLog) -> tuple[str, dict[str, Any]]:
+    """Name and arguments of an event. Raises Forged where the contract has no such event."""
     method = _events(contract).get(log.topics[0]) if log.topics else None
     if method is None:
         raise Forged(f"{contract} at {to_hex(log.address)} made a log that the contract does not have")
@@ -147,7 +151,22 @@ def _event(contract: str, log: Log, transaction: ProvenTransaction) -> Event:
         values[entry["name"]] = decode([entry], topic, f"{contract}.{method.name}")[0]
     rest = [entry for entry in method.inputs if not entry["indexed"]]
     values |= _named(rest, decode(rest, log.data, f"{contract}.{method.name}"))
-    return Event(contract, method.name, values, transaction)
+    return method.name, values
+
+
+@cache
+def _functions(contract: str) -> dict[bytes, Any]:
+    return {method.selector: method for method in interface(contract).functions.values()}
+
+
+@cache
+def _events(contract: str) -> dict[bytes, Any]:
+    return {bytes(method.hash): method for method in interface(contract).events.values()}
+
+
+def _event(contract: str, log: Log, transaction: ProvenTransaction) -> Event:
+    name, values = read_event(contract, log)
+    return Event(contract, name, values, transaction)
 
 
 def _named(entries: Any, values: Any) -> dict[str, Any]:
