@@ -4,6 +4,7 @@ One transaction, one block. It answers the JSON-RPC requests that ``ChainClient`
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from koinon.audit.bundle import ChainProof
@@ -34,7 +35,8 @@ NOBODY = Address(bytes(20))
 class ProvingChain:
     """See the module. Implements ``koinon.contracts.rpc.Rpc`` and ``koinon.audit.bundle.ProofReader``."""
 
-    def __init__(self, accounts: Collection[Address]) -> None:
+    def __init__(self, accounts: Collection[Address], *, outside: bool = False) -> None:
+        self.outside = outside
         self.keys = [bls.BlsKey.from_seed(sha256(b"validator %d" % number)) for number in range(4)]
         validators = tuple(
             GenesisValidator(
@@ -53,6 +55,7 @@ class ProvingChain:
         self.engine = PyEvmEngine()
         self.headers: list[Header] = [self.chain.final_header]
         self.executed: list[ExecutedBlock | None] = [None]
+        self.names: list[Hash32] = [header_hash(self.chain.final_header)]
         self.places: dict[Hash32, tuple[int, int]] = {}
         self.time = int(START)
 
@@ -68,7 +71,9 @@ class ProvingChain:
         parent = self.headers[-1]
         mix = sha256(parent.mix)
         beneficiary = self.chain.validators.members[0].account
-        context = self.chain.context_for(parent, self.time, beneficiary, mix)
+        context = replace(
+            self.chain.context_for(parent, self.time, beneficiary, mix), block_hash=lambda height: self.names[height]
+        )
         state, accumulator = self.chain.parent_state(header_hash(parent))
         executed, rejected = build_block(self.engine, context, state, accumulator, transactions, 60.0, 1 << 22)
         if rejected:
@@ -97,6 +102,7 @@ class ProvingChain:
         self.chain.add_executed(header, executed)
         self.headers.append(header)
         self.executed.append(executed)
+        self.names.append(self._outside_block(header.height).hash if self.outside else header_hash(header))
         for index, transaction in enumerate(executed.transactions):
             self.places[transaction.hash] = (header.height, index)
         return header
@@ -104,7 +110,10 @@ class ProvingChain:
     # Proofs
 
     async def prove(self, transactions: Collection[Hash32], heights: Collection[int], /) -> ChainProof:
-        """Our own chain: one finality proof over all heights, and each transaction under its header."""
+        """See ``ProofReader``; of our own chain, or of the same blocks as an Ethereum node shows them."""
+        if self.outside:
+            wanted = {self.places[each][0] for each in transactions} | set(heights)
+            return ChainProof(blocks=tuple(self._outside_block(height) for height in sorted(wanted)))
         places = sorted(self.places[each] for each in transactions)
         lowest = min(height for height, _ in [*places, *((height, 0) for height in heights)])
         self.mine()
@@ -112,11 +121,6 @@ class ProvingChain:
         headers = tuple(self.headers[lowest:])
         certificates = tuple(self._certificate(header) for header in headers[-3:])
         return ChainProof((FinalityProof(headers, certificates),), tuple(self._fact(*place) for place in places))
-
-    async def outside(self, transactions: Collection[Hash32], heights: Collection[int]) -> ChainProof:
-        """The same blocks in the form in which an Ethereum node shows them."""
-        wanted = {self.places[each][0] for each in transactions} | set(heights)
-        return ChainProof(blocks=tuple(self._outside_block(height) for height in sorted(wanted)))
 
     def _certificate(self, header: Header) -> QuorumCertificate:
         statement = vote_message(CHAIN_ID, header.epoch, header.view, header.index, header.height, header_hash(header))
@@ -162,7 +166,7 @@ class ProvingChain:
             )
             for receipt in executed.receipts
         )
-        fields: list[object] = [header.parent, keccak256(b"no uncles"), header.beneficiary, header.state_root]
+        fields: list[object] = [self.names[height - 1], keccak256(b"no uncles"), header.beneficiary, header.state_root]
         fields += [ordered_trie_root(raws), ordered_trie_root(receipts), bytes(256), 0, height]
         fields += [header.gas_limit, header.gas_used, header.timestamp, b"", header.mix, bytes(8), header.base_fee]
         encoded = rlp.encode(fields)

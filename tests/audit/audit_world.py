@@ -32,7 +32,7 @@ from koinon.crypto.hash import keccak256, sha256, tagged_hash
 from koinon.crypto.signature import AccountKey, NodeKey
 from koinon.jobs.study import SIGNATURE_DOMAIN, Column, Party, StudyFile, sign_study, specification_hash
 from koinon.jobs.study import Terms as FileTerms
-from koinon.kernel.ids import Address, Hash32, NodeId
+from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import BasisPoints, PartsPerMillion, TokenAmount, UnixSeconds
 from koinon.market.payments import Payment
 from koinon.market.vouchers import sign_voucher
@@ -85,9 +85,7 @@ class Evidence:
 
     subject: Subject
     network: Network
-    outside_network: Network
     proof: ChainProof
-    outside_proof: ChainProof
     needed: Needed
     documents: tuple[Document, ...]
     receipts: tuple[ServiceReceipts, ...]
@@ -96,9 +94,9 @@ class Evidence:
 class Journey:
     """Plays the main job. Each method is one step."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, outside: bool = False) -> None:
         people = ("deployer", "publisher", *OWNERS, *PROVIDERS, "buyer")
-        self.chain = ProvingChain([account(name).address for name in people])
+        self.chain = ProvingChain([account(name).address for name in people], outside=outside)
         self.client = ChainClient(self.chain, account("deployer"))
         self.folder = folder
         self.documents: list[Document] = []
@@ -310,13 +308,11 @@ class Journey:
         subject = Subject(NAME, self.study, self.model, self.service, self.evaluation)
         addresses = {each.contract: each.address for each in contracts}
         needed = await collect(self.client, addresses, subject)
-        members = self.chain.chain.validators.members
+        members = () if self.chain.outside else self.chain.chain.validators.members
         return Evidence(
             subject,
-            Network(KOINON_CHAIN, CHAIN_ID, contracts, members),
-            Network(OUTSIDE_CHAIN, CHAIN_ID, contracts, ()),
+            Network(OUTSIDE_CHAIN if self.chain.outside else KOINON_CHAIN, CHAIN_ID, contracts, members),
             await self.chain.prove(needed.transactions, needed.heights),
-            await self.chain.outside(needed.transactions, needed.heights),
             needed,
             tuple(self.documents),
             receipts,
@@ -332,7 +328,3 @@ class Journey:
 
 def _score(value: int) -> Score:
     return Score(PartsPerMillion(value), PartsPerMillion(value - 5_000), PartsPerMillion(value + 5_000))
-
-
-def node_id_of(name: str) -> NodeId:
-    return node(name).node_id
