@@ -98,7 +98,9 @@ def check_evaluation(exhibit: Exhibit) -> str:
 def check_name(exhibit: Exhibit) -> str:
     """The name stands for this model, these weights and this evaluation, and lists who serves it."""
     subject = exhibit.subject
-    resolution = last(exhibit, "Names", "ResolutionSet", nameHash=keccak256(subject.name.encode()))
+    name_hash = keccak256(subject.name.encode())
+    exhibit.facts.one("Names", "NameRegistered", nameHash=name_hash)
+    resolution = last(exhibit, "Names", "ResolutionSet", nameHash=name_hash)
     if resolution["name"] != subject.name:
         raise Forged(f"the name on the chain is {resolution['name'][:64]!r}, not {subject.name[:64]!r}")
     if (resolution["modelId"], resolution["evaluationId"]) != (subject.model, subject.evaluation):

@@ -137,8 +137,9 @@ def check_draw(exhibit: Exhibit) -> str:
             raise Forged(f"the seed of attempt {attempt} does not follow from the first one and its block")
         barred = {*parties, terms["resultParty"]}
         check_sample(exhibit, event, "committee", COMPUTE, COMMITTEE_SIZE, barred)
-    if not drawn:
-        raise Forged("the bundle shows no draw")
+    completed = facts.one("Studies", "Completed", studyId=study)
+    if [event["attempt"] for event in drawn] != list(range(completed["attempt"] + 1)):
+        raise Forged("the bundle does not show the draw of every attempt up to the one that completed")
     return f"{len(nonces)} nonces, {len(drawn)} draw{'s' if len(drawn) > 1 else ''} repeated"
 
 
