@@ -130,7 +130,7 @@ async def call(port: int, prepared: list[bytes]) -> list[float]:
         began = time.perf_counter()
         writer.write(each)
         head = await reader.readuntil(b"\r\n\r\n")
-        await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r")[0]))
+        await reader.readexactly(int(head.lower().split(b"\r\ncontent-length: ")[1].split(b"\r")[0]))
         seconds.append(time.perf_counter() - began)
         if b" 200 " not in head[:20]:
             raise RuntimeError(head.decode())
