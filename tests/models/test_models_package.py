@@ -3,7 +3,6 @@
 import msgspec
 import numpy as np
 import pytest
-from koinon.store.blobs import MemoryBlobs
 
 from koinon.crypto.hpke import HpkeKey
 from koinon.data.schema import Column
@@ -19,6 +18,7 @@ from koinon.models.package import (
     seal_model,
     store_model,
 )
+from koinon.store.blobs import MemoryBlobs
 
 CARD = ModelCard(
     name="tumour-risk",
