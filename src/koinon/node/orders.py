@@ -31,6 +31,8 @@ class DeploySuite(Record, frozen=True):
 
     supply: TokenAmount
     minimum_stake: TokenAmount
+    draw_delay: int
+    slash_share: BasisPoints
 
 
 class Suite(Record, frozen=True):
@@ -45,6 +47,12 @@ class Pay(Record, frozen=True):
     accounts: tuple[Address, ...]
     tokens: TokenAmount
     coins: Wei
+
+
+class Withdrawn(Record, frozen=True):
+    """What the contracts owed this account."""
+
+    amount: TokenAmount
 
 
 class Join(Record, frozen=True):
@@ -123,7 +131,9 @@ class Serve(Record, frozen=True):
 
 
 class Lie(Record, frozen=True):
-    """In the given attempt of the next study, if this node sits at ``position``, flip one bit of one value it sends."""
+    """In the given attempt of the next study, if this node sits at ``position``, flip one bit of one value it
+    sends.
+    """
 
     attempt: int
     position: int
