@@ -17,11 +17,7 @@ from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.effects import Store
 from koinon.kernel.errors import InvalidInput, Unavailable
 from koinon.kernel.ids import Address, Hash32
-<<<<<<< HEAD
-from koinon.kernel.quantities import Height
-=======
 from koinon.kernel.quantities import Height, UnixSeconds
->>>>>>> trust
 from koinon.ledger import lattice
 from koinon.ledger.execution import BlockContext, ExecutedBlock, Receipt
 from koinon.ledger.genesis import Genesis
@@ -176,14 +172,11 @@ class Chain:
             raise Unavailable("the parent of the block is neither final nor executed")
         return executed.state, executed.state.accumulator
 
-<<<<<<< HEAD
-=======
     def state_after(self, header: Header) -> StateView:
         """State after an executed block above the last final one; the final state once it is final."""
         executed = self.executed.get(header_hash(header))
         return self.state.view() if executed is None else executed.state
 
->>>>>>> trust
     def header_of(self, block: Hash32) -> Header | None:
         """Header of an executed or final block."""
         known = self._headers.get(block)
@@ -192,11 +185,7 @@ class Chain:
         height = self.height_of(block)
         return None if height is None else self.header_at(height)
 
-<<<<<<< HEAD
-    def context_for(self, parent: Header, timestamp: int, beneficiary: Address, mix: Hash32) -> BlockContext:
-=======
     def context_for(self, parent: Header, timestamp: UnixSeconds, beneficiary: Address, mix: Hash32) -> BlockContext:
->>>>>>> trust
         """What the EVM sees in a child of ``parent``."""
         parameters = self.genesis.parameters
 
@@ -211,11 +200,7 @@ class Chain:
         return BlockContext(
             chain_id=self.genesis.chain_id,
             height=Height(parent.height + 1),
-<<<<<<< HEAD
-            timestamp=timestamp,  # type: ignore[arg-type]  # Unix seconds
-=======
             timestamp=timestamp,
->>>>>>> trust
             beneficiary=beneficiary,
             mix=mix,
             gas_limit=parameters.gas_limit,

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Whether a block is final, decided from headers and certificates alone: what auditors and light clients run offline."""
-=======
 """Whether a block is final, decided from headers and certificates alone: what auditors run offline."""
->>>>>>> trust
 
 from collections.abc import Sequence
 from itertools import pairwise
