@@ -146,7 +146,7 @@ async def load(port: int, prepared: list[list[bytes]]) -> list[float]:
 def measure(mode: str, calls: int, repeats: int, folder: Path) -> list[dict[str, object]]:
     """CPU of one server over all forms of request; the median of ``repeats`` runs each."""
     here, there = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=child, args=(mode, folder, there))
+    process = multiprocessing.get_context("spawn").Process(target=child, args=(mode, folder, there), daemon=True)
     process.start()
     port = here.recv()
     results: list[dict[str, object]] = []

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from koinon.audit.evidence import Document
 from koinon.audit.exhibit import Exhibit, document_digest
 from koinon.audit.facts import Event
 from koinon.audit.study_checks import check_sample, word
 from koinon.crypto.hash import keccak256
 from koinon.kernel.errors import Forged
-from koinon.kernel.ids import to_hex
+from koinon.kernel.ids import Hash32, to_hex
+from koinon.store.blobs import cid
 
 EVALUATE: Final = 2
 DATASET, MODEL, SERVICE = 0, 1, 2
@@ -52,7 +54,7 @@ def check_documents(exhibit: Exhibit) -> str:
         found = [
             (name, document)
             for name, document, digest in waiting
-            if digest is None or bytes(digest) in named or to_hex(digest)[2:].encode() in named
+            if digest is None or any(form in named for form in _forms(document, digest))
         ]
         if not found:
             break
@@ -173,6 +175,12 @@ def _chain_bytes(exhibit: Exhibit) -> list[bytes]:
         said += [_flat(value) for value in event.values.values()]
         said.append(event.transaction.data)
     return said
+
+
+def _forms(document: Document, digest: Hash32) -> tuple[bytes, ...]:
+    """How others may write a digest: as bytes, in hexadecimal, or as the CID of the bytes."""
+    forms = (bytes(digest), digest.hex().encode())
+    return (*forms, cid(document.body).encode()) if document.function == "sha256" else forms
 
 
 def _flat(value: Any) -> bytes:
