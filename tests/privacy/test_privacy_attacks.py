@@ -59,9 +59,7 @@ class DeferredCheckAttack:
         return [
             guess
             for guess in range(200)
-            if cheater._digest(
-                (VICTIM, WITNESS, CHEATER), [received - np.uint64(DELTA * (guess - known) % 2**64)]
-            )
+            if cheater._digest((VICTIM, WITNESS, CHEATER), [received - np.uint64(DELTA * (guess - known) % 2**64)])
             == self._hash
         ]
 
