@@ -76,6 +76,19 @@ class SuiteDecoder:
         names = [parameter["name"] or f"argument {place}" for place, parameter in enumerate(method.inputs)]
         return _named(contract, method, dict(zip(names, given, strict=True)))
 
+    def outputs(self, method: Method, answer: object) -> Any:
+        """What a reading function answered: its value, or a dictionary by name for several. Raises MalformedMessage."""
+        if not isinstance(answer, str):
+            raise MalformedMessage(f"the chain's answer to {method.name} is not in hexadecimal")
+        try:
+            values = decode(method.outputs, _bytes(answer), method.name)
+        except ValueError:
+            raise MalformedMessage(f"the chain's answer to {method.name} is not in hexadecimal") from None
+        shaped = [shape(parameter, value) for parameter, value in zip(method.outputs, values, strict=True)]
+        if len(shaped) == 1:
+            return shaped[0]
+        return dict(zip((parameter["name"] for parameter in method.outputs), shaped, strict=True))
+
 
 def arguments(decoded: Decoded) -> tuple[Argument, ...]:
     """The arguments as text, in the order of the ABI."""

@@ -23,6 +23,7 @@ def radar(page: ModelPage, language: Language) -> dict[str, Any]:
                 "weak": criterion.weak,
             }
             for criterion in page.criteria
+            if criterion.score is not None
         ]
     }
 

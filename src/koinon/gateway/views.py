@@ -19,10 +19,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sentence(View, frozen=True):
-    """An English text with ``{gaps}``; the values are filled in after translation."""
+    """An English text with ``{gaps}``, filled after translation; a gap may hold another sentence."""
 
     text: str
-    values: dict[str, str | int] = {}
+    values: dict[str, "str | int | Sentence"] = {}
 
 
 class Origin(View, frozen=True):
@@ -265,21 +265,25 @@ class ModelsPage(View, frozen=True):
 class Criterion(View, frozen=True):
     """One measured property: the median of the evaluators and the widest span of their intervals.
 
-    ``score`` places it on the radar: 0 worst to 1,000,000 best, by the rule in ``scale``.
+    Values are millionths of ``unit``. ``score`` places it on the radar, where it has a grade: 0 worst to 1,000,000 best,
+    with the bounds of grades C, B and A at one, two and three quarters.
     """
 
     identifier: str
     label: str
     group: str
+    unit: str
     value: Quantity
     low: int
     high: int
-    score: int
-    score_low: int
-    score_high: int
+    grade: str | None
+    score: int | None
+    score_low: int | None
+    score_high: int | None
     higher_is_better: bool
+    machine_dependent: bool
     weak: bool
-    scale: Sentence
+    meaning: str
 
 
 class EvaluatorRow(View, frozen=True):
@@ -489,6 +493,7 @@ class BlocksPage(View, frozen=True):
     head: Head
     answer: Sentence
     blocks: tuple[BlockRow, ...]
+    newest: bool
     older: int | None
 
 

@@ -32,7 +32,10 @@ def say(sentence: Sentence | str, language: Language) -> str:
     text = sentence if isinstance(sentence, str) else sentence.text
     if language == "zh":
         text = CHINESE.get(text, text)
-    return text if isinstance(sentence, str) else text.format_map(sentence.values)
+    if isinstance(sentence, str):
+        return text
+    filled = {name: say(value, language) if isinstance(value, Sentence) else value for name, value in sentence.values.items()}
+    return text.format_map(filled)
 
 
 def _quality(parameter: str) -> float:
