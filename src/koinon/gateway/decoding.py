@@ -135,7 +135,9 @@ def shape(parameter: Parameter, value: Any) -> Any:
 
 
 def _topic(parameter: Parameter, word: bytes) -> Any:
-    dynamic = parameter["type"] in ("string", "bytes") or parameter["type"].endswith("]") or parameter["type"] == "tuple"
+    dynamic = (
+        parameter["type"] in ("string", "bytes") or parameter["type"].endswith("]") or parameter["type"] == "tuple"
+    )
     if dynamic:
         return word  # a dynamic value is indexed by its hash; the value itself is not in the log
     return decode([parameter], word, "a topic")[0]

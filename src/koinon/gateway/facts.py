@@ -65,9 +65,7 @@ class Facts:
         """An amount that is a sum over events."""
         if not entries:
             return self.tokens(units)
-        return self.tokens(
-            units, of_sum(tuple(entries), self.address(entries[0].contract), self.reader.public_rpc)
-        )
+        return self.tokens(units, of_sum(tuple(entries), self.address(entries[0].contract), self.reader.public_rpc))
 
     def from_view(self, units: int, contract: str, function: str, *given: object) -> Quantity:
         """An amount that a contract answers."""

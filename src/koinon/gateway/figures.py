@@ -1,9 +1,10 @@
 """What the drawings show, as plain values that ``static/charts.js`` draws and a table beside each repeats."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from koinon.gateway.views import Flow, ModelPage, NetworkPage
+from koinon.gateway.views import Flow, GraphNode, ModelPage, NetworkPage
 from koinon.gateway.words import Language, say
 from koinon.gateway.writing import exact_decimal
 
@@ -28,22 +29,66 @@ def radar(page: ModelPage, language: Language) -> dict[str, Any]:
     }
 
 
-def provenance(page: ModelPage, language: Language) -> dict[str, Any]:
-    """Data → study → model → variant → service, left to right."""
-    return {
-        "nodes": [
-            {
-                "identifier": node.identifier,
-                "label": node.label,
-                "column": node.column,
-                "kind_label": say(node.kind, language),
-                "hash": node.hash,
-                "link": node.link,
-            }
-            for node in page.nodes
-        ],
-        "edges": [{"source": edge.source, "target": edge.target} for edge in page.edges],
-    }
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box of the provenance drawing: its node, the corner it starts at, its lines of text."""
+
+    node: GraphNode
+    x: int
+    y: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Boxes and lines, in units of the drawing; each line is ``(x1, y1, x2, y2)``."""
+
+    width: int
+    height: int
+    box_width: int
+    box_height: int
+    boxes: tuple[Box, ...]
+    lines: tuple[tuple[int, int, int, int], ...]
+
+
+def provenance(page: ModelPage, upright: bool) -> Drawing:
+    """Data → study → model → variant → service: left to right, or downwards for a narrow screen."""
+    columns = sorted({node.column for node in page.nodes})
+    placed: dict[str, Box] = {}
+    width, height, offset = 0, 0, 0
+    box_width, box_height = (112, 56) if upright else (152, 56)
+    tallest = max((sum(node.column == column for node in page.nodes) for column in columns), default=1)
+    for place, column in enumerate(columns):
+        nodes = [node for node in page.nodes if node.column == column]
+        for row, node in enumerate(nodes):
+            if upright:
+                rows = [nodes[i : i + 3] for i in range(0, len(nodes), 3)]
+                line = rows[row // 3]
+                x = (3 - len(line)) * 60 + (row % 3) * 120
+                y = offset + (row // 3) * 72
+            else:
+                x = place * (box_width + 76)
+                y = row * 72 + (tallest - len(nodes)) * 36
+            placed[node.identifier] = Box(node, x, y, _lines(node.label, 14 if upright else 20))
+            width, height = max(width, x + box_width), max(height, y + box_height)
+        offset = height + 40
+    lines = []
+    for edge in page.edges:
+        one, other = placed[edge.source], placed[edge.target]
+        if upright:
+            lines.append((one.x + box_width // 2, one.y + box_height, other.x + box_width // 2, other.y - 2))
+        else:
+            lines.append((one.x + box_width, one.y + box_height // 2, other.x - 2, other.y + box_height // 2))
+    return Drawing(352 if upright else width, height, box_width, box_height, tuple(placed.values()), tuple(lines))
+
+
+def _lines(label: str, letters: int) -> tuple[str, ...]:
+    """A label on at most two lines."""
+    if len(label) <= letters:
+        return (label,)
+    cut = max(label.rfind(mark, 0, letters) for mark in " .-_") + 1 or letters
+    rest = label[cut:].strip()
+    return (label[:cut].strip(), rest if len(rest) <= letters else f"{rest[: letters - 1]}…")
 
 
 def network(page: NetworkPage, language: Language) -> dict[str, Any]:
@@ -57,7 +102,11 @@ def network(page: NetworkPage, language: Language) -> dict[str, Any]:
                 "kind": one.roles[0] if one.roles else "",
                 "alive": one.alive,
                 "detail": "\n".join(
-                    (one.name or one.account, ", ".join(say(role, language) for role in one.roles), say(one.alive, language))
+                    (
+                        one.name or one.account,
+                        ", ".join(say(role, language) for role in one.roles),
+                        say(one.alive, language),
+                    )
                 ),
             }
             for one in nodes
@@ -113,7 +162,6 @@ def history(page: ModelPage, language: Language) -> dict[str, Any]:
 
 FIGURES: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "radar": radar,
-    "provenance": provenance,
     "network": network,
     "sankey": sankey,
     "history": history,

@@ -60,6 +60,12 @@ def about(journal: Journal, kind: str, key: Any) -> tuple[Entry, ...]:
     return tuple(journal.subjects.get((kind, key), ()))
 
 
+def last_of(journal: Journal, kind: str, key: Any) -> tuple[int, int]:
+    """Where the last entry of a subject stands: what was read about it stays true until this changes."""
+    entries = journal.subjects.get((kind, key))
+    return (entries[-1].height, entries[-1].index) if entries else (-1, -1)
+
+
 def keys(journal: Journal, kind: str) -> tuple[Any, ...]:
     """Every key of one kind of subject, in the order of first appearance."""
     return tuple(key for one, key in journal.subjects if one == kind)
@@ -166,7 +172,7 @@ def _subjects(journal: Journal, entry: Entry) -> tuple[Subject, ...]:
         case "Token", "Transfer":
             return (("paid", entry.transaction),)
         case "Providers", "Sampled":
-            return (("sampled", entry.transaction),)
+            return (("sampled", entry.transaction), *(("provider", account) for account in values["chosen"]))
         case "Providers", "Slashed":
             kind = {"Studies": "study", "Evaluations": "evaluation"}.get(values["by"], "slashed by")
             return ((kind, values["subject"]), ("provider", values["account"]), ("slashed", entry.transaction))

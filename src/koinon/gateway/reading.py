@@ -58,7 +58,7 @@ class ChainReader:
         self.addresses = dict(addresses)
         self.public_rpc = public_rpc
         self.decoder = SuiteDecoder(addresses)
-        self._answers: dict[tuple[Any, ...], Any] = {}
+        self._answers: dict[tuple[Any, ...], tuple[object, Any]] = {}
         self._slots = asyncio.Semaphore(PARALLEL_REQUESTS)
 
     async def number(self, method: str, *parameters: object) -> int:
@@ -80,28 +80,30 @@ class ChainReader:
             return 0  # chains from before finality, and some before their first final block, answer with an error
         return 0 if block is None else block.height
 
-    async def view(self, contract: str, function: str, *given: object, fixed: bool = False) -> Any:
+    async def view(self, contract: str, function: str, *given: object, since: object) -> Any:
         """What a reading function of the suite answers: one value, or a dictionary by name for several.
 
         Args:
-            fixed: the answer never changes once it exists, so that it may be remembered.
+            since: what the answer depends on. It is remembered for as long as this is the same: the last event of the
+                subject, or None for what never changes once it exists.
 
         Raises:
             RpcError: the contract refused, for instance because nothing has this number.
         """
         key = (contract, function, *given)
-        if fixed and key in self._answers:
-            return self._answers[key]
+        if key in self._answers and self._answers[key][0] == since:
+            return self._answers[key][1]
         method = self.decoder.interfaces[contract].functions[function]
         async with self._slots:
             answer = await self.requests.request(
-                "eth_call", {"to": self.addresses[contract], "data": self.call_data(contract, function, *given)}, "latest"
+                "eth_call",
+                {"to": self.addresses[contract], "data": self.call_data(contract, function, *given)},
+                "latest",
             )
         values = self.decoder.outputs(method, answer)
-        if fixed:
-            if len(self._answers) >= REMEMBERED_ANSWERS:
-                self._answers.clear()
-            self._answers[key] = values
+        if len(self._answers) >= REMEMBERED_ANSWERS:
+            self._answers.clear()
+        self._answers[key] = (since, values)
         return values
 
     def call_data(self, contract: str, function: str, *given: object) -> str:
@@ -153,7 +155,8 @@ class ChainReader:
         at = quantity(log["blockTimestamp"], "log time") if "blockTimestamp" in log else times[height]
         names = self.decoder.names
         values = {
-            name: names.get(value, value) if name in ("by", "drawnFor") else value for name, value in decoded.values.items()
+            name: names.get(value, value) if name in ("by", "drawnFor") else value
+            for name, value in decoded.values.items()
         }
         return Entry(
             contract=decoded.contract,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 import jinja2
 from markupsafe import Markup
@@ -15,7 +16,7 @@ from markupsafe import Markup
 from koinon.gateway import figures
 from koinon.gateway.views import Quantity, Sentence, View
 from koinon.gateway.words import Language, say
-from koinon.gateway.writing import clip, exact_decimal, exact_time, grouped, iso_time, shorten
+from koinon.gateway.writing import clip, exact_decimal, exact_time, grouped, iso_time, measured, shorten
 
 FOLDER: Final = Path(__file__).parent
 _UNIT_WORDS: Final = {
@@ -41,12 +42,12 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        short=shorten, clip=clip, exact_time=exact_time, iso_time=iso_time, grouped=grouped, decimal=exact_decimal
+        short=shorten, clip=clip, exact_time=exact_time, iso_time=iso_time, grouped=grouped, decimal=exact_decimal, measured=measured
     )
     return made
 
 
-def render(template: str, page: View, language: Language, path: str) -> str:
+def render(template: str, page: View, language: Language, path: str, *, explicit: bool = False) -> str:
     """One whole page as HTML.
 
     Args:
@@ -54,15 +55,26 @@ def render(template: str, page: View, language: Language, path: str) -> str:
         page: the view model; the template knows it as ``page``.
         language: of every word that is ours.
         path: of the request, for the navigation and the machine-readable twin.
+        explicit: whether the reader chose the language by the address; links then keep it.
     """
-    return environment().get_template(template).render(
-        page=page,
-        path=path,
-        language=language,
-        _=translator(language),
-        figure=lambda kind, *given: figures.FIGURES[kind](page, language, *given),
-        written=lambda quantity: write_quantity(quantity, getattr(page, "head", None), language),
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            page=page,
+            path=path,
+            language=language,
+            _=translator(language),
+            figure=lambda kind, *given: figures.FIGURES[kind](page, language, *given),
+            provenance=lambda upright: figures.provenance(page, upright),
+        to=lambda place, **query: _link(place, query | ({"lang": language} if explicit else {})),
+            written=lambda quantity: write_quantity(quantity, getattr(page, "head", None), language),
+        )
     )
+
+
+def _link(place: str, query: dict[str, object]) -> str:
+    return f"{quote(place, safe='/')}?{urlencode(query)}" if query else quote(place, safe="/")
 
 
 def translator(language: Language) -> Callable[..., str]:
@@ -84,7 +96,7 @@ def write_quantity(quantity: Quantity, head: Any, language: Language) -> Markup:
         case "wei":
             number, unit = exact_decimal(quantity.value, 18), say("ether", language)
         case "ppm":
-            number, unit = exact_decimal(quantity.value, 6, least=3), ""
+            number, unit = measured(quantity.value), ""
         case "basis points":
             number, unit = exact_decimal(quantity.value, 2), "%"
         case _:

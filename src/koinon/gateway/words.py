@@ -34,7 +34,9 @@ def say(sentence: Sentence | str, language: Language) -> str:
         text = CHINESE.get(text, text)
     if isinstance(sentence, str):
         return text
-    filled = {name: say(value, language) if isinstance(value, Sentence) else value for name, value in sentence.values.items()}
+    filled = {
+        name: say(value, language) if isinstance(value, Sentence) else value for name, value in sentence.values.items()
+    }
     return text.format_map(filled)
 
 

@@ -3,6 +3,8 @@
 import datetime
 from typing import Final
 
+UNBOUNDED: Final = 2**63 - 1
+"""``koinon.trust.vector.LARGEST_VALUE``: no attack found a distance, no interval an end."""
 LONGEST_TEXT: Final = 4096
 """Characters shown of any one text that somebody else wrote."""
 
@@ -13,6 +15,11 @@ def exact_decimal(units: int, decimals: int, least: int = 0) -> str:
     whole, part = divmod(abs(units), 10**decimals)
     places = str(part).rjust(decimals, "0").rstrip("0").ljust(least, "0") if decimals else ""
     return f"{sign}{whole:,}" + (f".{places}" if places else "")
+
+
+def measured(millionths: int) -> str:
+    """A measured value in its unit, exact; the largest number of the suite stands for one without a bound."""
+    return "∞" if millionths >= UNBOUNDED else exact_decimal(millionths, 6, least=3)
 
 
 def grouped(number: int) -> str:

@@ -19,7 +19,13 @@ def ways_to_call(name: str, urls: Sequence[str]) -> tuple[Call, ...]:
     """Commands for one name; those that need an endpoint only where one has a plain address."""
     if PLAIN_NAME.fullmatch(name) is None:
         return ()
-    calls = [Call(title="With Koinon: pays, calls, keeps the receipt", language="sh", text=f"koinon call {name} --input rows.csv")]
+    calls = [
+        Call(
+            title="With Koinon: pays, calls, keeps the receipt",
+            language="sh",
+            text=f"koinon call {name} --input rows.csv",
+        )
+    ]
     url = next((url.rstrip("/") for url in urls if PLAIN_ADDRESS.fullmatch(url)), None)
     if url is not None:
         body = '{"inputs":[{"name":"features","shape":[1,COLUMNS],"datatype":"FP32","data":[VALUES]}]}'

@@ -1,14 +1,16 @@
 """Blocks and transactions: what they hold, what that means, and whether it can still change."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from koinon.contracts.rpc import quantity
 from koinon.gateway.decoding import arguments
 from koinon.gateway.facts import Absent, Facts, moment
+from koinon.gateway.journal import about
 from koinon.gateway.origins import rpc_command, sentence
-from koinon.gateway.reading import Block, height_of, text
+from koinon.gateway.reading import Block, height_of, parse_block, text
 from koinon.gateway.views import (
     BlockPage,
     BlockRow,
@@ -26,11 +28,16 @@ from koinon.kernel.errors import MalformedMessage, Unavailable
 BLOCKS_OF_A_PAGE: Final = 24
 TRANSACTIONS_OF_A_PAGE: Final = 200
 LOGS_OF_A_PAGE: Final = 100
+HEIGHT: Final = re.compile(r"[0-9]{1,15}")
+HASH: Final = re.compile(r"(0x)?[0-9a-fA-F]{64}")
+STUDY: Final = re.compile(r"(?:study|研究)\s*([0-9]{1,15})", re.IGNORECASE)
 
 
 async def block_rows(facts: Facts, below: int, count: int) -> tuple[BlockRow, ...]:
     """The ``count`` blocks under height ``below``, the highest first."""
-    blocks = await asyncio.gather(*(facts.reader.block(height) for height in range(below - 1, max(-1, below - 1 - count), -1)))
+    blocks = await asyncio.gather(
+        *(facts.reader.block(height) for height in range(below - 1, max(-1, below - 1 - count), -1))
+    )
     return tuple(_row(facts, block) for block in blocks if block is not None)
 
 
@@ -50,7 +57,9 @@ async def blocks_page(facts: Facts, before: int | None) -> BlocksPage:
         )
     )
     last = rows[-1].height if rows else 0
-    return BlocksPage(head=facts.head, answer=answer, blocks=rows, newest=before is None, older=last if last > 0 else None)
+    return BlocksPage(
+        head=facts.head, answer=answer, blocks=rows, newest=before is None, older=last if last > 0 else None
+    )
 
 
 async def block_page(facts: Facts, height: int) -> BlockPage:
@@ -62,7 +71,9 @@ async def block_page(facts: Facts, height: int) -> BlockPage:
     shown = block.transactions[:TRANSACTIONS_OF_A_PAGE]
     fee = None
     if block.base_fee is not None:
-        fee = Quantity(value=block.base_fee, unit="wei", origin=_origin(facts, "eth_getBlockByNumber", hex(height), False))
+        fee = Quantity(
+            value=block.base_fee, unit="wei", origin=_origin(facts, "eth_getBlockByNumber", hex(height), False)
+        )
     return BlockPage(
         head=facts.head,
         answer=sentence(
@@ -88,7 +99,8 @@ async def transaction_page(facts: Facts, identifier: str) -> TransactionPage:
     """``/transactions/{hash}``. Raises Absent for one the chain does not know."""
     requests = facts.reader.requests
     found, receipt = await asyncio.gather(
-        requests.request("eth_getTransactionByHash", identifier), requests.request("eth_getTransactionReceipt", identifier)
+        requests.request("eth_getTransactionByHash", identifier),
+        requests.request("eth_getTransactionReceipt", identifier),
     )
     if found is None:
         raise Absent("The chain does not know this transaction; it may never have been sent, or it was dropped.")
@@ -223,3 +235,20 @@ def _log(facts: Facts, log: Any) -> DecodedLog:
 
 def _contract(facts: Facts, address: str) -> Party:
     return facts.party(address)
+
+
+async def find(facts: Facts, wanted: str) -> str | None:
+    """The address of the page that this text means, or None."""
+    wanted = wanted.strip()
+    study = STUDY.fullmatch(wanted)
+    if study is not None:
+        return f"/studies/{int(study.group(1))}"
+    if HEIGHT.fullmatch(wanted):
+        return f"/blocks/{int(wanted)}"
+    if HASH.fullmatch(wanted):
+        identifier = "0x" + wanted.removeprefix("0x").lower()
+        if await facts.reader.requests.request("eth_getTransactionByHash", identifier) is not None:
+            return f"/transactions/{identifier}"
+        block = await facts.reader.requests.request("eth_getBlockByHash", identifier, False)
+        return None if block is None else f"/blocks/{parse_block(block).height}"
+    return f"/models/{wanted}" if about(facts.journal, "name", wanted) else None

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from koinon.gateway.facts import ROWS_OF_A_PAGE, Absent, Facts, credited, moment, named, reason, total
-from koinon.gateway.journal import Entry, about, keys
+from koinon.gateway.journal import Entry, about, keys, last_of
 from koinon.gateway.origins import of_entry, sentence
 from koinon.gateway.pages.calling import ways_to_call
 from koinon.gateway.pages.provenance import Provenance, provenance_of
@@ -35,7 +35,9 @@ async def models_page(facts: Facts) -> ModelsPage:
     names = [name for name in keys(facts.journal, "name") if _resolution(facts, name)]
     rows = await asyncio.gather(*(_row(facts, name) for name in reversed(names[-ROWS_OF_A_PAGE:])))
     measured = sum(row.grade is not None for row in rows)
-    answer = sentence("{count} models have a name; {measured} of them were measured.", count=len(rows), measured=measured)
+    answer = sentence(
+        "{count} models have a name; {measured} of them were measured.", count=len(rows), measured=measured
+    )
     return ModelsPage(
         head=facts.head,
         answer=answer if rows else sentence("No model has a name yet, so there is nothing to call."),
@@ -63,7 +65,9 @@ async def model_page(facts: Facts, name: str) -> ModelPage:
     if resolution is None:
         raise Absent(f"The name {name} stands for no model on this chain.")
     model, evaluation = resolution.values["modelId"], resolution.values["evaluationId"]
-    resolved = (await facts.reader.view("Names", "resolve", name))["resolution"]
+    resolved = (await facts.reader.view("Names", "resolve", name, since=last_of(facts.journal, "name", name)))[
+        "resolution"
+    ]
     criteria = await _vector(facts, evaluation)
     provenance = await provenance_of(facts, name, model, resolution.values["weightsHash"])
     service = _service_of(facts, model)
@@ -143,8 +147,10 @@ async def _vector(facts: Facts, evaluation: int) -> tuple[Criterion, ...]:
     finalised = named(about(facts.journal, "evaluation", evaluation), "Finalised") if evaluation else ()
     if not finalised:
         return ()
-    terms = await facts.reader.view("Evaluations", "termsOf", evaluation, fixed=True)
-    return criteria_of(terms["criteria"], finalised[-1].values["vector"], of_entry(finalised[-1], facts.reader.public_rpc))
+    terms = await facts.reader.view("Evaluations", "termsOf", evaluation, since=None)
+    return criteria_of(
+        terms["criteria"], finalised[-1].values["vector"], of_entry(finalised[-1], facts.reader.public_rpc)
+    )
 
 
 def _answer(grade: str | None, criteria: Sequence[Criterion], evaluators: int, since: int) -> Sentence:
@@ -167,7 +173,10 @@ def _answer(grade: str | None, criteria: Sequence[Criterion], evaluators: int, s
     if any(criterion.weak for criterion in criteria):
         return sentence("Grade {grade}. Weak: {found}. {measured}", grade=grade, found=found, measured=measured)
     return sentence(
-        "Grade {grade}: no measure falls below it. Weakest: {found}. {measured}", grade=grade, found=found, measured=measured
+        "Grade {grade}: no measure falls below it. Weakest: {found}. {measured}",
+        grade=grade,
+        found=found,
+        measured=measured,
     )
 
 
@@ -176,7 +185,7 @@ async def _evaluators(facts: Facts, evaluation: int, criteria: Sequence[Criterio
     drawn = named(entries, "Drawn")
     if not drawn:
         return ()
-    terms = await facts.reader.view("Evaluations", "termsOf", evaluation, fixed=True)
+    terms = await facts.reader.view("Evaluations", "termsOf", evaluation, since=None)
     return tuple(_evaluator(facts, account, entries, terms, criteria) for account in drawn[-1].values["evaluators"])
 
 
@@ -227,7 +236,11 @@ async def _history(facts: Facts, name: str, model: int) -> tuple[HistoryPoint, .
             said = (
                 sentence("Evaluation {number} gave grade {grade}.", number=number, grade=grade_of(criteria) or "–")
                 if entry.event == "Finalised"
-                else sentence("Evaluation {number} gave no vector: {reason}.", number=number, reason=reason(entry.values["reason"]))
+                else sentence(
+                    "Evaluation {number} gave no vector: {reason}.",
+                    number=number,
+                    reason=reason(entry.values["reason"]),
+                )
             )
             values = {criterion.identifier: criterion.score for criterion in criteria if criterion.score is not None}
             points.append(HistoryPoint(at=entry.at, evaluation=number, sentence=said, values=values))
@@ -272,5 +285,3 @@ async def _shares(facts: Facts, service: int | None, provenance: Provenance) -> 
         Share(party=facts.party(account), basis_points=share)
         for account, share in zip(values["payees"], values["shares"], strict=True)
     )
-
-

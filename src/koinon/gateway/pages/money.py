@@ -12,7 +12,7 @@ from koinon.gateway.facts import (
     named,
     total,
 )
-from koinon.gateway.journal import Entry, about, keys
+from koinon.gateway.journal import Entry, about, keys, last_of
 from koinon.gateway.origins import sentence
 from koinon.gateway.pages.models import name_of_service
 from koinon.gateway.views import (
@@ -61,7 +61,9 @@ async def settlement_page(facts: Facts, service: int) -> SettlementPage:
     if not entries and not (minted and minted[0].values["kind"] == 2):
         raise Absent(f"There is no service {service} on this chain.")
     flows = _flows(facts, service)
-    payees = {flow.payee for flow in flows if flow.layer == 2} | {flow.payee for flow in flows if flow.reason == "node share"}
+    payees = {flow.payee for flow in flows if flow.layer == 2} | {
+        flow.payee for flow in flows if flow.reason == "node share"
+    }
     checks = await _checks(facts, service)
     paid = _earned(facts, service).value
     answer = sentence(
@@ -133,7 +135,10 @@ def _channels(facts: Facts, service: int) -> list[ChannelRow]:
         tone: Tone
         if closed:
             state, tone = "closed", "final"
-        elif named(entries, "ChannelCloseRequested", "ChannelToppedUp")[-1:] and entries[-1].event == "ChannelCloseRequested":
+        elif (
+            named(entries, "ChannelCloseRequested", "ChannelToppedUp")[-1:]
+            and entries[-1].event == "ChannelCloseRequested"
+        ):
             state, tone = "closing", "pending"
         else:
             state, tone = "open", "pending"
@@ -274,7 +279,8 @@ async def _still_held(facts: Facts, entries: Sequence[Entry]) -> int:
         if opened.values["channelId"] in closed:
             continue
         identifier = bytes.fromhex(opened.values["channelId"][2:])
-        channel = await facts.reader.view("Market", "channelOf", identifier)
+        since = last_of(facts.journal, "channel", opened.values["channelId"])
+        channel = await facts.reader.view("Market", "channelOf", identifier, since=since)
         held += channel["deposit"] - channel["claimed"]
     return held
 

@@ -1,15 +1,15 @@
 """Who takes part, and are they alive: the chain's register beside what nodes answer."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from koinon.gateway.facts import Facts, named
-from koinon.gateway.journal import Entry, about, keys
-from koinon.gateway.origins import sentence
+from koinon.gateway.journal import about, keys, last_of
+from koinon.gateway.origins import rpc_command, sentence
 from koinon.gateway.pages.chain import block_rows
 from koinon.gateway.pages.studies import phase_of, study_rows
-from koinon.gateway.status import NodeStatus
-from koinon.gateway.views import MapLink, NetworkPage, Organisation, Quantity, Sentence
+from koinon.gateway.views import MapLink, NetworkPage, Organisation, Origin, Sentence
 
 ROLE_BITS: Final = ((1, "compute"), (2, "evaluate"), (4, "serve"))
 ROLE_ORDER: Final = ("validator", "owner", "publisher", "compute", "evaluate", "serve")
@@ -22,12 +22,13 @@ STUDIES_SHOWN: Final = 5
 
 async def network_page(facts: Facts) -> NetworkPage:
     """``/``."""
-    statuses = {status.account.lower(): status for status in facts.statuses}
-    accounts = dict.fromkeys([*statuses, *(str(key).lower() for key in keys(facts.journal, "provider")), *_parties(facts)])
+    roles = _parties(facts)
+    reporting = (status.account.lower() for status in facts.statuses)
+    accounts = dict.fromkeys([*reporting, *keys(facts.journal, "provider"), *roles])
     shown = list(accounts)[:MAXIMUM_ORGANISATIONS]
-    organisations = tuple(
-        sorted((_organisation(facts, account, statuses.get(account)) for account in shown), key=_order)
-    )
+    found = await asyncio.gather(*(_organisation(facts, account, roles) for account in shown))
+    organisations = tuple(sorted(found, key=_order))
+    staked = sum(one.stake.value for one in found if one.stake is not None)
     return NetworkPage(
         head=facts.head,
         answer=_answer(organisations, bool(facts.statuses)),
@@ -35,7 +36,7 @@ async def network_page(facts: Facts) -> NetworkPage:
         links=_links(facts, set(shown)),
         blocks=await block_rows(facts, facts.head.height + 1, BLOCKS_SHOWN),
         studies=study_rows(facts, STUDIES_SHOWN),
-        staked=_staked(facts, shown),
+        staked=facts.tokens(staked, _sum_of_stakes(facts)),
         node_status_known=bool(facts.statuses),
     )
 
@@ -52,13 +53,16 @@ def _parties(facts: Facts) -> dict[str, str]:
     return roles
 
 
-def _organisation(facts: Facts, account: str, status: NodeStatus | None) -> Organisation:
-    entries = about(facts.journal, "provider", account)
-    registered = named(entries, "Registered")
-    stakes = named(entries, "Staked", "UnstakeRequested", "Slashed")
-    bits = registered[-1].values["roles"] if registered else 0
+async def _organisation(facts: Facts, account: str, roles_in_studies: Mapping[str, str]) -> Organisation:
+    status = next((one for one in facts.statuses if one.account.lower() == account), None)
+    registered = named(about(facts.journal, "provider", account), "Registered")
+    record = None
+    if registered:
+        since = last_of(facts.journal, "provider", account)
+        record = await facts.reader.view("Providers", "providerOf", bytes.fromhex(account[2:]), since=since)
+    bits = record["roles"] if record else 0
     roles = [role for bit, role in ROLE_BITS if bits & bit]
-    roles += [_parties(facts)[account]] if account in _parties(facts) else []
+    roles += [roles_in_studies[account]] if account in roles_in_studies else []
     roles += [STATUS_ROLES.get(role, role) for role in (status.roles if status else ())]
     alive: Literal["answers", "silent", "unknown"] = "unknown"
     if status is not None:
@@ -66,11 +70,13 @@ def _organisation(facts: Facts, account: str, status: NodeStatus | None) -> Orga
     return Organisation(
         account=account,
         name=facts.labels.get(account),
-        node_id=status.node_id if status else registered[-1].values["nodeId"] if registered else None,
-        operator=registered[-1].values["operator"] if registered else None,
-        roles=tuple(sorted(dict.fromkeys(roles), key=lambda role: (ROLE_ORDER.index(role) if role in ROLE_ORDER else 99, role))),
-        stake=facts.from_entries(_stake(entries), [stakes[-1]]) if stakes else None,
-        assignments=_assignments(facts, account, entries),
+        node_id=status.node_id if status else record["nodeId"] if record else None,
+        operator=record["operator"] if record else None,
+        roles=tuple(sorted(dict.fromkeys(roles), key=_role_order)),
+        stake=facts.from_view(record["stake"], "Providers", "providerOf", bytes.fromhex(account[2:]))
+        if record
+        else None,
+        assignments=record["locks"] if record else 0,
         alive=alive,
         seen_at=status.observed_at if status else None,
         height=status.height if status else None,
@@ -79,34 +85,6 @@ def _organisation(facts: Facts, account: str, status: NodeStatus | None) -> Orga
         children=status.children if status else None,
         last_act_at=facts.journal.last_acts.get(account),
     )
-
-
-def _stake(entries: Sequence[Entry]) -> int:
-    """Stake that counts now. ``Staked`` tells the sum; later requests and losses are taken off.
-
-    A loss may fall partly on money already being withdrawn, so that the remaining stake is at least what is shown.
-    """
-    stake = 0
-    for entry in entries:
-        match entry.event:
-            case "Staked":
-                stake = entry.values["stake"]
-            case "UnstakeRequested" | "Slashed":
-                stake -= entry.values["amount"]
-    return max(0, stake)
-
-
-def _assignments(facts: Facts, account: str, entries: Sequence[Entry]) -> int:
-    """Work assigned now: drawn and not yet released, as the last release states it."""
-    released = named(entries, "Unlocked")
-    after = released[-1] if released else None
-    count = after.values["locks"] if after else 0
-    for key in keys(facts.journal, "sampled"):
-        for entry in about(facts.journal, "sampled", key):
-            later = after is None or (entry.height, entry.index) > (after.height, after.index)
-            if later and account in map(str.lower, entry.values["chosen"]):
-                count += 1
-    return int(count)
 
 
 def _links(facts: Facts, shown: set[str]) -> tuple[MapLink, ...]:
@@ -140,16 +118,6 @@ def _studies_to_draw(facts: Facts) -> list[int]:
     return running or numbers[-1:]
 
 
-def _staked(facts: Facts, accounts: Sequence[str]) -> Quantity:
-    entries: list[Entry] = []
-    units = 0
-    for account in accounts:
-        own = about(facts.journal, "provider", account)
-        units += _stake(own)
-        entries += named(own, "Staked")
-    return facts.from_entries(units, entries)
-
-
 def _answer(organisations: Sequence[Organisation], known: bool) -> Sentence:
     if not organisations:
         return sentence("Nobody has registered yet.")
@@ -177,6 +145,24 @@ def _answer(organisations: Sequence[Organisation], known: bool) -> Sentence:
     return sentence("All {count} organisations answer.", count=len(organisations))
 
 
+def _sum_of_stakes(facts: Facts) -> Origin:
+    return Origin(
+        statement=sentence("Sum of the stakes above; the contract Providers holds at least this much."),
+        command=rpc_command(
+            facts.reader.public_rpc,
+            "eth_call",
+            {
+                "to": facts.address("Token"),
+                "data": facts.reader.call_data("Token", "balanceOf", bytes.fromhex(facts.address("Providers")[2:])),
+            },
+            "latest",
+        ),
+    )
+
+
+def _role_order(role: str) -> tuple[int, str]:
+    return (ROLE_ORDER.index(role) if role in ROLE_ORDER else len(ROLE_ORDER), role)
+
+
 def _order(one: Organisation) -> tuple[int, str, str]:
-    first = ROLE_ORDER.index(one.roles[0]) if one.roles and one.roles[0] in ROLE_ORDER else len(ROLE_ORDER)
-    return (first, one.name or "~", one.account)
+    return (_role_order(one.roles[0])[0] if one.roles else len(ROLE_ORDER), one.name or "~", one.account)

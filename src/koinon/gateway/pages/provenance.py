@@ -34,7 +34,7 @@ async def provenance_of(facts: Facts, name: str, model: int, weights_hash: str) 
     has_parent_model = False
     while waiting and len(nodes) < MAXIMUM_NODES:
         number = waiting.pop(0)
-        asset = await facts.reader.view("Assets", "assetOf", number, fixed=True)
+        asset = await facts.reader.view("Assets", "assetOf", number, since=None)
         kind = KINDS[asset["kind"]] if asset["kind"] < len(KINDS) else "model"
         parents = [(parent, await _kind_of(facts, parent)) for parent in asset["parents"]]
         parent_models = [parent for parent, of in parents if of == "model"]
@@ -58,9 +58,18 @@ async def provenance_of(facts: Facts, name: str, model: int, weights_hash: str) 
     for entry in named(about(facts.journal, "made from", model), "Minted"):
         if entry.values["kind"] == KINDS.index("service") and len(nodes) < MAXIMUM_NODES:
             number = entry.values["assetId"]
-            _add(nodes, f"asset {number}", f"service {number}", "service", entry.values["contentHash"], f"/settlement/{number}")
+            _add(
+                nodes,
+                f"asset {number}",
+                f"service {number}",
+                "service",
+                entry.values["contentHash"],
+                f"/settlement/{number}",
+            )
             edges.append(GraphEdge(source=last, target=f"asset {number}"))
-    kept = [edge for edge in dict.fromkeys((e.source, e.target) for e in edges) if edge[0] in nodes and edge[1] in nodes]
+    kept = [
+        edge for edge in dict.fromkeys((e.source, e.target) for e in edges) if edge[0] in nodes and edge[1] in nodes
+    ]
     return Provenance(
         nodes=tuple(sorted(nodes.values(), key=lambda node: node.column)),
         edges=tuple(GraphEdge(source=source, target=target) for source, target in kept),
@@ -81,9 +90,7 @@ def _add(
     )
 
 
-def _add_study(
-    facts: Facts, nodes: dict[str, GraphNode], edges: list[GraphEdge], study: int, model: int
-) -> None:
+def _add_study(facts: Facts, nodes: dict[str, GraphNode], edges: list[GraphEdge], study: int, model: int) -> None:
     """The study between its data and its model. Data that was minted goes through the study; data that was only
     consented with is shown by the hash in the consent.
     """
@@ -108,5 +115,5 @@ def _add_study(
 
 
 async def _kind_of(facts: Facts, asset: int) -> str:
-    kind = (await facts.reader.view("Assets", "assetOf", asset, fixed=True))["kind"]
+    kind = (await facts.reader.view("Assets", "assetOf", asset, since=None))["kind"]
     return KINDS[kind] if kind < len(KINDS) else "model"

@@ -15,7 +15,7 @@ from koinon.gateway.facts import (
     reason,
     total,
 )
-from koinon.gateway.journal import Entry, about, keys
+from koinon.gateway.journal import Entry, about, keys, last_of
 from koinon.gateway.origins import of_view, sentence
 from koinon.gateway.views import (
     Attempt,
@@ -102,8 +102,8 @@ async def study_page(facts: Facts, number: int) -> StudyPage:
     proposed = named(entries, "Proposed")
     if not proposed:
         raise Absent(f"There is no study {number} on this chain.")
-    terms = await facts.reader.view("Studies", "termsOf", number, fixed=True)
-    study = await facts.reader.view("Studies", "studyOf", number)
+    terms = await facts.reader.view("Studies", "termsOf", number, since=None)
+    study = await facts.reader.view("Studies", "studyOf", number, since=last_of(facts.journal, "study", number))
     phase = phase_of(entries)
     completed = named(entries, "Completed")
     return StudyPage(
@@ -198,7 +198,11 @@ def _owners(facts: Facts, phase: str, entries: Sequence[Entry], terms: Any) -> t
     opened = {entry.values["party"] for entry in named(entries, "Revealed")}
     rows = []
     for account in terms["owners"]:
-        fees = [e for e in credited(entries, "Studies") if e.values["account"] == account and e.values["reason"] == "owner fee"]
+        fees = [
+            e
+            for e in credited(entries, "Studies")
+            if e.values["account"] == account and e.values["reason"] == "owner fee"
+        ]
         state, tone = _owner_state(account, phase, consents, refusals, opened)
         consent = consents.get(account)
         rows.append(
@@ -233,7 +237,13 @@ def _attempts(facts: Facts, entries: Sequence[Entry]) -> tuple[Attempt, ...]:
         number = drawn.values["attempt"]
         own = [entry for entry in entries if entry.values.get("attempt") == number and entry is not drawn]
         failed, done = named(own, "AttemptFailed"), named(own, "Completed")
-        state, tone = ("completed", "final") if done else ("failed: " + failed[0].values["reason"], "failed") if failed else ("running", "pending")
+        state, tone = (
+            ("completed", "final")
+            if done
+            else ("failed: " + failed[0].values["reason"], "failed")
+            if failed
+            else ("running", "pending")
+        )
         samples = about(facts.journal, "sampled", drawn.transaction)
         attempts.append(
             Attempt(
@@ -246,7 +256,8 @@ def _attempts(facts: Facts, entries: Sequence[Entry]) -> tuple[Attempt, ...]:
                 state=state,
                 tone=tone,  # type: ignore[arg-type]  # a conditional expression loses the literal type
                 members=tuple(
-                    _member(facts, place, account, entries, own) for place, account in enumerate(drawn.values["committee"])
+                    _member(facts, place, account, entries, own)
+                    for place, account in enumerate(drawn.values["committee"])
                 ),
             )
         )
@@ -255,7 +266,9 @@ def _attempts(facts: Facts, entries: Sequence[Entry]) -> tuple[Attempt, ...]:
 
 def _member(facts: Facts, place: int, account: str, entries: Sequence[Entry], own: Sequence[Entry]) -> Member:
     done = named(own, "Completed")
-    blamed = [e for e in named(own, "Complained") if account in (e.values["sender"], e.values["backup"], e.values["receiver"])]
+    blamed = [
+        e for e in named(own, "Complained") if account in (e.values["sender"], e.values["backup"], e.values["receiver"])
+    ]
     silent = [e for e in named(own, "ChallengeExpired") if e.values["member"] == account]
     challenged = [e for e in named(own, "Challenged") if e.values["member"] == account]
     answered = [e for e in named(own, "Answered") if e.values["member"] == account]
@@ -277,7 +290,9 @@ def _member(facts: Facts, place: int, account: str, entries: Sequence[Entry], ow
     else:
         state, tone = "at work", "pending"
     fees = [
-        e for e in credited(entries, "Studies") if e.values["account"] == account and e.values["reason"] == "committee fee"
+        e
+        for e in credited(entries, "Studies")
+        if e.values["account"] == account and e.values["reason"] == "committee fee"
     ]
     return Member(
         position=place,
@@ -362,7 +377,9 @@ def _event(facts: Facts, entry: Entry) -> Event | None:
         case "AttemptFailed":
             tone = "failed"
             said = sentence(
-                "Attempt {number} gave no result: {reason}.", number=values["attempt"] + 1, reason=reason(values["reason"])
+                "Attempt {number} gave no result: {reason}.",
+                number=values["attempt"] + 1,
+                reason=reason(values["reason"]),
             )
         case "Completed":
             tone = "final"

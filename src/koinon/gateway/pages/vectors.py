@@ -1,7 +1,7 @@
 """A trust vector as a reader sees it: medians, intervals, grades, and a place on the radar for each graded measure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from koinon.gateway.views import Criterion, Origin, Quantity
 from koinon.trust import vector as trust
@@ -33,9 +33,7 @@ LABELS: Final = {
 WEAK_GRADES: Final = ("C", "D")
 
 
-def criteria_of(
-    names: Sequence[str], scores: Sequence[Mapping[str, int]], origin: Origin
-) -> tuple[Criterion, ...]:
+def criteria_of(names: Sequence[str], scores: Sequence[Mapping[str, int]], origin: Origin) -> tuple[Criterion, ...]:
     """The vector of one finalised evaluation, in the order of the chain."""
     return tuple(_criterion(name, score, origin) for name, score in zip(names, scores, strict=False))
 

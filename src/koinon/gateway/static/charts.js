@@ -29,13 +29,14 @@ function radar(figure, colours, element) {
   const at = (score, position) => {
     const angle = Math.PI / 2 + (2 * Math.PI * position) / axes.length;
     const far = (radius * score) / 1_000_000;
-    return `${(centre[0] + far * Math.cos(angle)).toFixed(1)} ${(centre[1] - far * Math.sin(angle)).toFixed(1)}`;
+    return [centre[0] + far * Math.cos(angle), centre[1] - far * Math.sin(angle)];
   };
-  const outline = (points) => `M${points.join("L")}Z`;
-  // The inner outline runs the other way round, so that the band is a ring and the grid shows through its middle.
-  const band = outline(axes.map((axis, i) => at(axis.high, i))) + outline(axes.map((axis, i) => at(axis.low, i)).reverse());
+  // One outline: round the high ends, then back round the low ends, so that the grid shows through the middle of the ring.
+  const outer = axes.map((axis, i) => at(axis.high, i));
+  const inner = axes.map((axis, i) => at(axis.low, i)).reverse();
+  const band = [...outer, outer[0], inner.at(-1), ...inner];
   return {
-    graphic: [{ type: "path", silent: true, z: 1, shape: { pathData: band }, style: { fill: colours.band } }],
+    graphic: [{ type: "polygon", silent: true, z: 1, shape: { points: band }, style: { fill: colours.band } }],
     radar: {
       indicator: axes.map((axis) => ({ name: axis.label, min: 0, max: 1_000_000, color: axis.weak ? colours.failed : colours.ink })),
       center: centre, radius, axisNameGap: 8,
@@ -46,34 +47,6 @@ function radar(figure, colours, element) {
     series: [{
       type: "radar", silent: true, z: 3, symbol: "circle", symbolSize: 5, itemStyle: { color: colours.accent },
       lineStyle: { width: 1.5, color: colours.accent }, data: [{ value: axes.map((axis) => axis.value) }],
-    }],
-  };
-}
-
-function provenance(figure, colours, element) {
-  const columns = Math.max(...figure.nodes.map((node) => node.column)) + 1;
-  const upright = narrow.matches;
-  const width = upright ? 520 : 1000;
-  const rows = figure.nodes.reduce((count, node) => ({ ...count, [node.column]: (count[node.column] ?? 0) + 1 }), {});
-  const seen = {};
-  const data = figure.nodes.map((node) => {
-    const row = (seen[node.column] = (seen[node.column] ?? -1) + 1);
-    const along = columns === 1 ? 0 : (node.column * width) / (columns - 1);
-    const across = 90 * (row - (rows[node.column] - 1) / 2);
-    return {
-      name: node.identifier, label: { formatter: node.label }, x: upright ? across * 1.4 : along, y: upright ? along : across,
-      link: node.link, detail: `${node.kind_label}\n${node.hash ?? ""}`,
-    };
-  });
-  element.style.height = upright ? "480px" : `${Math.max(200, 96 * Math.max(...Object.values(rows)))}px`;
-  return {
-    tooltip: tooltip(colours, (item) => item.data.detail ?? ""),
-    series: [{
-      type: "graph", layout: "none", data, links: figure.edges, symbol: "rect", symbolSize: [upright ? 104 : 148, 44], left: upright ? 60 : 80, right: upright ? 60 : 80, top: 32, bottom: 32,
-      edgeSymbol: ["none", "arrow"], edgeSymbolSize: 8, lineStyle: { color: colours.strong, width: 1, curveness: 0 },
-      itemStyle: { color: colours.paper, borderColor: colours.strong, borderWidth: 1 },
-      label: { show: true, color: colours.ink, fontFamily: colours.text, fontSize: upright ? 12 : 13, width: upright ? 96 : 136, overflow: "break", lineHeight: 16 },
-      emphasis: { itemStyle: { borderColor: colours.accent, borderWidth: 2 } },
     }],
   };
 }
@@ -104,11 +77,11 @@ function sankey(figure, colours) {
   return {
     tooltip: tooltip(colours, (item) => item.dataType === "edge" ? `${item.data.source_label} → ${item.data.target_label}\n${item.data.amount}` : item.data.label_text),
     series: [{
-      type: "sankey", left: 8, right: narrow.matches ? 112 : 200, top: 16, bottom: 16, nodeWidth: 12, nodeGap: 16, draggable: false, layoutIterations: 32,
+      type: "sankey", left: 8, right: narrow.matches ? 104 : 136, top: 16, bottom: 16, nodeWidth: 12, nodeGap: 16, draggable: false, layoutIterations: 32,
       data: figure.nodes.map((node) => ({ name: node.identifier, label_text: node.label, label: { formatter: node.label } })),
       links: figure.links, emphasis: { focus: "adjacency" },
       itemStyle: { color: colours.accent, borderWidth: 0 }, lineStyle: { color: colours.accent, opacity: 0.22, curveness: 0.5 },
-      label: { color: colours.ink, fontFamily: colours.text, fontSize: 13, width: narrow.matches ? 104 : 188, overflow: "break" },
+      label: { color: colours.ink, fontFamily: colours.text, fontSize: 13, width: narrow.matches ? 96 : 128, overflow: "break" },
     }],
   };
 }
@@ -125,7 +98,7 @@ function history(figure, colours) {
   };
 }
 
-const drawings = { radar, provenance, network, sankey, history };
+const drawings = { radar, network, sankey, history };
 
 function draw(element) {
   const colours = ink();
