@@ -2,9 +2,10 @@
 
 import pytest
 
-from koinon.jobs.study import Column, Party, StudyFile, Terms
+from koinon.jobs.study import Party, StudyFile, Terms
 from koinon.kernel.ids import Address, Hash32, NodeId
 from koinon.kernel.quantities import BasisPoints, TokenAmount
+from koinon.wire.committee import Column
 
 
 def party(number: int) -> Party:

@@ -79,7 +79,7 @@ def test_the_policy_file_is_read(tmp_path: Path) -> None:
         ('purposes = ["tumour risk"]', "purposes = [1]", "must be a list of texts"),
         ("publishers = []", 'publishers = ["me"]', "an address must be"),
         ("allow_exact_outputs", "allow_exact_output", "unknown key 'allow_exact_output'"),
-        ('"0.000007"', '"cheap"', "minimum_owner_fee must be an amount"),
+        ('"0.000007"', '"cheap"', "'minimum_owner_fee': an amount is digits"),
     ],
 )
 def test_a_mistake_in_the_policy_is_named(tmp_path: Path, old: str, new: str, sentence: str) -> None:

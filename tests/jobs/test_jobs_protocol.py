@@ -10,6 +10,15 @@ from koinon.jobs import member, owner, result
 from koinon.jobs.study import StudyFile
 from koinon.kernel.ids import Hash32, NodeId
 from koinon.kernel.quantities import Seconds
+from koinon.wire.committee import (
+    ComponentShare,
+    Input,
+    OutputComponent,
+    OutputPackage,
+    Peer,
+    ShareManifest,
+    SharePackage,
+)
 
 MEMBERS = tuple(NodeId(bytes([seat]) * 32) for seat in range(4))
 
@@ -58,14 +67,25 @@ class TestOwner:
         assert (state.phase, state.nonce) == ("ended", b"")
 
 
-def greeting(seat: int) -> member.Greeting:
-    return member.Greeting(bytes([seat]) * 32, "127.0.0.1", 4000 + seat)
+def greeting(seat: int) -> Peer:
+    return Peer(MEMBERS[seat], bytes([seat]) * 32, b"c" * 64, "127.0.0.1", 4000 + seat)
+
+
+def shares(number: int) -> Input:
+    manifest = ShareManifest(b"s", 0, b"o%d" % number, b"d", 10, (), 20, (b"", b"", b"", b""))
+    component = ComponentShare(0, b"", b"")
+    return Input(manifest, SharePackage(1, (component, component, component)))
+
+
+def output(seat: int) -> OutputPackage:
+    component = OutputComponent(0, b"", b"")
+    return OutputPackage(b"session", seat, 3, 20, (component, component, component), (b"", b"", b"", b""))
 
 
 ARRIVALS: tuple[member.MemberEvent, ...] = (
     member.WorkerListening(greeting(1)),
     *(member.PeerGreeted(seat, greeting(seat)) for seat in (0, 2, 3)),
-    *(member.SharesArrived(number, member.Package(b"m%d" % number, b"p%d" % number)) for number in range(3)),
+    *(member.SharesArrived(number, shares(number)) for number in range(3)),
 )
 
 
@@ -86,11 +106,11 @@ class TestMember:
             runs += [effect for effect in effects if isinstance(effect, member.RunWorker)]
         assert len(runs) == 1
         assert runs[0].greetings == tuple(greeting(seat) for seat in range(4))
-        assert [package.manifest for package in runs[0].packages] == [b"m0", b"m1", b"m2"]
+        assert [package.manifest.owner for package in runs[0].packages] == [b"o0", b"o1", b"o2"]
 
     def test_the_first_greeting_of_a_seat_counts(self) -> None:
         state, _ = member.step(seated(), member.PeerGreeted(2, greeting(2)))
-        state, _ = member.step(state, member.PeerGreeted(2, greeting(9)))
+        state, _ = member.step(state, member.PeerGreeted(2, greeting(3)))
         assert dict(state.greetings)[2] == greeting(2)
 
     def running(self) -> member.MemberState:
@@ -142,7 +162,7 @@ class TestMember:
 
     def test_nothing_leaves_after_the_attempt_is_over(self) -> None:
         state, _ = member.step(self.running(), member.AttemptOver())
-        assert member.step(state, member.WorkerFinished(b"o", b"d"))[1] == ()
+        assert member.step(state, member.WorkerFinished(output(1), b"d"))[1] == ()
 
 
 class TestResult:
@@ -151,7 +171,7 @@ class TestResult:
         state, done = result.ResultState(1, 0), []
         for seat in order:
             digest = Hash32((b"x" if seat == 2 else b"d") * 32)
-            state, effects = result.step(state, result.MemberOutput(seat, b"o%d" % seat, digest, b"s%d" % seat))
+            state, effects = result.step(state, result.MemberOutput(seat, output(seat), digest, b"s%d" % seat))
             done += effects
         assert len(done) == 1
         assert done[0].signers == (0, 1, 3)
@@ -160,5 +180,5 @@ class TestResult:
     def test_one_seat_counts_once(self) -> None:
         state = result.ResultState(1, 0)
         for _ in range(3):
-            state, effects = result.step(state, result.MemberOutput(0, b"o", Hash32(b"d" * 32), b"s"))
+            state, effects = result.step(state, result.MemberOutput(0, output(0), Hash32(b"d" * 32), b"s"))
             assert effects == ()

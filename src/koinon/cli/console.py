@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from koinon.kernel.ids import to_hex
-from koinon.kernel.quantities import TOKEN_DECIMALS
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -24,14 +23,6 @@ def shorten(value: bytes | str) -> str:
     """A hash or address, shortened in the middle."""
     text = to_hex(value) if isinstance(value, bytes) else value
     return text if len(text) <= 14 else f"{text[:8]}…{text[-4:]}"
-
-
-def amount(units: int) -> str:
-    """Token units as a decimal amount, without trailing zeros."""
-    sign, units = ("-", -units) if units < 0 else ("", units)
-    whole, fraction = divmod(units, 10**TOKEN_DECIMALS)
-    digits = f"{fraction:0{TOKEN_DECIMALS}d}".rstrip("0")
-    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
 
 
 def print_json(value: object) -> None:

@@ -106,5 +106,3 @@ def _shown(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(_shown(entry) for entry in value) or "none"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
-
-

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from koinon.kernel.codec import Record, encode
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import Hash32
+from koinon.wire.committee import Column
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,19 +28,6 @@ PUBLIC_RANGE_WARNING: Final = (
     "Column ranges are public: they go into the study file and onto the chain. The suggestion is widened and rounded, "
     "but ranges from a textbook or a device's data sheet reveal nothing at all and are better."
 )
-
-
-class Column(Record, frozen=True):
-    """One feature.
-
-    Attributes:
-        name: 1 to 100 printable characters, as in the file's header.
-        low, high: the public range in original units; finite, ``low < high``.
-    """
-
-    name: str
-    low: float
-    high: float
 
 
 class Schema(Record, frozen=True):

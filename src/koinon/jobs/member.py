@@ -13,6 +13,7 @@ from typing import Final
 
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
+from koinon.wire.committee import Input, OutputPackage, Peer
 
 GATHER_SECONDS: Final = Seconds(6.0)
 """How long a member waits for the others' greetings before it challenges those that are missing."""
@@ -21,23 +22,6 @@ SHARES_SECONDS: Final = Seconds(30.0)
 
 a missing owner ends the attempt at its deadline, nobody loses stake.
 """
-
-
-@dataclass(frozen=True)
-class Greeting:
-    """Where a member's worker listens, and the key that names it."""
-
-    worker_key: bytes
-    host: str
-    port: int
-
-
-@dataclass(frozen=True)
-class Package:
-    """One owner's manifest and this member's share package, as received."""
-
-    manifest: bytes
-    package: bytes
 
 
 @dataclass(frozen=True)
@@ -54,15 +38,15 @@ class MemberState:
     owners: int
     started: Seconds
     phase: str = "starting"
-    own: Greeting | None = None
-    greetings: tuple[tuple[int, Greeting], ...] = ()
-    packages: tuple[tuple[int, Package], ...] = ()
+    own: Peer | None = None
+    greetings: tuple[tuple[int, Peer], ...] = ()
+    packages: tuple[tuple[int, Input], ...] = ()
     challenged: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
 class WorkerListening:
-    greeting: Greeting
+    greeting: Peer
 
 
 @dataclass(frozen=True)
@@ -70,7 +54,7 @@ class PeerGreeted:
     """A greeting whose signature is that of the node drawn for ``position``."""
 
     position: int
-    greeting: Greeting
+    greeting: Peer
 
 
 @dataclass(frozen=True)
@@ -78,12 +62,12 @@ class SharesArrived:
     """A package that came over ``owner``'s own authenticated connection."""
 
     owner: int
-    package: Package
+    shares: Input
 
 
 @dataclass(frozen=True)
 class WorkerFinished:
-    output: bytes
+    output: OutputPackage
     output_digest: bytes
 
 
@@ -141,22 +125,22 @@ class Greet:
     """
 
     position: int
-    greeting: Greeting
+    greeting: Peer
 
 
 @dataclass(frozen=True)
 class RunWorker:
     """All is here: greetings by position, packages by owner."""
 
-    greetings: tuple[Greeting, ...]
-    packages: tuple[Package, ...]
+    greetings: tuple[Peer, ...]
+    packages: tuple[Input, ...]
 
 
 @dataclass(frozen=True)
 class SendOutput:
     """Sign the digest and hand components and signature to the result party."""
 
-    output: bytes
+    output: OutputPackage
     output_digest: bytes
 
 
@@ -214,7 +198,7 @@ def step(state: MemberState, event: MemberEvent) -> tuple[MemberState, tuple[Mem
         case PeerGreeted() if event.position != state.position and event.position not in dict(state.greetings):
             return _run_if_complete(replace(state, greetings=(*state.greetings, (event.position, event.greeting))))
         case SharesArrived() if event.owner not in dict(state.packages) and 0 <= event.owner < state.owners:
-            return _run_if_complete(replace(state, packages=(*state.packages, (event.owner, event.package))))
+            return _run_if_complete(replace(state, packages=(*state.packages, (event.owner, event.shares))))
         case WorkerFinished() if state.phase == "running":
             finished = replace(state, phase="done")
             return finished, (SendOutput(event.output, event.output_digest), StopWorker())

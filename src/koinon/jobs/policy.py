@@ -3,8 +3,10 @@
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from koinon.jobs.study import StudyFile, parse_amount
+from koinon.contracts.tokens import parse_amount
+from koinon.jobs.study import StudyFile
 from koinon.kernel.errors import InvalidInput, Refused
 from koinon.kernel.ids import Address, Hash32, parse_address
 from koinon.kernel.quantities import TokenAmount
@@ -67,9 +69,16 @@ def read_policy(path: Path) -> Policy:
         minimum_parties=table["minimum_parties"],
         allowed_outputs=tuple(table["allowed_outputs"]),
         allow_exact_outputs=table["allow_exact_outputs"],
-        minimum_owner_fee=parse_amount(table["minimum_owner_fee"], "minimum_owner_fee"),
-        maximum_bond=parse_amount(table["maximum_bond"], "maximum_bond"),
+        minimum_owner_fee=_amount(table, "minimum_owner_fee", path.name),
+        maximum_bond=_amount(table, "maximum_bond", path.name),
     )
+
+
+def _amount(table: dict[str, Any], key: str, where: str) -> TokenAmount:
+    try:
+        return parse_amount(table[key])
+    except InvalidInput as problem:
+        raise InvalidInput(f"{where}: {key!r}: {problem}") from None
 
 
 def agree(study: StudyFile, policy: Policy, own_account: Address, installed_algorithm: Hash32, rows: int) -> None:

@@ -1,8 +1,8 @@
 """The main job, on one page. Start reading here.
 
-Three organisations that may not show each other a row train one model; a company publishes it; strangers test it; another
-stranger buys answers; anyone checks. Who acts in each step is said beside it; the actor's part is in the module of
-that name in this room, and everybody else's part runs in their own nodes when the chain calls on them.
+Three organisations that may not show each other a row train one model; a company publishes it; strangers test it;
+another stranger buys answers; anyone checks. Who acts in each step is said beside it; the actor's part is in the
+module of that name in this room, and everybody else's part runs in their own nodes when the chain calls on them.
 """
 
 from collections.abc import Callable

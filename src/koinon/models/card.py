@@ -5,7 +5,8 @@ Everything on a card is public.
 
 from typing import Final
 
-from koinon.data.schema import Column, Schema, check_schema
+from koinon.wire.committee import Column
+from koinon.data.schema import Schema, check_schema
 from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import Hash32

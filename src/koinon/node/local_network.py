@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ from typing import Any, Final
 
 import psutil
 
+from koinon.kernel.codec import encode
 from koinon.kernel.effects import Rng
 from koinon.kernel.errors import InvalidInput, KoinonError, Unavailable
+from koinon.kernel.quantities import UnixSeconds
 from koinon.node.config import BootstrapNode, ChainConfig, NodeConfig, write_config
 from koinon.node.create import create_node
 from koinon.node.home import Home, Identity
@@ -154,10 +157,11 @@ class Network:
             from koinon.node.genesis import local_genesis
 
             validators = [identities[member.name] for member in members if "validator" in member.roles]
-            genesis = local_genesis(validators, [identity.account for identity in identities.values()])
-            chain_id = genesis.chain_id
+            accounts = [identity.account for identity in identities.values()]
+            genesis = local_genesis(validators, accounts, UnixSeconds(int(time.time())))
+            chain_id = int(genesis.chain_id)
             rpc = tuple(f"http://{LOOPBACK}:{configs[identity.name].rpc_port}" for identity in validators)
-            encoded = genesis.encode()
+            encoded = encode(genesis)
             for member in members:
                 self.home(member.name).genesis.write_bytes(encoded)
         else:

@@ -1,19 +1,19 @@
 """What an operator can order: the argument and the result of every task, by the task's name.
 
-    suite.deploy     DeploySuite → Suite            any account that can pay: put the contracts on the chain
-    suite.adopt      Suite → Nothing                work with these contracts from now on
-    account.pay      Pay → Nothing                  send payment tokens and coins for gas
-    provider.join    Join → Nothing                 register and stake
-    data.add         AddData → DataAdded            validate a file, commit to its rows, mint the data set's asset
-    rows.add         AddRows → DataAdded            an evaluator's own rows
-    study.propose    ProposeStudy → results.Study
-    study.train      results.Study → results.Trained
-    model.publish    Publish → results.Published
-    model.harden     results.Published → results.Hardened
-    model.validate   Validate → results.Validated
-    model.name       NameModel → results.Named
-    model.serve      Serve → results.Served
-    fault.lie        Lie → Nothing                  demonstrations only, where node.toml allows it
+suite.deploy     DeploySuite → Suite            any account that can pay: put the contracts on the chain
+suite.adopt      Suite → Nothing                work with these contracts from now on
+account.pay      Pay → Nothing                  send payment tokens and coins for gas
+provider.join    Join → Nothing                 register and stake
+data.add         AddData → DataAdded            validate a file, commit to its rows, mint the data set's asset
+rows.add         AddRows → DataAdded            an evaluator's own rows
+study.propose    ProposeStudy → results.Study
+study.train      results.Study → results.Trained
+model.publish    Publish → results.Published
+model.harden     results.Published → results.Hardened
+model.validate   Validate → results.Validated
+model.name       NameModel → results.Named
+model.serve      Serve → results.Served
+fault.lie        Lie → Nothing                  demonstrations only, where node.toml allows it
 """
 
 from koinon.journey.results import Hardened, Named, Trained, Validated
@@ -31,6 +31,8 @@ class DeploySuite(Record, frozen=True):
 
     supply: TokenAmount
     minimum_stake: TokenAmount
+    draw_delay: int
+    slash_share: BasisPoints
 
 
 class Suite(Record, frozen=True):
@@ -45,6 +47,12 @@ class Pay(Record, frozen=True):
     accounts: tuple[Address, ...]
     tokens: TokenAmount
     coins: Wei
+
+
+class Withdrawn(Record, frozen=True):
+    """What the contracts owed this account."""
+
+    amount: TokenAmount
 
 
 class Join(Record, frozen=True):
@@ -123,8 +131,9 @@ class Serve(Record, frozen=True):
 
 
 class Lie(Record, frozen=True):
-    """In the given attempt of the next study, if this node sits at ``position``, flip one bit of one value it sends."""
+    """In the given attempt of the next study, if this node sits at ``position``, flip one bit of one value it
+    sends.
+    """
 
     attempt: int
     position: int
-

@@ -81,6 +81,14 @@ def expects_answer(request: type[Message]) -> bool:
     return bool(_answers[request])
 
 
+def limit_of(number: int) -> int:
+    """The most bytes a message of this number may take. Raises MalformedMessage for a number not in the catalogue."""
+    kind = _by_number.get(number)
+    if kind is None:
+        raise MalformedMessage(f"no message has the number {number:#06x}")
+    return _limits[kind]
+
+
 def messages() -> dict[int, type[Message]]:
     """The whole catalogue by number."""
     return dict(sorted(_by_number.items()))

@@ -11,8 +11,9 @@ reads small frames through one reused buffer and large bodies straight into thei
 import asyncio
 import struct
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from koinon.kernel.errors import KoinonError, Unavailable
 
@@ -35,12 +36,59 @@ class FrameHead(NamedTuple):
     number: int
 
 
+_Item = TypeVar("_Item")
+
+
+class Inbox(Generic[_Item]):
+    """What has arrived and nobody has taken yet, in order; stops the stream from reading while it holds too much."""
+
+    def __init__(self, stream: "FrameStream", most_bytes: int) -> None:
+        self._stream = stream
+        self._most_bytes = most_bytes
+        self._items: deque[tuple[_Item, int]] = deque()
+        self._held_bytes = 0
+        self._arrival: asyncio.Future[None] | None = None
+        self._problem: KoinonError | None = None
+
+    def put(self, item: _Item, size: int) -> None:
+        """Append an item that counts ``size`` bytes."""
+        self._items.append((item, size))
+        self._held_bytes += size
+        if self._held_bytes > self._most_bytes:
+            self._stream.pause_reading()
+        self._wake()
+
+    def end(self, problem: KoinonError) -> None:
+        """No more will come; once empty, ``take`` raises Unavailable with the sentence of ``problem``."""
+        self._problem = problem
+        self._wake()
+
+    async def take(self) -> _Item:
+        """The oldest item; waits for one. For one taker at a time. Raises Unavailable after the end."""
+        while not self._items:
+            if self._problem is not None:
+                raise Unavailable(str(self._problem))
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
+        item, size = self._items.popleft()
+        self._held_bytes -= size
+        if not self._stream.reading and self._held_bytes <= self._most_bytes // 2:
+            self._stream.resume_reading()
+        return item
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+
 class FrameStream(asyncio.BufferedProtocol, ABC):
     """Cuts a byte stream into frames. Subclasses say how long a body may be and take the frames.
 
     Attributes:
         frame_began: loop time when the frame that is still incomplete began; None between frames.
+        frame_length: length of the body that is being received; 0 while its header is.
         stalled_since: loop time since when the peer has not taken what we wrote; None while it does.
+        reading: whether bytes of the peer are taken.
         closed: done when the connection is gone, however it went.
     """
 
@@ -55,6 +103,7 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
         self._filled = 0
         self._paused_writers: list[asyncio.Future[None]] = []
         self._problem: KoinonError | None = None
+        self.reading = True
         self.frame_began: float | None = None
         self.stalled_since: float | None = None
         self.closed: asyncio.Future[None] = self._loop.create_future()
@@ -71,7 +120,7 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
 
     @abstractmethod
     def opened(self) -> None:
-        """The stream is ready for writing."""
+        """The stream is ready for writing. Raises a KoinonError to end the connection."""
 
     @abstractmethod
     def ended(self, problem: KoinonError) -> None:
@@ -120,13 +169,32 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
             self._paused_writers.append(waiter)
             await waiter
 
+    @property
+    def frame_length(self) -> int:
+        return 0 if self._body is None else len(self._body)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much of what was written has not left this process."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def transport_info(self, name: str) -> Any:
+        """What the transport says about itself, such as ``"ssl_object"``; None before it is open."""
+        return None if self._transport is None else self._transport.get_extra_info(name)
+
     def pause_reading(self) -> None:
         """Stop taking bytes from the peer, which will feel it as backpressure. Harmless when repeated or too late."""
+        self.reading = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Take bytes again. Harmless when repeated or too late."""
+        if self.reading:
+            return
+        self.reading = True
+        if self.frame_began is not None:
+            self.frame_began = self._loop.time()  # the wait was ours, not the peer's
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -150,9 +218,12 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
         if self._problem is not None:
             self._transport.abort()
             return
-        self.opened()
+        try:
+            self.opened()
+        except KoinonError as problem:
+            self.cut(problem)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio's signature
+    def get_buffer(self, sizehint: int) -> memoryview:
         return self._scratch[self._end :] if self._body is None else self._body_view[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -2,6 +2,7 @@
 
 from koinon.kernel.codec import Record
 from koinon.wire.catalogue import Done, Message, message
+from koinon.wire.committee import Input, OutputPackage, Peer, ShareManifest
 
 
 @message(0x0501, limit=1 << 20)
@@ -22,38 +23,37 @@ class FetchStudyFile(Message, frozen=True):
 class CommitteeHello(Message, frozen=True):
     """A committee node tells another where its worker listens and with which key.
 
-    ``signature`` is the node key's over (study, attempt, position, worker key, host, port): only the node that was
+    ``peer`` holds the node's certificate over the worker's key for this session and position: only the node that was
     drawn can name the worker that takes its place.
     """
 
     study: int
     attempt: int
     position: int
-    worker_key: bytes
-    host: str
-    port: int
-    signature: bytes
+    peer: Peer
 
 
-@message(0x0504, answers=(Done,), limit=64 << 20)
+@message(0x0504, answers=(Done,), limit=128 << 20)
 class DeliverShares(Message, frozen=True):
     """A data owner hands one committee node its share package and the signed manifest that all four compare."""
 
     study: int
     attempt: int
     owner: int
-    manifest: bytes
-    package: bytes
+    shares: Input
 
 
-@message(0x0505, answers=(Done,), limit=16 << 20)
+@message(0x0505, answers=(Done,), limit=64 << 20)
 class DeliverOutput(Message, frozen=True):
-    """A committee node hands the result party its output components and its signature on their digest."""
+    """A committee node hands the result party its output components and its signature on their digest.
+
+    ``signature`` is the account's, over the contract's EIP-712 digest of (study, attempt, output digest).
+    """
 
     study: int
     attempt: int
     position: int
-    output: bytes
+    output: OutputPackage
     output_digest: bytes
     signature: bytes
 
@@ -128,3 +128,32 @@ class FetchReceipts(Message, frozen=True):
 
     service: int
     sequence: int
+
+
+@message(0x050E, limit=4096)
+class RefusalReason(Message, frozen=True):
+    """Why an owner refused; its hash is on the chain."""
+
+    reason: str
+
+
+@message(0x050F, answers=(RefusalReason,), limit=64)
+class FetchRefusal(Message, frozen=True):
+    """The publisher asks an owner why it refused a study."""
+
+    study: int
+
+
+@message(0x0510, limit=1 << 20)
+class ManifestsReply(Message, frozen=True):
+    """An owner's signed share manifest of one attempt."""
+
+    manifest: ShareManifest
+
+
+@message(0x0511, answers=(ManifestsReply,), limit=64)
+class FetchManifest(Message, frozen=True):
+    """Anyone may ask an owner for the manifest of an attempt: commitments, no rows."""
+
+    study: int
+    attempt: int

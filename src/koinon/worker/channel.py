@@ -2,12 +2,11 @@
 
 import asyncio
 import socket
-from collections import deque
 from collections.abc import Sequence
 from typing import Final, Self
 
 from koinon.kernel.errors import InvalidInput, KoinonError, MalformedMessage, Unavailable
-from koinon.wire.frames import HEADER, Buffer, FrameHead, FrameStream
+from koinon.wire.frames import HEADER, Buffer, FrameHead, FrameStream, Inbox
 
 READY: Final = FrameHead(1, 0, 0)
 DATA: Final = FrameHead(2, 0, 0)
@@ -88,24 +87,12 @@ class FrameQueue(FrameStream):
     def __init__(self, frame_bytes: int) -> None:
         super().__init__()
         self._limit = frame_bytes
-        self._queue: deque[tuple[FrameHead, bytes | bytearray]] = deque()
-        self._queued = 0
-        self._arrival = asyncio.Event()
+        self._inbox: Inbox[tuple[FrameHead, bytes | bytearray]] = Inbox(self, _QUEUED_BYTES)
         self._writing = asyncio.Lock()
-        self._reason: KoinonError | None = None
 
     async def next_frame(self) -> tuple[FrameHead, bytes | bytearray]:
         """The next frame; frames that came before the stream ended are still given. Then raises Unavailable."""
-        while not self._queue:
-            if self._reason is not None:
-                raise Unavailable(str(self._reason))
-            self._arrival.clear()
-            await self._arrival.wait()
-        head, body = self._queue.popleft()
-        self._queued -= len(body)
-        if self._queued <= _QUEUED_BYTES:
-            self.resume_reading()
-        return head, body
+        return await self._inbox.take()
 
     async def send_frame(self, head: FrameHead, parts: Sequence[Buffer]) -> None:
         """Send one frame at the reader's pace. Raises InvalidInput when too long, Unavailable when nobody reads."""
@@ -119,18 +106,13 @@ class FrameQueue(FrameStream):
         return self._limit
 
     def frame_received(self, head: FrameHead, body: bytes | bytearray) -> None:
-        self._queue.append((head, body))
-        self._queued += len(body)
-        if self._queued > _QUEUED_BYTES:
-            self.pause_reading()
-        self._arrival.set()
+        self._inbox.put((head, body), len(body))
 
     def opened(self) -> None:
-        self._arrival.set()
+        """A channel needs no greeting: both ends were born together."""
 
     def ended(self, problem: KoinonError) -> None:
-        self._reason = problem
-        self._arrival.set()
+        self._inbox.end(problem)
 
 
 class AsyncChannel:

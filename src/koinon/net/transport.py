@@ -1,0 +1,457 @@
+"""A node's connections: listen, dial on demand, one conversation per peer, links on the side, all keys proven.
+
+A node keeps one conversation with each peer, whoever dialled it. When two nodes dial each other at once, both keep the
+connection dialled by the smaller node id and let the other finish what it carries. Every peer and every address has its
+quota, whatever connections it opens; exhausting it slows the peer down through TCP.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, Self, TypeVar
+
+from koinon.crypto.signature import NodeKey
+from koinon.kernel.errors import Expired, KoinonError, Refused, Unavailable
+from koinon.kernel.ids import NodeId, to_hex
+from koinon.kernel.quantities import Seconds
+from koinon.net.certificate import client_context, server_context
+from koinon.net.conversation import Conversation
+from koinon.net.dispatch import Answers, Respond, check_one_way, check_request
+from koinon.net.handshake import CalledStream, CallingStream, GreetingStream, Session
+from koinon.net.link import FrameLink
+from koinon.net.pace import DEFAULT_PACE, Pace, check_pace
+from koinon.net.quota import DEFAULT_ALLOWANCES, Allowances, Quotas
+from koinon.wire.catalogue import Failure, Message
+from koinon.wire.discovery import Endpoint
+from koinon.wire.failures import error_of
+from koinon.wire.frames import FrameStream
+
+LOOPBACK: Final = "127.0.0.1"
+DEFAULT_TIMEOUT: Final = Seconds(10.0)
+
+_MOST_GREETINGS: Final = 128
+_MOST_PER_PEER: Final = 4
+_MOST_PARKED: Final = 256
+_BACKLOG: Final = 256
+
+_log: Final = logging.getLogger("koinon.net")
+
+_M = TypeVar("_M", bound=Message)
+
+
+def admit_anybody(_: NodeId) -> bool:
+    """Admission for nodes that serve strangers: every key that is proven."""
+    return True
+
+
+class Transport:
+    """Made by ``Transport.open``. All methods belong to the event loop it was opened on.
+
+    Attributes:
+        node_id: the key it proves to others.
+        endpoint: where it listens.
+    """
+
+    def __init__(
+        self, key: NodeKey, endpoint: Endpoint, admit: Callable[[NodeId], bool], pace: Pace, allowances: Allowances
+    ) -> None:
+        self.node_id = key.node_id
+        self.endpoint = endpoint
+        self._key = key
+        self._admit = admit
+        self._pace = pace
+        self._loop = asyncio.get_running_loop()
+        self._answers = Answers()
+        self._preferred: dict[NodeId, Conversation] = {}
+        self._conversations: set[Conversation] = set()
+        self._links: set[FrameLink] = set()
+        self._parked: dict[tuple[NodeId, str], tuple[FrameLink, Seconds]] = {}
+        self._awaited: dict[tuple[NodeId, str], asyncio.Future[FrameLink]] = {}
+        self._dials: dict[NodeId, asyncio.Task[Conversation]] = {}
+        self._greetings: set[asyncio.Task[None]] = set()
+        self._messages = Quotas(allowances.messages_per_peer)
+        self._bytes = Quotas(allowances.bytes_per_peer)
+        self._arrivals = Quotas(allowances.connections_per_address)
+        self._tls = server_context(key)
+        self._closing = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        key: NodeKey,
+        host: str = LOOPBACK,
+        port: int = 0,
+        admit: Callable[[NodeId], bool] = admit_anybody,
+        *,
+        public_host: str | None = None,
+        pace: Pace = DEFAULT_PACE,
+        allowances: Allowances = DEFAULT_ALLOWANCES,
+    ) -> AsyncIterator[Self]:
+        """Listen until the block is left; then every connection is closed and every task of it has ended.
+
+        Args:
+            key: the node's key, or a worker's own.
+            host: address to listen on; nothing but this machine can reach the default.
+            port: 0 takes any free port.
+            admit: whether a peer that has proven its key may connect; it is asked once per connection.
+            public_host: how others reach ``host``, where that differs.
+            pace: how slow peers may be.
+            allowances: how much of this node's time one peer or address may take.
+
+        Raises:
+            Unavailable: the address cannot be listened on, for instance because the port is in use.
+        """
+        listener = _listen(host, port)
+        endpoint = Endpoint(key.node_id, public_host or host, listener.getsockname()[1])
+        transport = cls(key, endpoint, admit, pace, allowances)
+        accepting = asyncio.create_task(transport._accept(listener), name="accept connections")
+        sweep = asyncio.create_task(transport._sweep(), name="sweep connections")
+        try:
+            yield transport
+        finally:
+            transport._closing = True
+            for task in (accepting, sweep):
+                task.cancel()
+            await asyncio.gather(accepting, sweep, return_exceptions=True)
+            listener.close()
+            await transport._close()
+
+    def handle(self, kind: type[_M], function: Respond[_M]) -> None:
+        """Let ``function(peer, message)`` answer every message of this type; ``None`` stands for ``Done``.
+
+        A KoinonError it raises is told to the peer as it is; any other error is logged without its text.
+        Raises ValueError if the type is handled already.
+        """
+        self._answers.handle(kind, function)
+
+    async def call(self, endpoint: Endpoint, message: Message, timeout: Seconds | float = DEFAULT_TIMEOUT) -> Message:
+        """Ask a node and wait for its answer, dialling it first if need be.
+
+        The request may have been carried out even though this raises Unavailable.
+
+        Raises:
+            Expired: no answer within ``timeout`` seconds.
+            Unavailable: the node cannot be reached, or the connection broke.
+            KoinonError: the error that a ``Failure`` names.
+        """
+        check_request(message)
+        try:
+            async with asyncio.timeout(timeout):
+                if endpoint.node_id == self.node_id:
+                    answer = await self._answers.answer(self.node_id, message)
+                else:
+                    answer = await (await self._conversation(endpoint)).ask(message)
+        except TimeoutError:
+            raise _expired(f"no answer to {type(message).__name__}", endpoint, timeout) from None
+        if isinstance(answer, Failure):
+            raise error_of(answer)
+        return answer
+
+    async def send(self, endpoint: Endpoint, message: Message, timeout: Seconds | float = DEFAULT_TIMEOUT) -> None:
+        """Send a one-way message, dialling first if need be; returns when the connection has taken it.
+
+        Messages to one peer arrive in the order in which they were sent, as long as the connection lasts.
+
+        Raises:
+            Expired: the peer could not be dialled or did not read within ``timeout`` seconds.
+            Unavailable: the node cannot be reached.
+        """
+        check_one_way(message)
+        if endpoint.node_id == self.node_id:
+            await self._answers.hear(self.node_id, message)
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await (await self._conversation(endpoint)).tell(message)
+        except TimeoutError:
+            raise _expired(f"{type(message).__name__} was not taken", endpoint, timeout) from None
+
+    async def link(self, endpoint: Endpoint, label: str, timeout: Seconds | float = DEFAULT_TIMEOUT) -> FrameLink:
+        """Open a link to a node that will ``accept_link`` with the same label within 30 seconds.
+
+        Raises:
+            Expired, Unavailable: the node cannot be reached in time.
+            Refused: it does not admit this key, or has a link of this label from it already.
+        """
+        made: list[FrameLink] = []
+
+        def begin(stream: FrameStream) -> Session:
+            made.append(FrameLink(stream, endpoint.node_id, label))
+            return made[0]
+
+        try:
+            async with asyncio.timeout(timeout):
+                await self._dial(endpoint, label, begin)
+        except TimeoutError:
+            raise _expired(f"no link {label}", endpoint, timeout) from None
+        self._keep(made[0])
+        return made[0]
+
+    async def accept_link(self, peer: NodeId, label: str, timeout: Seconds | float = DEFAULT_TIMEOUT) -> FrameLink:
+        """The link of this label that ``peer`` opens or has opened.
+
+        Raises:
+            Expired: it did not come within ``timeout`` seconds.
+        """
+        name = (peer, label)
+        parked = self._parked.pop(name, None)
+        if parked is not None and parked[0].stream.is_open:
+            parked[0].stream.resume_reading()
+            return parked[0]
+        if name in self._awaited:
+            raise ValueError(f"the link {label} of node {to_hex(peer)[:18]}… is awaited already")
+        arrival: asyncio.Future[FrameLink] = self._loop.create_future()
+        self._awaited[name] = arrival
+        try:
+            async with asyncio.timeout(timeout):
+                return await arrival
+        except TimeoutError:
+            if arrival.done() and not arrival.cancelled():
+                return arrival.result()
+            raise Expired(f"node {to_hex(peer)[:18]}… opened no link {label} within {timeout:g} s") from None
+        finally:
+            del self._awaited[name]
+
+    def peers(self) -> frozenset[NodeId]:
+        """The nodes with an open conversation."""
+        return frozenset(peer for peer, conversation in self._preferred.items() if conversation.is_open)
+
+    # Dialling.
+
+    async def _conversation(self, endpoint: Endpoint) -> Conversation:
+        peer = endpoint.node_id
+        current = self._preferred.get(peer)
+        if current is not None and current.is_open:
+            return current
+        if self._closing:
+            raise Unavailable("this node is shutting down")
+        dial = self._dials.get(peer)
+        if dial is None:
+            dial = self._dials[peer] = asyncio.create_task(self._dial_conversation(endpoint))
+            dial.add_done_callback(lambda done: self._dialled(peer, done))
+        try:
+            return await asyncio.shield(dial)
+        except KoinonError:
+            current = self._preferred.get(peer)
+            if current is not None and current.is_open:
+                return current  # it has dialled us in the meantime
+            raise
+
+    def _dialled(self, peer: NodeId, dial: "asyncio.Task[Conversation]") -> None:
+        del self._dials[peer]
+        if not dial.cancelled():
+            dial.exception()  # those who waited have it; all of them may have left
+
+    async def _dial_conversation(self, endpoint: Endpoint) -> Conversation:
+        def begin(stream: FrameStream) -> Session:
+            return self._adopt(stream, endpoint.node_id, dialled=True)
+
+        await self._dial(endpoint, None, begin)
+        current = self._preferred.get(endpoint.node_id)
+        if current is None:
+            raise Unavailable(f"node {to_hex(endpoint.node_id)[:18]}… hung up at once")
+        return current
+
+    async def _dial(self, endpoint: Endpoint, label: str | None, begin: Callable[[FrameStream], Session]) -> None:
+        stream = CallingStream(self._key, endpoint.node_id, label, begin)
+        try:
+            async with asyncio.timeout(2 * self._pace.greeting):
+                await self._loop.create_connection(
+                    lambda: stream,
+                    endpoint.host,
+                    endpoint.port,
+                    ssl=client_context(),
+                    server_hostname="",
+                    ssl_handshake_timeout=self._pace.greeting,
+                    ssl_shutdown_timeout=self._pace.closing,
+                )
+                _keep_alive(stream)
+                await stream.greeted
+        except (OSError, TimeoutError) as problem:
+            stream.cut(Unavailable("the greeting failed"))
+            raise Unavailable(
+                f"node {to_hex(endpoint.node_id)[:18]}… cannot be reached at {endpoint.host}:{endpoint.port}: "
+                f"{_describe(problem)}"
+            ) from None
+        except BaseException:
+            stream.cut(Unavailable("the greeting was given up"))
+            raise
+
+    # Accepting.
+
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, address = await self._loop.sock_accept(listener)
+            except OSError as problem:  # out of descriptors, or the caller has gone
+                _log.warning("a connection could not be accepted: %s", problem.strerror)
+                await asyncio.sleep(self._pace.sweep / 10)
+                continue
+            host = str(address[0]).encode()
+            if len(self._greetings) >= _MOST_GREETINGS or not self._arrivals.try_spend(host, 1, self._now()):
+                connection.close()
+                continue
+            greeting = asyncio.create_task(self._greet(connection))
+            self._greetings.add(greeting)
+            greeting.add_done_callback(self._greetings.discard)
+
+    async def _greet(self, connection: socket.socket) -> None:
+        stream = CalledStream(self.node_id, self._begin)
+        try:
+            async with asyncio.timeout(2 * self._pace.greeting):
+                await self._loop.connect_accepted_socket(
+                    lambda: stream,
+                    connection,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=self._pace.greeting,
+                    ssl_shutdown_timeout=self._pace.closing,
+                )
+                _keep_alive(stream)
+                await stream.greeted
+        except (OSError, TimeoutError, KoinonError) as problem:
+            _log.debug("a caller was not let in: %s", _describe(problem))
+            stream.cut(Unavailable("the greeting failed"))
+        except asyncio.CancelledError:
+            stream.cut(Unavailable("this node is shutting down"))
+            raise
+
+    def _begin(self, stream: FrameStream, peer: NodeId, label: str | None) -> Session:
+        if self._closing or not self._admit(peer):
+            raise Refused(f"this node does not admit node {to_hex(peer)[:18]}…")
+        if label is None:
+            return self._adopt(stream, peer, dialled=False)
+        name = (peer, label)
+        if name in self._parked or len(self._parked) >= _MOST_PARKED:
+            raise Refused(f"a link {label} from this node waits already, or too many do")
+        link = FrameLink(stream, peer, label)
+        self._keep(link)
+        awaited = self._awaited.get(name)
+        if awaited is not None and not awaited.done():
+            awaited.set_result(link)
+        else:
+            stream.pause_reading()
+            self._parked[name] = link, self._now()
+        return link
+
+    # One conversation per peer.
+
+    def _adopt(self, stream: FrameStream, peer: NodeId, *, dialled: bool) -> Conversation:
+        fresh = Conversation(stream, peer, dialled=dialled, answers=self._answers, throttle=self._throttle)
+        same = sorted((old for old in self._conversations if old.peer == peer), key=lambda old: old.began)
+        for surplus in same[: max(0, len(same) + 1 - _MOST_PER_PEER)]:
+            surplus.stream.cut(Unavailable("the peer opened too many connections"))
+        self._conversations.add(fresh)
+        stream.closed.add_done_callback(lambda _: self._forget(fresh))
+        current = self._preferred.get(peer)
+        if current is None or not current.is_open or self._is_better(fresh, current):
+            self._preferred[peer], loser = fresh, current
+        else:
+            loser = fresh
+        if loser is not None and loser.retired is None:
+            loser.retired = self._now()
+        return fresh
+
+    def _is_better(self, fresh: Conversation, current: Conversation) -> bool:
+        """Both ends judge alike: the smaller id's dial wins; of two dials by the same end, the newer."""
+        if fresh.dialled == current.dialled:
+            return True
+        return fresh.dialled == (self.node_id < fresh.peer)
+
+    def _forget(self, conversation: Conversation) -> None:
+        self._conversations.discard(conversation)
+        if self._preferred.get(conversation.peer) is conversation:
+            del self._preferred[conversation.peer]
+
+    def _keep(self, link: FrameLink) -> None:
+        self._links.add(link)
+        link.stream.closed.add_done_callback(lambda _: self._links.discard(link))
+
+    # Time.
+
+    def _now(self) -> Seconds:
+        return Seconds(self._loop.time())
+
+    def _throttle(self, peer: NodeId, size: int) -> Seconds:
+        now = self._now()
+        return max(self._messages.spend(peer, 1, now), self._bytes.spend(peer, size, now))
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._pace.sweep)
+            now = self._now()
+            for conversation in tuple(self._conversations):
+                check_pace(conversation.stream, self._pace, now, self._pace.stall)
+                retired = conversation.retired
+                # The end that dialled it hangs up, so that the other one's requests on the way are still answered.
+                patience = self._pace.retirement if conversation.dialled else 10 * self._pace.retirement
+                if retired is not None and conversation.is_idle and now - retired > patience:
+                    conversation.stream.finish(Unavailable("another connection to this peer is in use"))
+            for link in tuple(self._links):
+                check_pace(link.stream, self._pace, now, self._pace.link_stall)
+            for name, (link, since) in tuple(self._parked.items()):
+                if now - since > self._pace.parked or not link.stream.is_open:
+                    del self._parked[name]
+                    link.stream.cut(Unavailable(f"nobody accepted the link {link.label}"))
+
+    async def _close(self) -> None:
+        tasks = [*self._greetings, *self._dials.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        conversations = tuple(self._conversations)
+        streams: list[FrameStream] = [each.stream for each in conversations] + [each.stream for each in self._links]
+        for stream in streams:
+            stream.finish(Unavailable("this node is shutting down"))
+        if streams:
+            await asyncio.wait([stream.closed for stream in streams], timeout=self._pace.closing)
+        for stream in streams:
+            stream.cut(Unavailable("this node is shutting down"))
+        await asyncio.gather(*(stream.closed for stream in streams))
+        for conversation in conversations:
+            await conversation.settled()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as problem:
+        raise Unavailable(
+            f"cannot listen on {host}:{port}: {problem.strerror or problem}; choose another port"
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+def _keep_alive(stream: GreetingStream) -> None:
+    """Let the system notice within a minute that a peer's machine is gone without a word."""
+    connection = stream.transport_info("socket")
+    if connection is None:
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", 20),
+        ("TCP_KEEPINTVL", 10),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", 60_000),
+    ):
+        if hasattr(socket, option):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def _describe(problem: Exception) -> str:
+    if isinstance(problem, KoinonError):
+        return str(problem)
+    if isinstance(problem, TimeoutError):
+        return "it does not answer in time"
+    if isinstance(problem, ssl.SSLError):
+        return "it speaks no TLS 1.3"
+    return getattr(problem, "strerror", None) or type(problem).__name__
+
+
+def _expired(what: str, endpoint: Endpoint, timeout: Seconds | float) -> Expired:
+    return Expired(f"{what} by node {to_hex(endpoint.node_id)[:18]}… within {timeout:g} s")
