@@ -30,17 +30,13 @@ SETTINGS: Final = {
     "viaIR": True,
     "evmVersion": "cancun",
     "metadata": {"bytecodeHash": "none", "appendCBOR": False},
-    "outputSelection": {
-        "*": {
-            "*": [
-                "abi",
-                "evm.bytecode.object",
-                "evm.deployedBytecode.object",
-                "evm.deployedBytecode.immutableReferences",
-            ]
-        }
-    },
 }
+OUTPUTS: Final = [
+    "abi",
+    "evm.bytecode.object",
+    "evm.deployedBytecode.object",
+    "evm.deployedBytecode.immutableReferences",
+]
 
 
 class BuildFailure(Exception):
@@ -66,19 +62,21 @@ def main() -> int:
 
 def artefacts() -> dict[Path, bytes]:
     """Compile everything; returns the bytes of each artefact file."""
-    fixtures = sorted(path.stem for path in FIXTURES.glob("*.sol"))
-    wanted = {name: (SOURCES / f"{name}.sol", ARTEFACTS) for name in SUITE}
-    wanted |= {name: (FIXTURES / f"{name}.sol", FIXTURE_ARTEFACTS) for name in fixtures}
-    sources = dict(collect([path for path, _ in wanted.values()]))
-    request = json.dumps({"language": "Solidity", "sources": sources, "settings": SETTINGS}, sort_keys=True)
-    answer = compile_standard(request)
-    files = {}
-    for name, (path, folder) in sorted(wanted.items()):
-        closure = dict(collect([path]))
-        digest = hashlib.sha256(json.dumps({"sources": closure, "settings": SETTINGS}, sort_keys=True).encode())
-        compiled = answer["contracts"][unit_name(path)][name]
-        files[folder / f"{name}.json"] = artefact(name, compiled, digest.hexdigest())
-    return files
+    wanted = [(SOURCES / f"{name}.sol", ARTEFACTS) for name in SUITE]
+    wanted += [(path, FIXTURE_ARTEFACTS) for path in sorted(FIXTURES.glob("*.sol"))]
+    return {folder / f"{path.stem}.json": compile_one(path) for path, folder in wanted}
+
+
+def compile_one(path: Path) -> bytes:
+    """The artefact of the contract that ``path`` is named after.
+
+    Each contract is compiled alone with just the sources it imports: the compiler's output for one contract depends
+    on what else is in its input.
+    """
+    settings = {**SETTINGS, "outputSelection": {unit_name(path): {path.stem: OUTPUTS}}}
+    request = json.dumps({"language": "Solidity", "sources": dict(collect(path)), "settings": settings}, sort_keys=True)
+    compiled = compile_standard(request)["contracts"][unit_name(path)][path.stem]
+    return artefact(path.stem, compiled, hashlib.sha256(request.encode()).hexdigest())
 
 
 def artefact(name: str, compiled: dict[str, Any], input_hash: str) -> bytes:
@@ -111,9 +109,9 @@ def render(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def collect(paths: list[Path]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The sources at ``paths`` and all they import, by unit name."""
-    pending, seen = list(paths), set[Path]()
+def collect(start: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """The source at ``start`` and all it imports, by unit name."""
+    pending, seen = [start], set[Path]()
     while pending:
         path = pending.pop().resolve()
         if path in seen:

@@ -29,6 +29,7 @@ ADVICE: Final = {
     "ERC2612InvalidSigner": "the permit is signed by {signer}, not by {owner}",
     "ERC721NonexistentToken": "there is no token {token_id}",
     "EntropyOutOfReach": "the hash of block {height} is out of reach; call capture, which schedules the draw anew",
+    "EtherRefused": "prices are in the payment token; send no native money",
     "ForeignProvenance": "no owner of the study consented with the dataset that asset {parent} stands for",
     "HeightNotReached": "wait until a block after {height} exists",
     "Locked": "{account} has {locks} assignments; wait until they end",

@@ -6,7 +6,7 @@ from typing import Final
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.quantities import TOKEN_DECIMALS, TOKEN_UNIT, TokenAmount
 
-_AMOUNT: Final = re.compile(r"^(\d{1,60})(?:\.(\d+))?$", re.ASCII)
+_AMOUNT: Final = re.compile(r"(\d{1,60})(?:\.(\d+))?", re.ASCII)
 
 
 def parse_amount(text: str) -> TokenAmount:
@@ -15,7 +15,7 @@ def parse_amount(text: str) -> TokenAmount:
     Raises:
         InvalidInput: anything else.
     """
-    match = _AMOUNT.match(text)
+    match = _AMOUNT.fullmatch(text)
     decimals = (match.group(2) or "") if match else ""
     if match is None or len(decimals) > TOKEN_DECIMALS:
         raise InvalidInput(
