@@ -90,7 +90,9 @@ class World:
         for name in PROVIDERS:
             providers = self.of(name).providers
             await providers.register(
-                NodeId(digest(f"node of {name}")), digest(f"operator of {name}"), Role.COMPUTE | Role.EVALUATE | Role.SERVE
+                NodeId(digest(f"node of {name}")),
+                digest(f"operator of {name}"),
+                Role.COMPUTE | Role.EVALUATE | Role.SERVE,
             )
             await providers.stake(tokens(1_500))
 
@@ -198,7 +200,9 @@ class World:
         hospitals = tuple(self.address(name) for name in HOSPITALS)
         datasets = [
             await self.of(name).assets.mint(
-                Mint(AssetKind.DATASET, digest(f"rows of {name}"), "", (), (self.address(name),), (BasisPoints(10_000),))
+                Mint(
+                    AssetKind.DATASET, digest(f"rows of {name}"), "", (), (self.address(name),), (BasisPoints(10_000),)
+                )
             )
             for name in HOSPITALS
         ]

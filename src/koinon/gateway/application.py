@@ -15,13 +15,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 
-from koinon.gateway.guard import Guard
+from koinon.gateway.guard import HEADERS, Guard
 from koinon.gateway.problems import problem_of
 from koinon.gateway.rendering import FOLDER, render
 from koinon.gateway.source import ChainSource
 from koinon.gateway.views import ProblemPage, View
 from koinon.gateway.words import Language, choose_language
-from koinon.kernel.errors import InvalidInput
+from koinon.kernel.errors import InvalidInput, KoinonError
 from koinon.kernel.ids import parse_hash, to_hex
 
 NAME: Final = re.compile(r"[a-z0-9]([a-z0-9]|[.-](?=[a-z0-9])){2,63}")
@@ -86,10 +86,8 @@ def create_application(source: ChainSource, hosts: tuple[str, ...] = ()) -> Fast
     application.add_api_route("/healthz", _health(source), methods=["GET", "HEAD"], include_in_schema=False)
     application.add_api_route("/events", _events(source), methods=["GET"], include_in_schema=False)
     application.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
-    application.add_exception_handler(Exception, _failed)
-    application.add_exception_handler(404, _failed)
-    application.add_exception_handler(405, _failed)
-    application.add_exception_handler(InvalidInput, _failed)
+    for expected in (KoinonError, 404, 405, Exception):
+        application.add_exception_handler(expected, _failed)
     application.add_middleware(Guard, hosts=hosts, refuse=_refused)
     return application
 
@@ -179,7 +177,9 @@ def _events(source: ChainSource) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return _refused(request, problem_of(error, request.url.path))
+    response = _refused(request, problem_of(error, request.url.path))
+    response.headers.update(HEADERS)  # an answer to an unforeseen error does not pass the guard on its way out
+    return response
 
 
 def _refused(request: Request, problem: ProblemPage) -> Response:

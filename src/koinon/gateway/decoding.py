@@ -120,7 +120,7 @@ def _named(contract: str, method: Method, values: Mapping[str, Any]) -> Decoded:
 
 
 def shape(parameter: Parameter, value: Any) -> Any:
-    """A decoded value as this room keeps it: ``0x`` text for bytes, dictionaries for structs, text where text is meant."""
+    """A decoded value as this room keeps it: ``0x`` text for bytes, dictionaries for structs, text for short text."""
     kind: str = parameter["type"]
     if kind.endswith("]"):
         inner = {**parameter, "type": kind[: kind.rindex("[")]}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from koinon.gateway.journal import Entry, Journal, about
-from koinon.gateway.origins import of_entry, of_sum, of_view, sentence
+from koinon.gateway.origins import of_entry, of_sum, of_view, verbatim
 from koinon.gateway.reading import ChainReader
 from koinon.gateway.status import NodeStatus
 from koinon.gateway.views import Flow, Head, Origin, Party, Quantity, Sentence
@@ -127,4 +127,4 @@ def moment(unix: int) -> str:
 
 def reason(text: str) -> Sentence:
     """A reason that a contract gives in plain words, so that it can be translated."""
-    return sentence(text)
+    return verbatim(text)

@@ -51,7 +51,7 @@ class Drawing:
     lines: tuple[tuple[int, int, int, int], ...]
 
 
-def provenance(page: ModelPage, upright: bool) -> Drawing:
+def drawing(page: Any, language: Language, upright: bool) -> Drawing:
     """Data → study → model → variant → service: left to right, or downwards for a narrow screen."""
     columns = sorted({node.column for node in page.nodes})
     placed: dict[str, Box] = {}
@@ -69,7 +69,7 @@ def provenance(page: ModelPage, upright: bool) -> Drawing:
             else:
                 x = place * (box_width + 76)
                 y = row * 72 + (tallest - len(nodes)) * 36
-            placed[node.identifier] = Box(node, x, y, _lines(node.label, 14 if upright else 20))
+            placed[node.identifier] = Box(node, x, y, _lines(say(node.label, language), 14 if upright else 20))
             width, height = max(width, x + box_width), max(height, y + box_height)
         offset = height + 40
     lines = []
@@ -123,7 +123,7 @@ def sankey(page: Any, language: Language) -> dict[str, Any]:
 
 
 def sankey_of(flows: Sequence[Flow], symbol: str, decimals: int, language: Language) -> dict[str, Any]:
-    """Nodes and links of a Sankey. A party that pays in one layer and is paid in another is a node in each: no loops."""
+    """Nodes and links of a Sankey. A party that pays in one layer and is paid in another is two nodes: no loops."""
     nodes: dict[str, str] = {}
     links: list[dict[str, Any]] = []
     for flow in [flow for flow in flows if flow.amount.value > 0][:MAXIMUM_LINKS]:

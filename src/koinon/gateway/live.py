@@ -51,7 +51,7 @@ class Changes:
             raise Unavailable(f"{MAXIMUM_READERS} pages are open on this site already; close some and reload")
 
     async def stream(self, keep_alive: float = KEEP_ALIVE_SECONDS) -> AsyncIterator[bytes]:
-        """Server-sent events (WHATWG HTML, 9.2): ``change`` with a ``Change`` as JSON, and comments that keep the line open."""
+        """Server-sent events (WHATWG HTML, 9.2): ``change`` with a ``Change``, and comments that keep the line open."""
         reader: asyncio.Queue[Change] = asyncio.Queue(maxsize=1)
         self._readers.add(reader)
         closed = asyncio.ensure_future(self._closed.wait())

@@ -17,6 +17,11 @@ def sentence(text: str, **values: str | int | Sentence) -> Sentence:
     return Sentence(text=text, values=dict(values))
 
 
+def verbatim(text: str) -> Sentence:
+    """Text from outside as a sentence: its braces are letters."""
+    return Sentence(text=text.replace("{", "{{").replace("}", "}}"))
+
+
 def rpc_command(rpc: str | None, method: str, *parameters: Any) -> str:
     """A ``curl`` command line for one JSON-RPC request; every part is quoted for the shell."""
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": list(parameters)}, separators=(",", ":"))

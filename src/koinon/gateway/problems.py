@@ -5,7 +5,7 @@ from typing import Final
 from starlette.exceptions import HTTPException
 
 from koinon.gateway.facts import Absent
-from koinon.gateway.origins import sentence
+from koinon.gateway.origins import sentence, verbatim
 from koinon.gateway.views import ProblemPage, Sentence
 from koinon.kernel.errors import Expired, InvalidInput, MalformedMessage, Refused, Unavailable
 
@@ -66,14 +66,14 @@ def problem(status: int, happened: str | None = None) -> ProblemPage:
     return ProblemPage(
         status=status,
         title=sentence(title),
-        happened=Sentence(text=usual) if happened is None else _verbatim(happened),
+        happened=Sentence(text=usual) if happened is None else verbatim(happened),
         unchanged=UNCHANGED,
         next_step=sentence(next_step),
     )
 
 
 def problem_of(error: Exception, path: str) -> ProblemPage:
-    """The page for an error. What is no error of ours says nothing of itself, for it may hold what nobody should see."""
+    """The page for an error. One that is not ours says nothing of itself: it may hold what nobody should see."""
     match error:
         case Absent():
             return problem(404, str(error))
@@ -88,8 +88,3 @@ def problem_of(error: Exception, path: str) -> ProblemPage:
         case HTTPException():
             return problem(error.status_code if error.status_code in _SAID else 400)
     return problem(500)
-
-
-def _verbatim(text: str) -> Sentence:
-    """A sentence whose braces are letters."""
-    return Sentence(text=text.replace("{", "{{").replace("}", "}}"))

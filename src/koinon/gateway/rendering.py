@@ -42,7 +42,13 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        short=shorten, clip=clip, exact_time=exact_time, iso_time=iso_time, grouped=grouped, decimal=exact_decimal, measured=measured
+        short=shorten,
+        clip=clip,
+        exact_time=exact_time,
+        iso_time=iso_time,
+        grouped=grouped,
+        decimal=exact_decimal,
+        measured=measured,
     )
     return made
 
@@ -66,8 +72,8 @@ def render(template: str, page: View, language: Language, path: str, *, explicit
             language=language,
             _=translator(language),
             figure=lambda kind, *given: figures.FIGURES[kind](page, language, *given),
-            provenance=lambda upright: figures.provenance(page, upright),
-        to=lambda place, **query: _link(place, query | ({"lang": language} if explicit else {})),
+            provenance=lambda upright: figures.drawing(page, language, upright),
+            to=lambda place, **query: _link(place, query | ({"lang": language} if explicit else {})),
             written=lambda quantity: write_quantity(quantity, getattr(page, "head", None), language),
         )
     )

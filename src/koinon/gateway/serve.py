@@ -164,6 +164,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as problem:
         listener.close()
         raise Unavailable(
-            f"the site cannot listen on {host}:{port} ({problem.strerror or problem}); stop what does, or choose another port"
+            f"the site cannot listen on {host}:{port} ({problem.strerror or problem}); "
+            "stop what does, or choose another port"
         ) from None
     return listener

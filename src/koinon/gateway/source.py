@@ -1,14 +1,14 @@
 """The chain as a source of pages: it follows the suite's events and answers what each page asks.
 
-It keeps one ``Journal`` and brings it up to date in the background and before every page, so that a page never shows less than
-the chain node had when it was asked for. A chain that was cut back (a reorganisation, a reset test chain) is noticed by the
+It keeps one ``Journal`` and brings it up to date in the background and before every page, so that a page never shows
+less than the chain node had when it was asked for. A chain that was cut back (a reorganisation, a reset test chain) is noticed by the
 hashes of earlier readings.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeVar
 
 import msgspec
@@ -96,14 +96,12 @@ class ChainSource:
 
     async def _follow(self) -> None:
         while True:
-            try:
+            with suppress(KoinonError):  # catch_up says it on every page; the chain may answer next time
                 await self.catch_up()
-            except KoinonError:
-                pass  # said by catch_up on every page; the chain may answer next time
             await asyncio.sleep(self._poll_seconds)
 
     async def catch_up(self) -> None:
-        """Read what is new. Raises Unavailable or MalformedMessage as the chain node fails, and says so on every page."""
+        """Read what is new. Raises what the chain node failed with; every page then says so."""
         async with self._reading:
             try:
                 await self._catch_up()

@@ -1,8 +1,8 @@
 """What each page says, as frozen values: the templates print them and ``/api`` answers them as JSON.
 
 Units: amounts of the payment token in its smallest unit, ether in wei, times in Unix seconds, ratios in parts per
-million. Identifiers are ``0x`` hexadecimal text. A ``Sentence`` is an English text with named gaps, which the page fills
-and may translate; every number that somebody may want to check is a ``Quantity`` and carries its ``Origin``.
+million. Identifiers are ``0x`` hexadecimal text. A ``Sentence`` is an English text with named gaps, which the page
+fills and may translate; every number that somebody may want to check is a ``Quantity`` and carries its ``Origin``.
 """
 
 from typing import Literal, TypeAlias
@@ -77,7 +77,7 @@ class Measure(View, frozen=True):
 
 
 class Flow(View, frozen=True):
-    """Money that went from one place to another; a link of the Sankey. ``layer`` counts the steps from the first payer."""
+    """Money that went from one place to another. ``layer`` counts the steps from the first payer."""
 
     payer: str
     payee: str
@@ -207,7 +207,7 @@ class Attempt(View, frozen=True):
     height: int
     transaction: str
     pool: int
-    state: str
+    state: Sentence
     tone: Tone
     members: tuple[Member, ...]
 
@@ -263,10 +263,10 @@ class ModelsPage(View, frozen=True):
 
 
 class Criterion(View, frozen=True):
-    """One measured property: the median of the evaluators and the widest span of their intervals.
+    """One measured property: medians over the evaluators, and over both ends of their intervals.
 
-    Values are millionths of ``unit``. ``score`` places it on the radar, where it has a grade: 0 worst to 1,000,000 best,
-    with the bounds of grades C, B and A at one, two and three quarters.
+    Values are millionths of ``unit``. ``score`` places it on the radar, where it has a grade: 0 worst to 1,000,000
+    best, with the bounds of grades C, B and A at one, two and three quarters.
     """
 
     identifier: str
@@ -302,7 +302,7 @@ class GraphNode(View, frozen=True):
     """A box of the provenance graph; ``column`` counts from 0 at the left."""
 
     identifier: str
-    label: str
+    label: Sentence
     kind: Literal["dataset", "study", "model", "variant", "service"]
     column: int
     hash: str | None = None

@@ -4,9 +4,12 @@ English text is the key; a sentence that has no Chinese yet is shown in English 
 lists every sentence of the templates and views that lacks one.
 """
 
+from functools import cache
+from importlib import resources
 from typing import Final, Literal, TypeAlias, get_args
 
-from koinon.gateway.chinese import CHINESE
+import msgspec
+
 from koinon.gateway.views import Sentence
 
 Language: TypeAlias = Literal["en", "zh"]
@@ -27,11 +30,17 @@ def choose_language(asked: str | None, accepted: str | None) -> Language:
     return min(weighted)[2] if weighted else "en"
 
 
+@cache
+def chinese() -> dict[str, str]:
+    """Every sentence of the site in Chinese, by its English text; ``chinese.json``."""
+    return msgspec.json.decode(resources.files(__package__).joinpath("chinese.json").read_bytes(), type=dict[str, str])
+
+
 def say(sentence: Sentence | str, language: Language) -> str:
     """The sentence in a language, its gaps filled. Values are plain text: escape the result where it becomes HTML."""
     text = sentence if isinstance(sentence, str) else sentence.text
     if language == "zh":
-        text = CHINESE.get(text, text)
+        text = chinese().get(text, text)
     if isinstance(sentence, str):
         return text
     filled = {

@@ -50,7 +50,7 @@ async def blocks_page(facts: Facts, before: int | None) -> BlocksPage:
         sentence("Block {height} is the last and is final.", height=f"{facts.head.height:,}")
         if waiting <= 0
         else sentence(
-            "Block {height} is the last; everything up to block {final} is final, {count} blocks are not yet.",
+            "Block {height} is the last; everything up to block {final} is final.",
             height=f"{facts.head.height:,}",
             final=f"{facts.head.final_height:,}",
             count=f"{waiting:,}",
@@ -77,9 +77,9 @@ async def block_page(facts: Facts, height: int) -> BlockPage:
     return BlockPage(
         head=facts.head,
         answer=sentence(
-            "{count} transactions. It is final: it cannot change any more."
+            "Transactions: {count}. The block is final: it cannot change any more."
             if row.final
-            else "{count} transactions. It is not final yet: it can still be replaced.",
+            else "Transactions: {count}. The block is not final yet: it can still be replaced.",
             count=row.transactions,
         ),
         block=row,

@@ -8,7 +8,7 @@ from koinon.gateway.facts import ROWS_OF_A_PAGE, Absent, Facts, credited, moment
 from koinon.gateway.journal import Entry, about, keys, last_of
 from koinon.gateway.origins import of_entry, sentence
 from koinon.gateway.pages.calling import ways_to_call
-from koinon.gateway.pages.provenance import Provenance, provenance_of
+from koinon.gateway.pages.provenance import provenance_of
 from koinon.gateway.pages.vectors import criteria_of, grade_of, weakest
 from koinon.gateway.views import (
     Criterion,
@@ -35,9 +35,7 @@ async def models_page(facts: Facts) -> ModelsPage:
     names = [name for name in keys(facts.journal, "name") if _resolution(facts, name)]
     rows = await asyncio.gather(*(_row(facts, name) for name in reversed(names[-ROWS_OF_A_PAGE:])))
     measured = sum(row.grade is not None for row in rows)
-    answer = sentence(
-        "{count} models have a name; {measured} of them were measured.", count=len(rows), measured=measured
-    )
+    answer = sentence("Models with a name: {count}. Measured: {measured}.", count=len(rows), measured=measured)
     return ModelsPage(
         head=facts.head,
         answer=answer if rows else sentence("No model has a name yet, so there is nothing to call."),
@@ -97,7 +95,7 @@ async def model_page(facts: Facts, name: str) -> ModelPage:
         edges=provenance.edges,
         endpoints=endpoints,
         calls=ways_to_call(name, [endpoint.url for endpoint in endpoints]),
-        shares=await _shares(facts, service, provenance),
+        shares=_shares(facts, service),
         service=service,
         price=None if offer is None else facts.from_entry(offer.values["pricePerCall"], offer),
         node_share=None if offer is None else offer.values["nodeShare"],
@@ -129,13 +127,13 @@ def _owner(facts: Facts, name: str) -> str:
 
 def _service_of(facts: Facts, model: int) -> int | None:
     """The newest service made from a model; one with an open offer before one without."""
-    services = [
+    services: list[int] = [
         entry.values["assetId"]
         for entry in about(facts.journal, "made from", model)
         if entry.event == "Minted" and entry.values["kind"] == 2
     ]
     offered = [service for service in services if (offer := _offer(facts, service)) and offer.values["open"]]
-    return (offered or services or [None])[-1]
+    return next(reversed(offered or services), None)
 
 
 def _offer(facts: Facts, service: int | None) -> Entry | None:
@@ -158,14 +156,14 @@ def _answer(grade: str | None, criteria: Sequence[Criterion], evaluators: int, s
         return sentence("Nobody has measured it. There is no reason to rely on it yet.")
     worst = weakest(criteria)
     measured = sentence(
-        "Measured by {count} evaluators whom the chain drew; unchanged since {since}.",
+        "Evaluators drawn by the chain who reported: {count}. Unchanged since {since}.",
         count=evaluators,
         since=moment(since),
     )
     if worst is None or grade is None:
         return sentence("Too little was measured for a grade. {measured}", measured=measured)
     found = sentence(
-        "{label}, {value} {unit}",
+        "{label} {value} ({unit})",
         label=sentence(worst.label),
         value=exact_decimal(worst.value.value, 6, least=3),
         unit=sentence(worst.unit),
@@ -276,7 +274,7 @@ def _endpoints(facts: Facts, service: int | None, resolved: Sequence[Mapping[str
     return tuple(rows)
 
 
-async def _shares(facts: Facts, service: int | None, provenance: Provenance) -> tuple[Share, ...]:
+def _shares(facts: Facts, service: int | None) -> tuple[Share, ...]:
     splits = named(about(facts.journal, "asset", service), "SplitSet") if service is not None else ()
     if not splits:
         return ()

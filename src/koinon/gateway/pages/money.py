@@ -40,9 +40,8 @@ async def receipts_page(facts: Facts) -> ReceiptsPage:
     return ReceiptsPage(
         head=facts.head,
         answer=sentence(
-            "{answers} answers of {services} services have receipts on the chain; {amount} was paid for them.",
+            "Answers with a receipt on the chain: {answers}. Paid for calls so far: {amount}.",
             answers=f"{answers:,}",
-            services=len(rows),
             amount=facts.amount(earned),
         )
         if rows
@@ -67,7 +66,7 @@ async def settlement_page(facts: Facts, service: int) -> SettlementPage:
     checks = await _checks(facts, service)
     paid = _earned(facts, service).value
     answer = sentence(
-        "{amount} from buyers reached {payees} payees, and {verdict}.",
+        "Buyers paid {amount}; payees: {payees}; {verdict}.",
         amount=facts.amount(paid),
         payees=len(payees),
         verdict=sentence("every check holds" if all(check.holds for check in checks) else "a check does not hold"),

@@ -123,7 +123,7 @@ def _answer(organisations: Sequence[Organisation], known: bool) -> Sentence:
         return sentence("Nobody has registered yet.")
     if not known:
         return sentence(
-            "{count} organisations take part. Whether they are alive only their nodes could say, and none reports here.",
+            "Organisations: {count}. Whether they are alive only their nodes could say, and none reports here.",
             count=len(organisations),
         )
     tally: Mapping[str, int] = {
@@ -131,7 +131,7 @@ def _answer(organisations: Sequence[Organisation], known: bool) -> Sentence:
     }
     if tally["silent"]:
         return sentence(
-            "{answers} of {count} organisations answer; {silent} do not.",
+            "{answers} of {count} organisations answer; silent: {silent}.",
             answers=tally["answers"],
             count=len(organisations),
             silent=tally["silent"],

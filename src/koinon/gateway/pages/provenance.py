@@ -5,7 +5,8 @@ from typing import Final
 
 from koinon.gateway.facts import Facts, named
 from koinon.gateway.journal import about
-from koinon.gateway.views import GraphEdge, GraphNode
+from koinon.gateway.origins import sentence, verbatim
+from koinon.gateway.views import GraphEdge, GraphNode, Sentence
 
 KINDS: Final = ("dataset", "model", "service")
 COLUMNS: Final = {"dataset": 0, "study": 1, "model": 2, "variant": 3, "service": 4}
@@ -42,7 +43,7 @@ async def provenance_of(facts: Facts, name: str, model: int, weights_hash: str) 
             content_hash, has_parent_model = asset["contentHash"], bool(parent_models)
         shown = "variant" if kind == "model" and parent_models else kind
         owner = facts.label(asset["publisher"])
-        label = {"dataset": f"{owner}", "variant": f"{name} #{number}"}.get(shown, f"{name} #{number}")
+        label = verbatim(owner if shown == "dataset" else f"{name} #{number}")
         _add(nodes, f"asset {number}", label, shown, asset["contentHash"])
         for parent, _ in parents:
             edges.append(GraphEdge(source=f"asset {parent}", target=f"asset {number}"))
@@ -52,7 +53,7 @@ async def provenance_of(facts: Facts, name: str, model: int, weights_hash: str) 
         if asset["studyId"] and kind == "model" and not parent_models:
             _add_study(facts, nodes, edges, asset["studyId"], number)
     if not has_parent_model:
-        _add(nodes, "weights", "served weights", "variant", weights_hash)
+        _add(nodes, "weights", sentence("served weights"), "variant", weights_hash)
         edges.append(GraphEdge(source=f"asset {model}", target="weights"))
     last = f"asset {model}" if has_parent_model else "weights"
     for entry in named(about(facts.journal, "made from", model), "Minted"):
@@ -61,7 +62,7 @@ async def provenance_of(facts: Facts, name: str, model: int, weights_hash: str) 
             _add(
                 nodes,
                 f"asset {number}",
-                f"service {number}",
+                sentence("service {number}", number=number),
                 "service",
                 entry.values["contentHash"],
                 f"/settlement/{number}",
@@ -78,11 +79,16 @@ async def provenance_of(facts: Facts, name: str, model: int, weights_hash: str) 
 
 
 def _add(
-    nodes: dict[str, GraphNode], identifier: str, label: str, kind: str, content: str | None, link: str | None = None
+    nodes: dict[str, GraphNode],
+    identifier: str,
+    label: Sentence,
+    kind: str,
+    content: str | None,
+    link: str | None = None,
 ) -> None:
     nodes[identifier] = GraphNode(
         identifier=identifier,
-        label=label[:48],
+        label=label,
         kind=kind,  # type: ignore[arg-type]  # one of the keys of COLUMNS
         column=COLUMNS[kind],
         hash=content,
@@ -98,7 +104,7 @@ def _add_study(facts: Facts, nodes: dict[str, GraphNode], edges: list[GraphEdge]
     completed = named(entries, "Completed")
     digest = completed[0].values["outputDigest"] if completed else None
     identifier = f"study {study}"
-    _add(nodes, identifier, f"study {study}", "study", digest, f"/studies/{study}")
+    _add(nodes, identifier, sentence("study {number}", number=study), "study", digest, f"/studies/{study}")
     minted: set[str] = set()
     for edge in [edge for edge in edges if edge.target == f"asset {model}"]:
         entry = named(about(facts.journal, "asset", int(edge.source.split()[1])), "Minted")
@@ -109,7 +115,7 @@ def _add_study(facts: Facts, nodes: dict[str, GraphNode], edges: list[GraphEdge]
     for consent in named(entries, "Consented"):
         if consent.values["datasetHash"] not in minted:
             place = f"data of {consent.values['owner']}"
-            _add(nodes, place, facts.label(consent.values["owner"]), "dataset", consent.values["datasetHash"])
+            _add(nodes, place, verbatim(facts.label(consent.values["owner"])), "dataset", consent.values["datasetHash"])
             edges.append(GraphEdge(source=place, target=identifier))
     edges.append(GraphEdge(source=identifier, target=f"asset {model}"))
 

@@ -85,7 +85,7 @@ def studies_page(facts: Facts) -> StudiesPage:
     running = sum(row.phase not in TONES for row in rows)
     completed = sum(row.phase == "completed" for row in rows)
     answer = sentence(
-        "{count} studies: {completed} completed, {running} under way, {ended} ended without a result.",
+        "Studies: {count}. Completed: {completed}; under way: {running}; ended without a result: {ended}.",
         count=len(rows),
         completed=completed,
         running=running,
@@ -152,8 +152,8 @@ def _answer(facts: Facts, phase: str, entries: Sequence[Entry], terms: Any, stud
         case "completed":
             done = named(entries, "Completed")[0]
             return sentence(
-                "{owners} owners, {attempts} committees drawn. {signers} of 4 members signed the result at {time}, and"
-                " {amount} was paid out.",
+                "Owners: {owners}; committees drawn: {attempts}. {signers} of 4 members signed the result at {time},"
+                " and {amount} was paid out.",
                 owners=everybody,
                 attempts=len(named(entries, "Drawn")),
                 signers=len(done.values["signers"]),
@@ -237,13 +237,10 @@ def _attempts(facts: Facts, entries: Sequence[Entry]) -> tuple[Attempt, ...]:
         number = drawn.values["attempt"]
         own = [entry for entry in entries if entry.values.get("attempt") == number and entry is not drawn]
         failed, done = named(own, "AttemptFailed"), named(own, "Completed")
-        state, tone = (
-            ("completed", "final")
-            if done
-            else ("failed: " + failed[0].values["reason"], "failed")
-            if failed
-            else ("running", "pending")
-        )
+        tone: Tone = "final" if done else "failed" if failed else "pending"
+        state = sentence("completed" if done else "running")
+        if failed:
+            state = sentence("failed: {reason}", reason=reason(failed[0].values["reason"]))
         samples = about(facts.journal, "sampled", drawn.transaction)
         attempts.append(
             Attempt(
@@ -254,7 +251,7 @@ def _attempts(facts: Facts, entries: Sequence[Entry]) -> tuple[Attempt, ...]:
                 transaction=drawn.transaction,
                 pool=len(samples[0].values["pool"]) if samples else 0,
                 state=state,
-                tone=tone,  # type: ignore[arg-type]  # a conditional expression loses the literal type
+                tone=tone,
                 members=tuple(
                     _member(facts, place, account, entries, own)
                     for place, account in enumerate(drawn.values["committee"])
@@ -433,16 +430,16 @@ def _flows(facts: Facts, entries: Sequence[Entry]) -> tuple[Flow, ...]:
 
 
 def _checks(facts: Facts, number: int, entries: Sequence[Entry], study: Any) -> tuple[Measure, ...]:
-    deposits, credits = _deposits(facts, entries), credited(entries, "Studies")
+    deposits, paid_out = _deposits(facts, entries), credited(entries, "Studies")
     checks = [
         Measure(
             statement=sentence(
                 "Tokens paid into the escrow = credited from it ({credited}) + still held ({held})",
-                credited=facts.amount(total(credits)),
+                credited=facts.amount(total(paid_out)),
                 held=facts.amount(study["held"]),
             ),
             left=facts.from_entries(total(deposits, "value"), deposits),
-            right=facts.from_view(total(credits) + study["held"], "Studies", "studyOf", number),
+            right=facts.from_view(total(paid_out) + study["held"], "Studies", "studyOf", number),
         )
     ]
     slashed, shared = named(entries, "Slashed"), credited(entries, "Providers")

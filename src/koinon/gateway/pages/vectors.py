@@ -1,6 +1,7 @@
 """A trust vector as a reader sees it: medians, intervals, grades, and a place on the radar for each graded measure."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 from koinon.gateway.views import Criterion, Origin, Quantity
@@ -61,8 +62,8 @@ def label_of(name: str) -> str:
 def place(name: str, value: int) -> int | None:
     """Where a value stands between worst (0) and best (1,000,000); None for a measure without a grade.
 
-    The bounds of grades C, B and A of ``GRADE_BOUNDS`` stand at one, two and three quarters, and the scale is linear between
-    them. Best is one where higher is better, else zero; worst is zero, or twice the bound of C.
+    The bounds of grades C, B and A of ``GRADE_BOUNDS`` stand at one, two and three quarters, and the scale is linear
+    between them. Best is one where higher is better, else zero; worst is zero, or twice the bound of C.
     """
     bounds = trust.GRADE_BOUNDS.get(name)
     if bounds is None:
@@ -74,7 +75,7 @@ def place(name: str, value: int) -> int | None:
     else:
         stations = (-2 * c, -c, -b, -a, 0)
         reached = -value
-    for quarter, (low, high) in enumerate(zip(stations, stations[1:], strict=False)):
+    for quarter, (low, high) in enumerate(pairwise(stations)):
         if reached < high:
             return max(0, 250_000 * quarter + 250_000 * (reached - low) // (high - low))
     return trust.SCALE

@@ -25,7 +25,7 @@ function tooltip(colours, formatter) {
 function radar(figure, colours, element) {
   const axes = figure.axes;
   const centre = [element.clientWidth / 2, element.clientHeight / 2];
-  const radius = Math.min(...centre) * (narrow.matches ? 0.58 : 0.7);
+  const radius = Math.min(centre[0] - 88, centre[1] - 40);
   const at = (score, position) => {
     const angle = Math.PI / 2 + (2 * Math.PI * position) / axes.length;
     const far = (radius * score) / 1_000_000;
