@@ -22,7 +22,7 @@ from koinon.kernel.errors import Forged, InvalidInput, MalformedMessage, Refused
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import BasisPoints, TokenAmount, UnixSeconds
 from koinon.market.channels import Channel, Purse
-from koinon.market.vouchers import Voucher, VoucherDomain
+from koinon.market.vouchers import Voucher
 from koinon.node.context import Context
 from koinon.node.roles.market import ModelKeys
 from koinon.node.roles.served_model import ServedSandbox
@@ -102,7 +102,7 @@ async def test_a_stranger_buys_answers_and_the_node_is_paid_exactly(network: Net
     number = await market.buy(served.service, 100, 86_400, TokenAmount(10**9))
     expiry = UnixSeconds(network.chain.time + 3600)
     channel = await market.open(endpoint.account, served.service, TokenAmount(10 * PRICE), expiry, digest_of("salt"))
-    domain = VoucherDomain(await network.world.client.chain_id(), network.suite.market.address)
+    domain = await network.suite.market.domain()
     shown = names.Resolution(
         NAME,
         publisher.account,

@@ -19,7 +19,6 @@ from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.errors import InvalidInput, KoinonError, Refused, Unavailable
 from koinon.kernel.ids import Address, Hash32, NodeId
 from koinon.market.payments import Terms
-from koinon.market.vouchers import VoucherDomain
 from koinon.node.context import Context
 from koinon.node.roles.market import SERVE
 from koinon.node.roles.served_model import ServedSandbox
@@ -145,7 +144,7 @@ class ServiceRole:
         opened = await fetch_model(context.desk(self._say), contract.model, SERVE, contract.service)
         terms = terms_of(contract.service, await context.suite.market.offer_of(contract.service))
         reader = ChainMarket(context.suite.market)
-        domain = VoucherDomain(await context.client.chain_id(), context.suite.market.address)
+        domain = await context.suite.market.domain()
         async with ServedSandbox.open(opened.onnx) as model:
             seen = model.metadata
             config = ServiceConfig(
