@@ -204,7 +204,7 @@ class World:
         """A service of the publisher with an open offer."""
         model = await self.model()
         service = await self.model(kind=AssetKind.SERVICE, content_hash=digest_of("service"), parents=(model,))
-        offer = Offer(TokenAmount(33), TokenAmount(1_001), BasisPoints(node_share), True)
+        offer = Offer(TokenAmount(33), TokenAmount(1_001), TokenAmount(33), BasisPoints(node_share), True)
         await self.by("publisher").market.set_offer(service, offer)
         return service
 
