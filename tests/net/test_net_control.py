@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -131,18 +132,28 @@ async def test_a_folder_that_is_not_there_is_said_clearly(tmp_path: Path) -> Non
             raise AssertionError("opened")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
-async def test_another_user_is_hung_up_on_even_where_the_mode_would_let_it_in() -> None:
-    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as client:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        path = Path(folder) / "control"
-        async with ControlServer.open(path):
-            path.chmod(0o777)
-            os.seteuid(65534)
-            try:
-                client.connect(str(path))
-            finally:
-                os.seteuid(0)
-            client.setblocking(False)
+        yield Path(folder)
+
+
+def connect_as_nobody(client: socket.socket, path: Path) -> None:
+    path.chmod(0o777)
+    os.seteuid(65534)
+    try:
+        client.connect(str(path))
+    finally:
+        os.seteuid(0)
+    client.setblocking(False)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
+async def test_another_user_is_hung_up_on_even_where_the_mode_would_let_it_in(open_folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        async with ControlServer.open(open_folder / "control"):
+            connect_as_nobody(client, open_folder / "control")
             async with asyncio.timeout(5):
                 assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
