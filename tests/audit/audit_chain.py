@@ -125,11 +125,11 @@ class ProvingChain:
         }
 
     def _koinon_finality(self, height: str) -> dict[str, Any]:
-        """Headers from ``height`` to the next multiple of 20 or the tip, with the certificates of the last three."""
+        """Headers from ``height`` to the next multiple of 50 or the tip, with the certificates of the last three."""
         first = int(height, 16)
         while len(self.headers) < first + 3:
             self.mine()
-        headers = tuple(self.headers[first : max(first + 3, (first // 20 + 1) * 20)])
+        headers = tuple(self.headers[first : max(first + 3, (first // 50 + 1) * 50)])
         certificates = tuple(self._certificate(header) for header in headers[-3:])
         return {"proof": to_hex(encode(FinalityProof(headers, certificates)))}
 

@@ -25,8 +25,8 @@ from koinon.kernel.errors import Forged, InvalidInput, Unavailable
 from koinon.ledger.transaction import parse_transaction
 
 STRANGER = NodeKey.from_seed(sha256(b"a stranger"))
-STEP_IN_FILE = 211
-STEP_IN_ENTRY = 149
+STEP_IN_FILE = 311
+STEP_IN_ENTRY = 401
 
 Entries = dict[str, bytes]
 
