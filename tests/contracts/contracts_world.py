@@ -244,20 +244,22 @@ class World:
 
     # ------------------------------------------------------------------------------------------ money
 
-    async def check_money(self) -> None:
-        """Conservation: every contract has exactly what it holds and owes, and nothing was made or lost."""
-        total = 0
-        people = [self.address(name) for name in PEOPLE]
+    async def check_balances(self) -> None:
+        """Every contract has exactly what it holds and owes."""
         for contract in self.payers():
             balance = await self.suite.token.balance_of(contract.address)
             held, credit = await contract.total_held(), await contract.total_credit()
             assert balance == held + credit, f"{contract.NAME} has {balance}, holds {held} and owes {credit}"
+
+    async def check_money(self) -> None:
+        """Conservation: besides, everybody's credits add up, and no token was made or lost."""
+        await self.check_balances()
+        people = [self.address(name) for name in PEOPLE]
+        for contract in self.payers():
             owed = sum([await contract.credit_of(account) for account in people])
-            assert credit == owed, f"{contract.NAME} owes {credit} in total and {owed} to everybody"
-            total += balance
-        everybody = [*people, self.client.account]
-        total += sum([await self.suite.token.balance_of(account) for account in everybody])
-        assert total == PARAMETERS.supply
+            assert await contract.total_credit() == owed, f"{contract.NAME} does not owe what everybody's credit is"
+        everybody = [*people, self.client.account, *(contract.address for contract in self.payers())]
+        assert sum([await self.suite.token.balance_of(account) for account in everybody]) == PARAMETERS.supply
 
     async def wealth(self, name: str) -> int:
         """Tokens and credit of a person, without stake."""
