@@ -70,7 +70,9 @@ def test_product_with_public_and_with_zero_shares() -> None:
 def test_truncation_is_the_floor_or_one_more(drop: int) -> None:
     random = np.random.default_rng(drop)
     scale = 2.0 ** random.integers(0, 62, 20_000)
-    values = np.concatenate([(random.uniform(-1, 1, 20_000) * scale).astype(np.int64), [2**62 - 1, -(2**62) + 1, 0, -1]])
+    values = np.concatenate(
+        [(random.uniform(-1, 1, 20_000) * scale).astype(np.int64), [2**62 - 1, -(2**62) + 1, 0, -1]]
+    )
     error = signed(computed(lambda p, a: arithmetic.truncate(p, a, drop), values.view(np.uint64))) - (values >> drop)
     assert set(np.unique(error)) <= {0, 1}
 

@@ -59,9 +59,7 @@ class DeferredCheckAttack:
         return [
             guess
             for guess in range(200)
-            if cheater._digest(
-                (VICTIM, WITNESS, CHEATER), [received - np.uint64(DELTA * (guess - known) % 2**64)]
-            )
+            if cheater._digest((VICTIM, WITNESS, CHEATER), [received - np.uint64(DELTA * (guess - known) % 2**64)])
             == self._hash
         ]
 
@@ -186,7 +184,7 @@ def check(first: int, count: int) -> None:
     counts = adversary.summary(verdicts)
     assert len(counts) == len(adversary.Lie)
     for verdict in verdicts:
-        assert not (verdict.wrong or verdict.framed or verdict.sent_on), verdict
+        assert not any((verdict.wrong, verdict.framed, verdict.sent_on)), verdict
         assert verdict.told, verdict
         # A flipped bit of state that no later message uses is harmless; every other lie is noticed.
         assert verdict.detected or verdict.lie is adversary.Lie.STATE, verdict

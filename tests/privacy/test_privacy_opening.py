@@ -99,7 +99,7 @@ def test_nothing_is_opened_against_the_agreed_digest() -> None:
 BAD_PACKAGES = {
     "twice the same position": lambda p: [p[0], p[0], p[1]],
     "a position that does not exist": lambda p: [msgspec.structs.replace(p[0], position=7), p[1], p[2]],
-    "none": lambda p: [],
+    "none": lambda p: p[:0],
     "one": lambda p: p[:1],
     "all of another session": lambda p: [msgspec.structs.replace(each, session=bytes(32)) for each in p],
     "a count that is too large": lambda p: [msgspec.structs.replace(each, count=2**40) for each in p],
