@@ -131,6 +131,14 @@ def test_ranks_of_the_interval_are_the_binomials() -> None:
     assert low < 990 < high <= 1000
 
 
+def test_a_fault_of_the_callers_own_code_is_not_counted_as_load() -> None:
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_in_virtual_time(open_loop(broken, 100, 100, 0.05, np.random.default_rng(0)))
+
+
 def test_steps_without_sense_are_refused() -> None:
     for rate, calls, objective in ((0, 200, 1.0), (-5, 200, 1.0), (10, 99, 1.0), (10, 200, 0.0)):
         with pytest.raises(InvalidInput):
