@@ -22,14 +22,12 @@ from koinon.trust.evidence import (
 )
 from koinon.trust.recompute import check_linked
 from koinon.trust.vector import (
-    CHAIN_TOLERANCES,
     GRADE_BOUNDS,
     KINDS,
     LARGEST_VALUE,
     UNGRADED,
     Criterion,
     TrustVector,
-    chain_scores,
     combine,
     criterion_id,
     decode_vector,
@@ -162,13 +160,6 @@ def test_the_median_of_an_even_number_is_the_contracts() -> None:
     assert combine([vector(criterion("auc", value)) for value in (-3, 0)])[0].value == -2
     assert combine([vector(criterion("auc", value)) for value in (1, 9, 4, 2)])[0].value == 3
     assert combine([vector(criterion("auc", value)) for value in (7, 1, 4)])[0].value == 4
-
-
-def test_scores_for_the_chain_are_whole_or_refused() -> None:
-    assert chain_scores(GOOD, ["recall", "auc"]) == ((950_000, 910_000, 980_000), (990_000, 970_000, 999_000))
-    assert set(CHAIN_TOLERANCES) <= set(KINDS)
-    with pytest.raises(InvalidInput, match="could not be measured on these rows"):
-        chain_scores(GOOD)
 
 
 def test_a_criterion_without_a_majority_is_not_combined() -> None:

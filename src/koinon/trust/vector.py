@@ -94,21 +94,6 @@ GRADE_BOUNDS: Final[dict[str, tuple[int, int, int]]] = {
 """Bounds for A, B and C in millionths; beyond the last is D. Criteria that are not here are reported and not graded."""
 GATES: Final = ("performance", "robustness", "fairness")
 
-CHAIN_TOLERANCES: Final[dict[str, int]] = {
-    "auc": 20_000,
-    "recall": 50_000,
-    "log_loss": 50_000,
-    "robustness_suite": 100_000,
-    "robustness_distance": 50_000,
-    "auc_noise": 30_000,
-    "load_p99": 1_000_000_000,
-    "load_rate": 2_000_000_000,
-    "extraction_fidelity": 100_000,
-}
-"""Criteria that an evaluation request asks for by default, since every evaluator can measure them, and how far from
-the median a whole interval may lie before the contract calls it wilful. Load is another machine's, so its tolerance
-is wide."""
-
 
 class Criterion(Record, frozen=True):
     """One measured criterion.
@@ -244,21 +229,6 @@ def combine(vectors: Iterable[TrustVector]) -> tuple[Criterion, ...]:
             )
             combined.append(Criterion(name, value, low, high, bytes(32)))
     return tuple(combined)
-
-
-def chain_scores(vector: TrustVector, names: Iterable[str] = CHAIN_TOLERANCES) -> tuple[tuple[int, int, int], ...]:
-    """(value, low, high) of each named criterion in order, as the evaluations contract is given them.
-
-    Raises:
-        InvalidInput: a criterion is absent from the vector, so that the evaluator cannot answer this request.
-    """
-    scores = []
-    for name in names:
-        criterion = vector.find(name)
-        if criterion is None:
-            raise InvalidInput(f"criterion {name} could not be measured on these rows; see the evidence for the reason")
-        scores.append((criterion.value, criterion.low, criterion.high))
-    return tuple(scores)
 
 
 def _median(numbers: tuple[int, ...]) -> int:
