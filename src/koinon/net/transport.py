@@ -22,7 +22,8 @@ from koinon.net.conversation import Conversation
 from koinon.net.dispatch import Answers, Respond, check_one_way, check_request
 from koinon.net.handshake import CalledStream, CallingStream, GreetingStream, Session
 from koinon.net.link import FrameLink
-from koinon.net.quota import BYTES_PER_PEER, CONNECTIONS_PER_ADDRESS, MESSAGES_PER_PEER, Quotas
+from koinon.net.pace import DEFAULT_PACE, Pace, check_pace
+from koinon.net.quota import DEFAULT_ALLOWANCES, Allowances, Quotas
 from koinon.wire.catalogue import Failure, Message
 from koinon.wire.discovery import Endpoint
 from koinon.wire.failures import error_of
@@ -31,15 +32,6 @@ from koinon.wire.frames import FrameStream
 LOOPBACK: Final = "127.0.0.1"
 DEFAULT_TIMEOUT: Final = Seconds(10.0)
 
-_GREETING_SECONDS: Final = 5.0
-_CLOSING_SECONDS: Final = 2.0
-_SWEEP_SECONDS: Final = 1.0
-_FRAME_SECONDS: Final = 10.0
-_SLOWEST_BYTES_PER_SECOND: Final = 256 * 1024
-_STALL_SECONDS: Final = 20.0
-_LINK_STALL_SECONDS: Final = 600.0
-_PARKED_SECONDS: Final = 30.0
-_RETIREMENT_SECONDS: Final = 1.0
 _MOST_GREETINGS: Final = 128
 _MOST_PER_PEER: Final = 4
 _MOST_PARKED: Final = 256
@@ -63,11 +55,14 @@ class Transport:
         endpoint: where it listens.
     """
 
-    def __init__(self, key: NodeKey, endpoint: Endpoint, admit: Callable[[NodeId], bool]) -> None:
+    def __init__(
+        self, key: NodeKey, endpoint: Endpoint, admit: Callable[[NodeId], bool], pace: Pace, allowances: Allowances
+    ) -> None:
         self.node_id = key.node_id
         self.endpoint = endpoint
         self._key = key
         self._admit = admit
+        self._pace = pace
         self._loop = asyncio.get_running_loop()
         self._answers = Answers()
         self._preferred: dict[NodeId, Conversation] = {}
@@ -77,9 +72,9 @@ class Transport:
         self._awaited: dict[tuple[NodeId, str], asyncio.Future[FrameLink]] = {}
         self._dials: dict[NodeId, asyncio.Task[Conversation]] = {}
         self._greetings: set[asyncio.Task[None]] = set()
-        self._messages = Quotas(MESSAGES_PER_PEER)
-        self._bytes = Quotas(BYTES_PER_PEER)
-        self._arrivals = Quotas(CONNECTIONS_PER_ADDRESS)
+        self._messages = Quotas(allowances.messages_per_peer)
+        self._bytes = Quotas(allowances.bytes_per_peer)
+        self._arrivals = Quotas(allowances.connections_per_address)
         self._tls = server_context(key)
         self._closing = False
 
@@ -93,6 +88,8 @@ class Transport:
         admit: Callable[[NodeId], bool] = admit_anybody,
         *,
         public_host: str | None = None,
+        pace: Pace = DEFAULT_PACE,
+        allowances: Allowances = DEFAULT_ALLOWANCES,
     ) -> AsyncIterator[Self]:
         """Listen until the block is left; then every connection is closed and every task of it has ended.
 
@@ -102,13 +99,15 @@ class Transport:
             port: 0 takes any free port.
             admit: whether a peer that has proven its key may connect; it is asked once per connection.
             public_host: how others reach ``host``, where that differs.
+            pace: how slow peers may be.
+            allowances: how much of this node's time one peer or address may take.
 
         Raises:
             Unavailable: the address cannot be listened on, for instance because the port is in use.
         """
         listener = _listen(host, port)
         endpoint = Endpoint(key.node_id, public_host or host, listener.getsockname()[1])
-        transport = cls(key, endpoint, admit)
+        transport = cls(key, endpoint, admit, pace, allowances)
         accepting = asyncio.create_task(transport._accept(listener), name="accept connections")
         sweep = asyncio.create_task(transport._sweep(), name="sweep connections")
         try:
@@ -260,15 +259,15 @@ class Transport:
     async def _dial(self, endpoint: Endpoint, label: str | None, begin: Callable[[FrameStream], Session]) -> None:
         stream = CallingStream(self._key, endpoint.node_id, label, begin)
         try:
-            async with asyncio.timeout(2 * _GREETING_SECONDS):
+            async with asyncio.timeout(2 * self._pace.greeting):
                 await self._loop.create_connection(
                     lambda: stream,
                     endpoint.host,
                     endpoint.port,
                     ssl=client_context(),
                     server_hostname="",
-                    ssl_handshake_timeout=_GREETING_SECONDS,
-                    ssl_shutdown_timeout=_CLOSING_SECONDS,
+                    ssl_handshake_timeout=self._pace.greeting,
+                    ssl_shutdown_timeout=self._pace.closing,
                 )
                 _keep_alive(stream)
                 await stream.greeted
@@ -290,7 +289,7 @@ class Transport:
                 connection, address = await self._loop.sock_accept(listener)
             except OSError as problem:  # out of descriptors, or the caller has gone
                 _log.warning("a connection could not be accepted: %s", problem.strerror)
-                await asyncio.sleep(_SWEEP_SECONDS / 10)
+                await asyncio.sleep(self._pace.sweep / 10)
                 continue
             host = str(address[0]).encode()
             if len(self._greetings) >= _MOST_GREETINGS or not self._arrivals.try_spend(host, 1, self._now()):
@@ -303,13 +302,13 @@ class Transport:
     async def _greet(self, connection: socket.socket) -> None:
         stream = CalledStream(self.node_id, self._begin)
         try:
-            async with asyncio.timeout(2 * _GREETING_SECONDS):
+            async with asyncio.timeout(2 * self._pace.greeting):
                 await self._loop.connect_accepted_socket(
                     lambda: stream,
                     connection,
                     ssl=self._tls,
-                    ssl_handshake_timeout=_GREETING_SECONDS,
-                    ssl_shutdown_timeout=_CLOSING_SECONDS,
+                    ssl_handshake_timeout=self._pace.greeting,
+                    ssl_shutdown_timeout=self._pace.closing,
                 )
                 _keep_alive(stream)
                 await stream.greeted
@@ -382,19 +381,19 @@ class Transport:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(_SWEEP_SECONDS)
+            await asyncio.sleep(self._pace.sweep)
             now = self._now()
             for conversation in tuple(self._conversations):
-                _check_pace(conversation.stream, now, _STALL_SECONDS)
+                check_pace(conversation.stream, self._pace, now, self._pace.stall)
                 retired = conversation.retired
                 # The end that dialled it hangs up, so that the other one's requests on the way are still answered.
-                patience = _RETIREMENT_SECONDS if conversation.dialled else 10 * _RETIREMENT_SECONDS
+                patience = self._pace.retirement if conversation.dialled else 10 * self._pace.retirement
                 if retired is not None and conversation.is_idle and now - retired > patience:
                     conversation.stream.finish(Unavailable("another connection to this peer is in use"))
             for link in tuple(self._links):
-                _check_pace(link.stream, now, _LINK_STALL_SECONDS)
+                check_pace(link.stream, self._pace, now, self._pace.link_stall)
             for name, (link, since) in tuple(self._parked.items()):
-                if now - since > _PARKED_SECONDS or not link.stream.is_open:
+                if now - since > self._pace.parked or not link.stream.is_open:
                     del self._parked[name]
                     link.stream.cut(Unavailable(f"nobody accepted the link {link.label}"))
 
@@ -408,7 +407,7 @@ class Transport:
         for stream in streams:
             stream.finish(Unavailable("this node is shutting down"))
         if streams:
-            await asyncio.wait([stream.closed for stream in streams], timeout=_CLOSING_SECONDS)
+            await asyncio.wait([stream.closed for stream in streams], timeout=self._pace.closing)
         for stream in streams:
             stream.cut(Unavailable("this node is shutting down"))
         await asyncio.gather(*(stream.closed for stream in streams))
@@ -442,15 +441,6 @@ def _keep_alive(stream: GreetingStream) -> None:
     ):
         if hasattr(socket, option):
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def _check_pace(stream: FrameStream, now: Seconds, stall_seconds: float) -> None:
-    """Cut a peer that sends a frame too slowly or does not read."""
-    allowed = _FRAME_SECONDS + stream.frame_length / _SLOWEST_BYTES_PER_SECOND
-    if stream.reading and stream.frame_began is not None and now - stream.frame_began > allowed:
-        stream.cut(Unavailable(f"the peer did not finish a frame within {allowed:.0f} s"))
-    elif stream.stalled_since is not None and now - stream.stalled_since > stall_seconds:
-        stream.cut(Unavailable(f"the peer read nothing for {stall_seconds:.0f} s"))
 
 
 def _describe(problem: Exception) -> str:

@@ -223,7 +223,7 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
         except KoinonError as problem:
             self.cut(problem)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio's signature
+    def get_buffer(self, sizehint: int) -> memoryview:
         return self._scratch[self._end :] if self._body is None else self._body_view[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:

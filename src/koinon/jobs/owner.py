@@ -1,0 +1,127 @@
+"""A data owner's side of a study, as a pure step.
+
+Order on the chain: proposed → every owner consents (with a commitment to a nonce) → locked → every party reveals
+its nonce → a committee of four is drawn → owners deal shares → result, or another attempt with other members and
+fresh shares.
+
+The driver makes the state durable before it performs the effects: a consent whose nonce was lost could not be
+revealed, and the bond would be gone.
+"""
+
+from dataclasses import dataclass
+
+from koinon.jobs.policy import Policy, agree
+from koinon.jobs.study import StudyFile
+from koinon.kernel.codec import Record
+from koinon.kernel.errors import Refused
+from koinon.kernel.ids import Address, Hash32, NodeId
+
+
+class OwnerState(Record, frozen=True):
+    """What this owner must remember of one study. ``phase``: new, refused, consented, revealed, dealt or ended."""
+
+    study: int
+    phase: str = "new"
+    nonce: bytes = b""
+    dataset_hash: bytes = b""
+    attempt: int = -1
+
+
+@dataclass(frozen=True)
+class StudyProposed:
+    """A study that names this owner stands on the chain and its file has been read and checked against its hash.
+
+    ``rows`` is 0 and ``dataset_hash`` empty where this owner holds no data set with the study's columns.
+    """
+
+    file: StudyFile
+    installed_algorithm: Hash32
+    dataset_hash: bytes
+    rows: int
+    nonce: bytes
+
+
+@dataclass(frozen=True)
+class StudyLocked:
+    """Every consent is on the chain."""
+
+
+@dataclass(frozen=True)
+class CommitteeDrawn:
+    """The committee of one attempt, by position."""
+
+    attempt: int
+    members: tuple[NodeId, NodeId, NodeId, NodeId]
+
+
+@dataclass(frozen=True)
+class StudyEnded:
+    """Completed, cancelled or refunded."""
+
+
+OwnerEvent = StudyProposed | StudyLocked | CommitteeDrawn | StudyEnded
+
+
+@dataclass(frozen=True)
+class Consent:
+    """Sign the consent and send it to the chain."""
+
+    dataset_hash: bytes
+    nonce: bytes
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Tell publisher and chain why this owner does not sign."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class RevealNonce:
+    """Send the nonce to the chain."""
+
+    nonce: bytes
+
+
+@dataclass(frozen=True)
+class DealShares:
+    """Share the rows afresh and hand each member its package."""
+
+    attempt: int
+    members: tuple[NodeId, NodeId, NodeId, NodeId]
+    dataset_hash: bytes
+
+
+OwnerEffect = Consent | Refuse | RevealNonce | DealShares
+
+
+def step(
+    state: OwnerState, event: OwnerEvent, policy: Policy, account: Address
+) -> tuple[OwnerState, tuple[OwnerEffect, ...]]:
+    """Advance one owner's part in one study. Events that do not fit the phase change nothing."""
+    match event:
+        case StudyProposed() if state.phase == "new":
+            if not event.dataset_hash:
+                return _refused(
+                    state, "no data set here has the study's columns and target; add it with: koinon data add"
+                )
+            try:
+                agree(event.file, policy, account, event.installed_algorithm, event.rows)
+            except Refused as refusal:
+                return _refused(state, str(refusal))
+            consented = OwnerState(state.study, "consented", event.nonce, event.dataset_hash)
+            return consented, (Consent(event.dataset_hash, event.nonce),)
+        case StudyLocked() if state.phase == "consented":
+            revealed = OwnerState(state.study, "revealed", state.nonce, state.dataset_hash)
+            return revealed, (RevealNonce(state.nonce),)
+        case CommitteeDrawn() if state.phase in ("revealed", "dealt") and event.attempt > state.attempt:
+            dealt = OwnerState(state.study, "dealt", state.nonce, state.dataset_hash, event.attempt)
+            return dealt, (DealShares(event.attempt, event.members, state.dataset_hash),)
+        case StudyEnded():
+            return OwnerState(state.study, "ended", b"", state.dataset_hash, state.attempt), ()
+    return state, ()
+
+
+def _refused(state: OwnerState, reason: str) -> tuple[OwnerState, tuple[OwnerEffect, ...]]:
+    return OwnerState(state.study, "refused"), (Refuse(reason),)

@@ -1,0 +1,115 @@
+"""A data owner's own rules: which studies its node may sign without asking, and why it refuses the others."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from koinon.contracts.tokens import parse_amount
+from koinon.jobs.study import StudyFile
+from koinon.kernel.errors import InvalidInput, Refused
+from koinon.kernel.ids import Address, Hash32, parse_address
+from koinon.kernel.quantities import TokenAmount
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a data owner agrees to in advance.
+
+    Attributes:
+        purposes: a study's purpose must contain one of these phrases, whatever the case.
+        publishers: accounts whose studies are considered; empty for any.
+        minimum_parties: data owners that a study must have, this one included: with fewer, an owner could subtract
+        its own part.
+        allowed_outputs: names of outputs that may leave.
+        allow_exact_outputs: whether outputs without differential-privacy noise may leave.
+        minimum_owner_fee: least pay for this owner, smallest token units.
+        maximum_bond: most that this owner will lock.
+    """
+
+    purposes: tuple[str, ...]
+    publishers: tuple[Address, ...]
+    minimum_parties: int
+    allowed_outputs: tuple[str, ...]
+    allow_exact_outputs: bool
+    minimum_owner_fee: TokenAmount
+    maximum_bond: TokenAmount
+
+
+def read_policy(path: Path) -> Policy:
+    """Read ``policy.toml``. Raises InvalidInput naming the key that is missing, unknown or of the wrong kind."""
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except OSError as problem:
+        raise InvalidInput(f"cannot read the policy file {path.name}: {problem.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise InvalidInput(f"{path.name} is not TOML: {problem}") from None
+    expected: dict[str, type] = {
+        "purposes": list,
+        "publishers": list,
+        "minimum_parties": int,
+        "allowed_outputs": list,
+        "allow_exact_outputs": bool,
+        "minimum_owner_fee": str,
+        "maximum_bond": str,
+    }
+    for key in table:
+        if key not in expected:
+            raise InvalidInput(f"{path.name}: unknown key {key[:80]!r}; the keys are {', '.join(expected)}")
+    for key, kind in expected.items():
+        if key not in table:
+            raise InvalidInput(f"{path.name}: the key {key!r} is missing")
+        value = table[key]
+        texts = not isinstance(value, list) or all(isinstance(entry, str) for entry in value)
+        if type(value) is not kind or not texts:
+            raise InvalidInput(f"{path.name}: {key!r} must be a {'list of texts' if kind is list else kind.__name__}")
+    return Policy(
+        purposes=tuple(table["purposes"]),
+        publishers=tuple(parse_address(text) for text in table["publishers"]),
+        minimum_parties=table["minimum_parties"],
+        allowed_outputs=tuple(table["allowed_outputs"]),
+        allow_exact_outputs=table["allow_exact_outputs"],
+        minimum_owner_fee=_amount(table, "minimum_owner_fee", path.name),
+        maximum_bond=_amount(table, "maximum_bond", path.name),
+    )
+
+
+def _amount(table: dict[str, Any], key: str, where: str) -> TokenAmount:
+    try:
+        return parse_amount(table[key])
+    except InvalidInput as problem:
+        raise InvalidInput(f"{where}: {key!r}: {problem}") from None
+
+
+def agree(study: StudyFile, policy: Policy, own_account: Address, installed_algorithm: Hash32, rows: int) -> None:
+    """Return if this owner may sign.
+
+    Args:
+        installed_algorithm: hash of the algorithm of that name as installed here: an owner runs only what it can
+        read.
+        rows: rows of this owner's data set for the study.
+
+    Raises:
+        Refused: with the first reason, in a sentence that the publisher will read.
+    """
+    if own_account not in {party.account for party in study.owners}:
+        raise Refused("this organisation is not among the study's data owners")
+    if study.algorithm_hash != installed_algorithm:
+        raise Refused(f"the study's hash for {study.algorithm} is not that of the program installed here")
+    if policy.publishers and study.publisher.account not in policy.publishers:
+        raise Refused("the policy accepts no studies from this publisher")
+    if not any(phrase.lower() in study.purpose.lower() for phrase in policy.purposes):
+        raise Refused(f"the purpose is none the policy accepts ({'; '.join(policy.purposes)})")
+    if len(study.owners) < policy.minimum_parties:
+        raise Refused(f"it has {len(study.owners)} data owners; the policy asks for {policy.minimum_parties} or more")
+    forbidden = [name for name in study.outputs if name not in policy.allowed_outputs]
+    if forbidden:
+        raise Refused(f"the output {forbidden[0]!r} is not allowed by the policy")
+    if study.epsilon == 0 and not policy.allow_exact_outputs:
+        raise Refused("the output carries no noise and the policy does not allow exact outputs")
+    if study.terms.owner_fee < policy.minimum_owner_fee:
+        raise Refused("the fee for a data owner is below the policy's minimum")
+    if study.terms.bond > policy.maximum_bond:
+        raise Refused("the bond is above the policy's maximum")
+    if rows < study.minimum_rows:
+        raise Refused(f"the data set has fewer than the {study.minimum_rows} rows the study asks for")

@@ -1,0 +1,292 @@
+"""The study file: one agreed private computation, as its publisher signs it and every data owner reads it.
+
+Two forms of one content: ``study.toml``, which people write, and ``StudyFile``, whose canonical encoding is hashed
+(``specification_hash``, on the chain) and signed. Column ranges are public: owners map their columns into them
+before sharing, and refuse rows outside them, so that nothing in the joint computation can overflow.
+"""
+
+import math
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from koinon.contracts.tokens import parse_amount
+from koinon.crypto.hash import keccak256
+from koinon.crypto.signature import NodeKey, verify_node_signature
+from koinon.kernel.codec import Record, decode, encode
+from koinon.kernel.errors import Forged, InvalidInput
+from koinon.kernel.ids import Address, Hash32, NodeId, parse_address, parse_node_id
+from koinon.kernel.quantities import ALL_BASIS_POINTS, BasisPoints, TokenAmount
+from koinon.wire.committee import Column
+
+SIGNATURE_DOMAIN: Final = "koinon study file 1"
+MAXIMUM_COLUMNS: Final = 1000
+MAXIMUM_OWNERS: Final = 16
+OUTPUTS: Final = {"logistic-regression/1": ("coefficients", "intercept")}
+"""What each algorithm can open; a study declares exactly which of these leave."""
+
+
+class Party(Record, frozen=True):
+    """A party of a study: its node on the network and its account on the chain."""
+
+    name: str
+    node_id: NodeId
+    account: Address
+
+
+class Terms(Record, frozen=True):
+    """Money and time. Amounts in smallest token units, durations in seconds."""
+
+    committee_fee: TokenAmount
+    """To each of the four committee members."""
+    owner_fee: TokenAmount
+    """To each data owner."""
+    bond: TokenAmount
+    """Posted by each owner and the publisher; lost by a party that does not reveal its nonce."""
+    consent_seconds: int
+    reveal_seconds: int
+    run_seconds: int
+    challenge_seconds: int
+    maximum_attempts: int
+
+
+class StudyFile(Record, frozen=True):
+    """The agreed computation.
+
+    ``epsilon`` is the differential-privacy budget; 0 declares an exact, noiseless output.
+    """
+
+    version: int
+    title: str
+    purpose: str
+    algorithm: str
+    algorithm_hash: Hash32
+    columns: tuple[Column, ...]
+    target: str
+    sensitive_column: str
+    outputs: tuple[str, ...]
+    epsilon: float
+    minimum_rows: int
+    owners: tuple[Party, ...]
+    publisher: Party
+    owner_revenue: BasisPoints
+    """Share of the model's later revenue that each owner receives; the publisher receives the rest."""
+    terms: Terms
+    chain_id: int
+    studies_contract: Address
+
+
+class SignedStudy(Record, frozen=True):
+    """A study file with its publisher's node signature."""
+
+    study: bytes
+    signature: bytes
+
+
+def specification_hash(study: StudyFile) -> Hash32:
+    """keccak256 of the canonical encoding: the study's name on the chain."""
+    return keccak256(encode(study))
+
+
+def escrow(study: StudyFile) -> TokenAmount:
+    """What the publisher locks besides its bond: four committee fees and every owner's fee."""
+    return TokenAmount(4 * study.terms.committee_fee + len(study.owners) * study.terms.owner_fee)
+
+
+def sign_study(study: StudyFile, key: NodeKey) -> SignedStudy:
+    """Sign as the publisher. Raises InvalidInput where ``study`` breaks a rule or names another publisher."""
+    check_study(study)
+    if study.publisher.node_id != key.node_id:
+        raise InvalidInput("the study names another publisher than the node that signs it")
+    body = encode(study)
+    return SignedStudy(body, key.sign(SIGNATURE_DOMAIN, body))
+
+
+def open_study(signed: SignedStudy) -> StudyFile:
+    """Read a signed study, whole or not at all.
+
+    Raises:
+        InvalidInput: it breaks a rule.
+        Forged: the signature is not the named publisher's.
+    """
+    study = decode(StudyFile, signed.study)
+    check_study(study)
+    verify_node_signature(study.publisher.node_id, SIGNATURE_DOMAIN, signed.study, signed.signature)
+    return study
+
+
+def open_study_named(signed: SignedStudy, expected: Hash32) -> StudyFile:
+    """As ``open_study``, and refuse a file other than the one whose hash is on the chain. Raises Forged."""
+    study = open_study(signed)
+    if specification_hash(study) != expected:
+        raise Forged("the study file is not the one whose hash is on the chain; ask the publisher for that file")
+    return study
+
+
+def check_study(study: StudyFile) -> None:
+    """Raise InvalidInput with one sentence for the first rule the study breaks."""
+    for problem in _problems(study):
+        raise InvalidInput(f"study {study.title[:80]!r}: {problem}")
+
+
+def _problems(study: StudyFile) -> "list[str]":
+    found: list[str] = []
+
+    def rule(holds: bool, sentence: str) -> None:
+        if not holds:
+            found.append(sentence)
+
+    names = [column.name for column in study.columns]
+    terms = study.terms
+    rule(study.version == 1, f"version {study.version} is not 1, the one this release reads")
+    rule(0 < len(study.title) <= 200 and 0 < len(study.purpose) <= 500, "give it a title and a purpose in a sentence")
+    rule(study.algorithm in OUTPUTS, f"no algorithm is called {study.algorithm[:80]!r}; there is {', '.join(OUTPUTS)}")
+    rule(1 <= len(names) <= MAXIMUM_COLUMNS, f"it needs 1 to {MAXIMUM_COLUMNS} columns")
+    rule(len(set(names)) == len(names), "two columns have the same name")
+    rule(all(0 < len(name) <= 200 for name in names), "a column name is empty or longer than 200 characters")
+    rule(study.target not in names and study.target != "", "the target must be a column that is not also a feature")
+    rule(study.sensitive_column in names, f"sensitive_column {study.sensitive_column[:80]!r} is none of the columns")
+    for column in study.columns:
+        finite = math.isfinite(column.low) and math.isfinite(column.high)
+        rule(finite and column.low < column.high, f"column {column.name[:80]!r} needs a finite range with low < high")
+    allowed = OUTPUTS.get(study.algorithm, ())
+    rule(
+        study.outputs != () and set(study.outputs) <= set(allowed) and len(set(study.outputs)) == len(study.outputs),
+        f"outputs must be among {', '.join(allowed)}",
+    )
+    rule(study.epsilon == 0, "noisy outputs are not offered by this algorithm; set epsilon to 0 (exact) or use another")
+    rule(study.minimum_rows >= 10, "minimum_rows must be at least 10 for each owner")
+    rule(2 <= len(study.owners) <= MAXIMUM_OWNERS, f"it needs 2 to {MAXIMUM_OWNERS} data owners")
+    accounts = [party.account for party in (*study.owners, study.publisher)]
+    nodes = [party.node_id for party in (*study.owners, study.publisher)]
+    rule(len(set(accounts)) == len(accounts) and len(set(nodes)) == len(nodes), "a party is named twice")
+    rule(all(len(account) == 20 for account in accounts), "an account is not 20 bytes")
+    rule(all(len(node) == 32 for node in nodes), "a node id is not 32 bytes")
+    rule(
+        len(study.algorithm_hash) == 32 and len(study.studies_contract) == 20, "a hash or an address has a wrong length"
+    )
+    owners_share = len(study.owners) * study.owner_revenue
+    rule(study.owner_revenue >= 0 and owners_share <= ALL_BASIS_POINTS, "the owners' revenue shares exceed the whole")
+    rule(min(terms.committee_fee, terms.owner_fee, terms.bond) >= 0, "amounts must not be negative")
+    rule(max(terms.committee_fee, terms.owner_fee, terms.bond) < 1 << 96, "an amount is too large for the chain")
+    durations = (terms.consent_seconds, terms.reveal_seconds, terms.run_seconds, terms.challenge_seconds)
+    rule(all(1 <= seconds <= 30 * 86400 for seconds in durations), "every time-out must be 1 second to 30 days")
+    rule(1 <= terms.maximum_attempts <= 16, "maximum_attempts must be 1 to 16")
+    return found
+
+
+def read_study_toml(
+    path: Path, *, algorithm_hash: Callable[[str], Hash32], publisher: Party, chain_id: int, studies_contract: Address
+) -> StudyFile:
+    """Read the form people write.
+
+    The publisher's own node fills in who it is and on which chain.
+
+    Args:
+        algorithm_hash: gives the hash of the installed algorithm of that name.
+
+    Raises:
+        InvalidInput: unreadable, an unknown or missing key, or a rule broken; the sentence names the key.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except OSError as problem:
+        raise InvalidInput(f"cannot read the study file {path.name}: {problem.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise InvalidInput(f"{path.name} is not TOML: {problem}") from None
+    reader = _Reader(table, path.name)
+    terms = _Reader(reader.table("terms"), f"{path.name} [terms]")
+    algorithm = reader.text("algorithm")
+    study = StudyFile(
+        version=1,
+        title=reader.text("title"),
+        purpose=reader.text("purpose"),
+        algorithm=algorithm,
+        algorithm_hash=algorithm_hash(algorithm),
+        columns=tuple(_column(entry, path.name) for entry in reader.entries("columns")),
+        target=reader.text("target"),
+        sensitive_column=reader.text("sensitive_column"),
+        outputs=tuple(str(name) for name in reader.entries("outputs")),
+        epsilon=reader.number("epsilon"),
+        minimum_rows=reader.integer("minimum_rows"),
+        owners=tuple(_party(entry, path.name) for entry in reader.entries("owners")),
+        publisher=publisher,
+        owner_revenue=BasisPoints(reader.integer("owner_revenue_basis_points")),
+        terms=Terms(
+            committee_fee=terms.amount("committee_fee"),
+            owner_fee=terms.amount("owner_fee"),
+            bond=terms.amount("bond"),
+            consent_seconds=terms.integer("consent_seconds"),
+            reveal_seconds=terms.integer("reveal_seconds"),
+            run_seconds=terms.integer("run_seconds"),
+            challenge_seconds=terms.integer("challenge_seconds"),
+            maximum_attempts=terms.integer("maximum_attempts"),
+        ),
+        chain_id=chain_id,
+        studies_contract=studies_contract,
+    )
+    reader.nothing_else()
+    terms.nothing_else()
+    check_study(study)
+    return study
+
+
+def _column(entry: object, where: str) -> Column:
+    reader = _Reader(entry, f"{where} columns")
+    column = Column(reader.text("name"), reader.number("low"), reader.number("high"))
+    reader.nothing_else()
+    return column
+
+
+def _party(entry: object, where: str) -> Party:
+    reader = _Reader(entry, f"{where} owners")
+    party = Party(reader.text("name"), parse_node_id(reader.text("node")), parse_address(reader.text("account")))
+    reader.nothing_else()
+    return party
+
+
+class _Reader:
+    """Takes typed values out of a TOML table and remembers which keys nobody asked for."""
+
+    def __init__(self, table: object, where: str) -> None:
+        if not isinstance(table, dict):
+            raise InvalidInput(f"{where}: expected a table of keys and values")
+        self._left: dict[str, Any] = dict(table)
+        self._where = where
+
+    def _take(self, key: str, kinds: tuple[type, ...], what: str) -> Any:
+        if key not in self._left:
+            raise InvalidInput(f"{self._where}: the key {key!r} is missing; it must be {what}")
+        value = self._left.pop(key)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise InvalidInput(f"{self._where}: {key!r} must be {what}")
+        return value
+
+    def text(self, key: str) -> str:
+        return str(self._take(key, (str,), "a text in quotes"))
+
+    def integer(self, key: str) -> int:
+        return int(self._take(key, (int,), "a whole number"))
+
+    def number(self, key: str) -> float:
+        return float(self._take(key, (int, float), "a number"))
+
+    def amount(self, key: str) -> TokenAmount:
+        text = self.text(key)
+        try:
+            return parse_amount(text)
+        except InvalidInput as problem:
+            raise InvalidInput(f"{self._where}: {key!r}: {problem}") from None
+
+    def entries(self, key: str) -> list[Any]:
+        return list(self._take(key, (list,), "a list"))
+
+    def table(self, key: str) -> dict[str, Any]:
+        return dict(self._take(key, (dict,), "a table"))
+
+    def nothing_else(self) -> None:
+        if self._left:
+            raise InvalidInput(
+                f"{self._where}: unknown key {next(iter(self._left))[:80]!r}; remove it or correct its name"
+            )

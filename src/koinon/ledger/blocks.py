@@ -1,0 +1,109 @@
+"""Making and checking one block on a chain: header, randomness, transactions."""
+
+import time
+from typing import Final
+
+from koinon.crypto.bls import BlsKey, vrf_output
+from koinon.crypto.hash import sha256
+from koinon.kernel.codec import encode
+from koinon.kernel.errors import Forged
+from koinon.kernel.ids import Hash32
+from koinon.kernel.quantities import UnixSeconds
+from koinon.ledger.chain import Chain
+from koinon.ledger.execution import ExecutionEngine, build_block, execute_block
+from koinon.ledger.giskard.state import Propose
+from koinon.ledger.mempool import Mempool
+from koinon.ledger.types import Block, Header, header_hash
+from koinon.wire.consensus import MAXIMUM_BLOCK_BYTES
+
+BUILDING_SECONDS: Final = 0.25
+"""How long a proposer executes transactions for one block; the others need about as long before they can vote."""
+_TRANSACTION_BYTES: Final = MAXIMUM_BLOCK_BYTES - 64 * 1024
+_RANDOMNESS: Final = "koinon/giskard/randomness/1"
+
+
+def randomness_input(parent: Header) -> bytes:
+    """What the proposer of the next block proves its random function over."""
+    return encode((_RANDOMNESS, parent.chain_id, parent.epoch, parent.height + 1, parent.mix))
+
+
+def propose(
+    chain: Chain, engine: ExecutionEngine, mempool: Mempool, key: BlsKey, position: int, effect: Propose
+) -> Block | None:
+    """Build and execute the block that Giskard asked for; None if it needs transactions and none fits."""
+    parent = chain.header_of(effect.parent)
+    assert parent is not None, "Giskard proposes on executed blocks only"
+    view, accumulator = chain.parent_state(effect.parent)
+    proof = key.vrf_prove(randomness_input(parent))
+    mix = sha256(proof)
+    beneficiary = chain.validators.members[position].account
+    timestamp = UnixSeconds(max(parent.timestamp, int(time.time())))
+    context = chain.context_for(parent, timestamp, beneficiary, mix)
+    executed, rejected = build_block(
+        engine, context, view, accumulator, mempool.candidates(view), BUILDING_SECONDS, _TRANSACTION_BYTES
+    )
+    mempool.drop(rejection.transaction for rejection in rejected)
+    if not executed.transactions and not effect.required:
+        return None
+    header = Header(
+        chain_id=chain.genesis.chain_id,
+        height=effect.height,
+        epoch=parent.epoch,
+        view=effect.view,
+        index=effect.index,
+        parent=effect.parent,
+        proposer=position,
+        beneficiary=beneficiary,
+        timestamp=timestamp,
+        randomness_proof=proof,
+        mix=mix,
+        state_root=executed.state.root,
+        transactions_root=executed.transactions_root,
+        receipts_root=executed.receipts_root,
+        validators=chain.validators.hash,
+        bloom=executed.bloom,
+        gas_limit=context.gas_limit,
+        gas_used=executed.gas_used,
+        base_fee=context.base_fee,
+    )
+    chain.add_executed(header, executed)
+    return Block(header, tuple(transaction.raw for transaction in executed.transactions))
+
+
+def check_and_execute(chain: Chain, engine: ExecutionEngine, block: Block) -> None:
+    """Check everything a header claims and execute its transactions; the result is kept in ``chain``.
+
+    Raises:
+        Forged: anything in the block is not as the chain's rules make it; names what.
+        Unavailable: the parent is not executed.
+    """
+    header = block.header
+    if header_hash(header) in chain.executed:
+        return
+    view, accumulator = chain.parent_state(header.parent)
+    parent = chain.header_of(header.parent)
+    assert parent is not None, "a state without its header is never kept"
+    _check_header(chain, parent, header)
+    context = chain.context_for(parent, header.timestamp, header.beneficiary, header.mix)
+    chain.add_executed(header, execute_block(engine, context, view, accumulator, header, block.transactions))
+
+
+def _check_header(chain: Chain, parent: Header, header: Header) -> None:
+    parameters, member = chain.genesis.parameters, chain.validators.members[header.proposer]
+    expected: dict[str, tuple[object, object]] = {
+        "chain id": (header.chain_id, chain.genesis.chain_id),
+        "height": (header.height, parent.height + 1),
+        "epoch": (header.epoch, parent.epoch),
+        "validator set": (header.validators, chain.validators.hash),
+        "beneficiary": (header.beneficiary, member.account),
+        "gas limit": (header.gas_limit, parameters.gas_limit),
+        "base fee": (header.base_fee, parameters.base_fee),
+    }
+    for name, (claimed, right) in expected.items():
+        if claimed != right:
+            raise Forged(f"block {header.height} has the wrong {name}")
+    if header.timestamp < parent.timestamp:
+        raise Forged(f"block {header.height} is older than its parent")
+    mix: Hash32 = vrf_output(member.bls_key, randomness_input(parent), header.randomness_proof)
+    if mix != header.mix:
+        raise Forged(f"block {header.height} carries another mix than its randomness proof gives")

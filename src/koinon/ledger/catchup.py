@@ -1,0 +1,151 @@
+"""Blocks from the other validators: single ones that are missing, and all final ones after an absence."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import cycle
+from typing import Final
+
+from koinon.kernel.errors import KoinonError
+from koinon.kernel.ids import Hash32, NodeId
+from koinon.kernel.quantities import Height
+from koinon.ledger.chain import Chain
+from koinon.ledger.giskard.state import BlockFetched, Fetch, State
+from koinon.ledger.outbox import Network
+from koinon.ledger.types import Block, PrepareBlock, QuorumCertificate, header_hash
+from koinon.wire.consensus import MAXIMUM_BLOCK_BYTES
+from koinon.wire.discovery import Endpoint
+from koinon.wire.ledger import (
+    MAXIMUM_RANGE_BYTES,
+    BlockAnswer,
+    BlockRange,
+    BlockRequest,
+    LedgerStatus,
+    RangeRequest,
+    StatusRequest,
+)
+
+_CALL_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 3.0
+_RANGE: Final = 64
+_log: Final = logging.getLogger("koinon.ledger.catchup")
+
+
+class CatchUp:
+    """Asks others for blocks and feeds them to consensus as events.
+
+    Args:
+        feed: takes an event to consensus and returns when it has been worked off.
+        now: monotonic time.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        network: Network,
+        peers: Mapping[NodeId, Endpoint],
+        feed: Callable[[BlockFetched], Awaitable[None]],
+        now: Callable[[], float],
+    ) -> None:
+        self._chain = chain
+        self._network = network
+        self._peers = peers
+        self._feed = feed
+        self._now = now
+        self._wanted: dict[Hash32, asyncio.Task[None]] = {}
+        self._range = asyncio.Lock()
+
+    def fetch(self, effect: Fetch) -> None:
+        """Get a block in the background, unless it is on its way already."""
+        if effect.block not in self._wanted and self._peers:
+            task = asyncio.create_task(self._fetch(effect.block, effect.height))
+            self._wanted[effect.block] = task
+            task.add_done_callback(lambda _: self._wanted.pop(effect.block, None))
+
+    async def _fetch(self, block: Hash32, height: Height) -> None:
+        if height > self._chain.final_height + 1:
+            for peer in self._peers.values():
+                await self._fetch_final(peer)
+        for peer in self._peers.values():
+            try:
+                answer = await self._network.call(peer, BlockRequest(block), _CALL_SECONDS)
+            except KoinonError as problem:
+                _log.debug("no block from a validator: %s", problem)
+                continue
+            if (
+                isinstance(answer, BlockAnswer)
+                and answer.proposal is not None
+                and header_hash(answer.proposal.block.header) == block
+            ):
+                proposal = answer.proposal
+                await self._feed(BlockFetched(proposal.block, proposal.signature, answer.certificate, self._now()))
+                if answer.certificate is not None:
+                    return
+
+    async def _fetch_final(self, peer: Endpoint) -> None:
+        """Take over everything a peer holds as final and we do not."""
+        async with self._range:
+            while True:
+                first = Height(self._chain.final_height + 1)
+                try:
+                    answer = await self._network.call(peer, RangeRequest(first, _RANGE), _CALL_SECONDS)
+                except KoinonError as problem:
+                    _log.debug("no range from a validator: %s", problem)
+                    return
+                if not isinstance(answer, BlockRange) or len(answer.blocks) != len(answer.certificates):
+                    return
+                for block, certificate in zip(answer.blocks, answer.certificates, strict=True):
+                    await self._feed(BlockFetched(block, None, certificate, self._now()))
+                if self._chain.final_height < first:
+                    return
+
+    async def keep_up(self) -> None:
+        """Ask each validator in turn where it stands, for ever: a quiet network tells nobody what they missed."""
+        for peer in self._peers.values():
+            await self._look_at(peer)
+        for peer in cycle(self._peers.values()):
+            await asyncio.sleep(_LOOK_SECONDS)
+            await self._look_at(peer)
+
+    async def _look_at(self, peer: Endpoint) -> None:
+        try:
+            answer = await self._network.call(peer, StatusRequest(), _CALL_SECONDS)
+        except KoinonError as problem:
+            _log.debug("no status from a validator: %s", problem)
+            return
+        if isinstance(answer, LedgerStatus) and answer.final_height > self._chain.final_height:
+            await self._fetch_final(peer)
+
+    async def close(self) -> None:
+        tasks = list(self._wanted.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def answer_block(state: State, chain: Chain, request: BlockRequest) -> BlockAnswer:
+    """A block above the last final one, or the final one itself."""
+    tracked = state.blocks.get(request.block)
+    certificate = state.certificates.get(request.block)
+    if tracked is not None:
+        proposal = PrepareBlock(tracked.block, None, None, tracked.signature or b"\x00")
+        return BlockAnswer(proposal, certificate)
+    height = chain.height_of(request.block)
+    if height is not None:
+        return BlockAnswer(PrepareBlock(chain.block_at(height), None, None, b"\x00"), chain.certificate_at(height))
+    return BlockAnswer(None, certificate)
+
+
+def answer_range(chain: Chain, request: RangeRequest) -> BlockRange:
+    """Final blocks from a height on, as many as fit into an answer."""
+    blocks: list[Block] = []
+    certificates: list[QuorumCertificate] = []
+    size = 0
+    for height in range(request.first, min(request.first + request.count, chain.final_height + 1)):
+        block = chain.block_at(height)
+        size += sum(len(raw) for raw in block.transactions) + 1024
+        if blocks and size > MAXIMUM_RANGE_BYTES - MAXIMUM_BLOCK_BYTES:
+            break
+        blocks.append(block)
+        certificates.append(chain.certificate_at(height))
+    return BlockRange(tuple(blocks), tuple(certificates))

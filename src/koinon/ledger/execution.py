@@ -1,0 +1,230 @@
+"""From transactions to a new state: the engine's interface, and building and checking whole blocks with any engine."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from koinon.crypto import merkle
+from koinon.crypto.hash import keccak256
+from koinon.kernel.codec import Record, encode
+from koinon.kernel.errors import Forged, InvalidInput, MalformedMessage, Refused
+from koinon.kernel.ids import Address, Hash32
+from koinon.kernel.quantities import ChainId, Gas, Height, UnixSeconds, Wei
+from koinon.ledger.state import Difference, Overlay, StateView
+from koinon.ledger.transaction import Transaction, parse_transaction
+from koinon.wire.consensus import BLOOM_BYTES, Header
+
+BLOCKHASH_DEPTH: Final = 256
+
+
+class Log(Record, frozen=True):
+    """A log entry of a contract."""
+
+    address: Address
+    topics: tuple[bytes, ...]
+    data: bytes
+
+
+class Receipt(Record, frozen=True):
+    """What a transaction did.
+
+    Attributes:
+        status: 1 if it took effect, 0 if it was reverted (fees are charged all the same).
+        gas_price: wei per gas that was paid.
+        contract: the address created, None for a call.
+    """
+
+    transaction: Hash32
+    status: int
+    gas_used: Gas
+    cumulative_gas: Gas
+    gas_price: bytes
+    contract: Address | None
+    logs: tuple[Log, ...]
+
+
+@dataclass(frozen=True)
+class BlockContext:
+    """What the EVM can see of the block it runs in."""
+
+    chain_id: ChainId
+    height: Height
+    timestamp: UnixSeconds
+    beneficiary: Address
+    mix: Hash32
+    gas_limit: Gas
+    base_fee: Wei
+    block_hash: Callable[[int], Hash32 | None]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call outside any block: ``eth_call`` and gas estimation. Nonces and fees are not checked or charged."""
+
+    sender: Address
+    to: Address | None
+    gas: Gas
+    value: Wei
+    data: bytes
+    gas_price: Wei
+
+
+@dataclass(frozen=True)
+class CallResult:
+    """Attributes: succeeded; output or revert data; gas used with the refund taken off; gas needed before it."""
+
+    succeeded: bool
+    output: bytes
+    gas_used: Gas
+    gas_before_refund: Gas
+    reason: str
+
+
+class BlockExecution(Protocol):
+    """One block being executed: transactions go in one after the other."""
+
+    def apply(self, transaction: Transaction) -> Receipt:
+        """Execute one transaction. Raises Refused, and changes nothing, if it cannot be part of this block here."""
+        ...
+
+    def difference(self) -> Difference:
+        """New values of everything that changed so far."""
+        ...
+
+
+class ExecutionEngine(Protocol):
+    """A virtual machine with Cancun's rules. Instances hold no state and may serve several threads at once."""
+
+    def begin(self, context: BlockContext, state: StateView) -> BlockExecution: ...
+
+    def call(self, call: Call, context: BlockContext, state: StateView) -> CallResult: ...
+
+
+@dataclass(frozen=True)
+class ExecutedBlock:
+    """A block's effects."""
+
+    transactions: tuple[Transaction, ...]
+    receipts: tuple[Receipt, ...]
+    state: Overlay
+    gas_used: Gas
+    bloom: bytes
+
+    @property
+    def transactions_root(self) -> Hash32:
+        return merkle.root([transaction.raw for transaction in self.transactions])
+
+    @property
+    def receipts_root(self) -> Hash32:
+        return merkle.root([encode(receipt) for receipt in self.receipts])
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A candidate that could not go into the block."""
+
+    transaction: Transaction
+    reason: str
+
+
+def build_block(
+    engine: ExecutionEngine,
+    context: BlockContext,
+    parent: StateView,
+    accumulator: bytes,
+    candidates: Iterable[Transaction],
+    seconds: float,
+    byte_limit: int,
+) -> tuple[ExecutedBlock, tuple[Rejected, ...]]:
+    """Execute candidates until the gas, the bytes or the time (``seconds`` of it) are used up; leave out what fails."""
+    execution = engine.begin(context, parent)
+    deadline = time.monotonic() + seconds
+    taken: list[Transaction] = []
+    receipts: list[Receipt] = []
+    rejected: list[Rejected] = []
+    gas, size = 0, 0
+    for candidate in candidates:
+        if time.monotonic() > deadline:
+            break
+        if gas + candidate.gas > context.gas_limit or size + len(candidate.raw) > byte_limit:
+            continue
+        try:
+            receipts.append(execution.apply(candidate))
+        except Refused as problem:
+            rejected.append(Rejected(candidate, str(problem)))
+            continue
+        taken.append(candidate)
+        gas, size = receipts[-1].cumulative_gas, size + len(candidate.raw)
+    return _executed(taken, receipts, parent, accumulator, execution.difference()), tuple(rejected)
+
+
+def execute_block(
+    engine: ExecutionEngine,
+    context: BlockContext,
+    parent: StateView,
+    accumulator: bytes,
+    header: Header,
+    raw_transactions: Iterable[bytes],
+) -> ExecutedBlock:
+    """Execute a block somebody else built and compare with what its header claims.
+
+    Raises:
+        Forged: a transaction does not parse, cannot be applied, or the header claims another result; names which.
+    """
+    execution = engine.begin(context, parent)
+    taken: list[Transaction] = []
+    receipts: list[Receipt] = []
+    for number, raw in enumerate(raw_transactions):
+        try:
+            transaction = parse_transaction(raw)
+            receipts.append(execution.apply(transaction))
+        except (InvalidInput, MalformedMessage, Forged) as problem:
+            raise Forged(f"transaction {number} of block {header.height} cannot be applied: {problem}") from None
+        taken.append(transaction)
+    result = _executed(taken, receipts, parent, accumulator, execution.difference())
+    claims: Mapping[str, tuple[object, object]] = {
+        "gas used": (header.gas_used, result.gas_used),
+        "state root": (header.state_root, result.state.root),
+        "transactions root": (header.transactions_root, result.transactions_root),
+        "receipts root": (header.receipts_root, result.receipts_root),
+        "logs bloom": (header.bloom, result.bloom),
+    }
+    for name, (claimed, found) in claims.items():
+        if claimed != found:
+            raise Forged(f"block {header.height} claims another {name} than its transactions give")
+    return result
+
+
+def _executed(
+    taken: list[Transaction],
+    receipts: list[Receipt],
+    parent: StateView,
+    accumulator: bytes,
+    difference: Difference,
+) -> ExecutedBlock:
+    return ExecutedBlock(
+        transactions=tuple(taken),
+        receipts=tuple(receipts),
+        state=Overlay.over(parent, accumulator, difference),
+        gas_used=receipts[-1].cumulative_gas if receipts else Gas(0),
+        bloom=logs_bloom(log for receipt in receipts for log in receipt.logs),
+    )
+
+
+def logs_bloom(logs: Iterable[Log]) -> bytes:
+    """The 2,048-bit filter over addresses and topics (yellow paper, eq. 30); empty for no log at all."""
+    bits = 0
+    for log in logs:
+        for item in (log.address, *log.topics):
+            bits |= bloom_bits(item)
+    return bits.to_bytes(BLOOM_BYTES, "big") if bits else b""
+
+
+def bloom_bits(item: bytes) -> int:
+    """The three bits an address or topic sets."""
+    digest = keccak256(item)
+    bits = 0
+    for offset in (0, 2, 4):
+        bits |= 1 << (int.from_bytes(digest[offset : offset + 2], "big") & 2047)
+    return bits

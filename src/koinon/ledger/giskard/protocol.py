@@ -1,0 +1,370 @@
+"""Giskard's step: one event in, the next state and the effects out.
+
+Source: Li et al., "Giskard" (arXiv 2010.02124) and PlatON's consensus document, with the deviations that ``rules``
+gives reasons for. A view streams up to N blocks; each is voted on as soon as its parent is certified; three linked
+certificates make a block final; the certificate of a view's last block, or else a quorum of view changes, starts the
+next view. Blocks are made on demand: where nothing waits to become final no timer runs and nothing is sent.
+"""
+
+from dataclasses import replace
+
+from koinon.kernel.errors import Forged, MalformedMessage
+from koinon.kernel.ids import Hash32
+from koinon.kernel.quantities import View
+from koinon.ledger.giskard.certificates import (
+    genesis_certificate,
+    proposal_message,
+    rank,
+    view_change_message,
+)
+from koinon.ledger.giskard.progress import advance, give_up_view
+from koinon.ledger.giskard.state import (
+    BlockFetched,
+    Configuration,
+    Effect,
+    Event,
+    Executed,
+    Execution,
+    PendingChanged,
+    Proposed,
+    Received,
+    Report,
+    SafetyRecord,
+    State,
+    TimerFired,
+    Tracked,
+)
+from koinon.ledger.giskard.turn import (
+    VIEWS_AHEAD,
+    Turn,
+    add_certificate,
+    answer_laggard,
+    enter_view,
+    set_execution,
+    track,
+    verify_certificate,
+)
+from koinon.ledger.giskard.votes import count_votes, is_signed
+from koinon.ledger.types import (
+    Block,
+    Header,
+    PrepareBlock,
+    PrepareVote,
+    ProposalEvidence,
+    QuorumCertificate,
+    ViewChange,
+    ViewEntry,
+    ViewSync,
+    VoteEvidence,
+    header_hash,
+)
+
+
+def initial_state(configuration: Configuration, genesis: Header) -> State:
+    """A validator that has seen nothing but genesis."""
+    certificate = genesis_certificate(genesis, len(configuration.validators), configuration.blocks_per_view)
+    return State(
+        configuration=configuration,
+        view=View(1),
+        entry=ViewEntry(certificate, None),
+        highest=certificate,
+        final_header=genesis,
+        certificates={certificate.block: certificate},
+    )
+
+
+def restored_state(
+    configuration: Configuration,
+    final_header: Header,
+    final_certificate: QuorumCertificate,
+    record: SafetyRecord | None,
+    blocks: tuple[tuple[Block, bytes | None], ...],
+) -> State:
+    """A validator after a restart, from what ``Persist`` and ``Finalise`` made durable."""
+    state = State(
+        configuration=configuration,
+        view=View(1),
+        entry=ViewEntry(final_certificate, None),
+        highest=final_certificate,
+        final_header=final_header,
+        certificates={final_certificate.block: final_certificate},
+    )
+    last = configuration.blocks_per_view - 1
+    state.view = View(final_certificate.view + (final_certificate.index == last))
+    for block, signature in blocks:
+        if block.header.height > final_header.height:
+            state.blocks[header_hash(block.header)] = Tracked(block, signature, None, justified=False)
+    if record is None:
+        return state
+    for certificate in record.certificates:
+        if certificate.height > final_header.height:
+            state.certificates[certificate.block] = certificate
+    if rank(record.highest) > rank(state.highest):
+        state.highest = record.highest
+        state.certificates.setdefault(record.highest.block, record.highest)
+    if record.view >= state.view:
+        state.view, state.entry = record.view, record.entry
+        state.timed_out = record.timed_out
+        state.voted = record.voted
+        if record.accepted is not None:
+            state.accepted = (record.voted[-1][0], record.accepted)
+        state.proposed_index, state.proposed = record.proposed_index, record.proposed
+    return state
+
+
+def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
+    """Advance one validator by one event. Never raises for anything a peer sent."""
+    if state.halted:
+        return state, ()
+    turn = Turn(state.copy(), event.now)
+    match event:
+        case Received():
+            _receive(turn, event)
+        case BlockFetched():
+            _take_fetched(turn, event)
+        case Executed():
+            _take_execution(turn, event)
+        case Proposed():
+            _take_proposal(turn, event)
+        case PendingChanged():
+            turn.state.pending = event.pending
+        case TimerFired():
+            deadline = turn.state.deadline
+            if deadline is not None and event.now >= deadline:
+                give_up_view(turn)
+    advance(turn)
+    return turn.finish()
+
+
+def _receive(turn: Turn, event: Received) -> None:
+    try:
+        match event.message:
+            case PrepareBlock():
+                _on_block(turn, event.sender, event.message)
+            case PrepareVote():
+                _on_vote(turn, event.sender, event.message)
+            case ViewChange():
+                _on_view_change(turn, event.sender, event.message)
+            case ViewSync():
+                _on_entry(turn, event.message.entry)
+    except (Forged, MalformedMessage) as problem:
+        turn.distrust(event.sender, str(problem))
+
+
+def _on_block(turn: Turn, sender: int, message: PrepareBlock) -> None:
+    state, configuration = turn.state, turn.configuration
+    header = message.block.header
+    name = header_hash(header)
+    if header.height <= state.final_header.height or name in state.blocks:
+        return
+    _check_place(configuration, header)
+    statement = proposal_message(configuration.chain_id, header)
+    if not configuration.verifier.verify(header.proposer, statement, message.signature):
+        raise Forged(f"block {header.height} of view {header.view} is not signed by its proposer")
+    if message.parent_certificate is not None:
+        verify_certificate(turn, message.parent_certificate)
+        if message.parent_certificate.block != header.parent:
+            raise Forged(f"block {header.height} carries the certificate of a block that is not its parent")
+    justified = _check_justification(turn, message)
+    if message.parent_certificate is not None:
+        add_certificate(turn, message.parent_certificate)
+    if justified and header.view > state.view:
+        certificate = message.parent_certificate if message.view_change is None else None
+        enter_view(turn, header.view, ViewEntry(certificate, message.view_change))
+    if header.view < state.view - 1:
+        answer_laggard(turn, sender, header.view)
+        return
+    if header.view > state.view + VIEWS_AHEAD:
+        turn.distrust(sender, f"block of view {header.view}, far ahead of {state.view}, without what leads there")
+        return
+    first = state.proposals.setdefault((header.view, header.index), message)
+    if first.block.header != header:
+        evidence = ProposalEvidence(first.block.header, first.signature, header, message.signature)
+        turn.emit(Report(header.proposer, evidence))
+        if name not in state.certificates:
+            return
+    track(turn, message.block, message.signature, message.parent_certificate)
+    if name in state.blocks:
+        state.blocks[name] = replace(state.blocks[name], justified=justified)
+
+
+def _check_place(configuration: Configuration, header: Header) -> None:
+    """Whether the block's place exists and belongs to its proposer. Raises Forged."""
+    if header.chain_id != configuration.chain_id or header.epoch != configuration.epoch:
+        raise Forged(f"block {header.height} is of another chain or epoch")
+    if header.validators != configuration.validators.hash:
+        raise Forged(f"block {header.height} names another validator set")
+    if header.index >= configuration.blocks_per_view:
+        raise Forged(f"block {header.height} has index {header.index}; a view has {configuration.blocks_per_view}")
+    if header.proposer != configuration.validators.proposer(header.view):
+        raise Forged(f"validator {header.proposer} is not the proposer of view {header.view}")
+
+
+def _check_justification(turn: Turn, message: PrepareBlock) -> bool:
+    """Whether the first block of a view extends what its view must extend. Raises Forged, MalformedMessage.
+
+    False for later blocks of a view, which need none.
+    """
+    configuration = turn.configuration
+    header, parent, left = message.block.header, message.parent_certificate, message.view_change
+    if header.index != 0:
+        return False
+    if parent is None:
+        raise Forged(f"the first block of view {header.view} comes without the certificate of its parent")
+    if left is None:
+        if parent.view != header.view - 1 or parent.index != configuration.blocks_per_view - 1:
+            raise Forged(f"the first block of view {header.view} does not extend the last block of the view before")
+        return True
+    if left.view != header.view - 1 or left.epoch != configuration.epoch:
+        raise Forged(f"the first block of view {header.view} carries the view change of view {left.view}")
+    configuration.rules.check_view_change(
+        left,
+        configuration.chain_id,
+        len(configuration.validators),
+        configuration.validators.quorum,
+        configuration.verifier,
+    )
+    if not configuration.rules.extends_highest(left, header):
+        raise Forged(f"the first block of view {header.view} does not extend the highest block that was reported")
+    return True
+
+
+def _on_vote(turn: Turn, sender: int, vote: PrepareVote) -> None:
+    state, configuration = turn.state, turn.configuration
+    if vote.voter != sender:
+        raise Forged(f"a vote of validator {vote.voter} came from validator {sender}")
+    if vote.epoch != configuration.epoch or vote.index >= configuration.blocks_per_view:
+        raise Forged(f"the vote of validator {sender} is for a place that does not exist")
+    if vote.height <= state.final_header.height or vote.block in state.certificates:
+        return
+    if vote.view > state.view + VIEWS_AHEAD:
+        return
+    if vote.view < state.view:
+        answer_laggard(turn, sender, vote.view)
+    for other in _votes_of(state, sender, vote):
+        if other.block != vote.block and is_signed(configuration, other) and is_signed(configuration, vote):
+            turn.emit(Report(sender, VoteEvidence(other, vote)))
+    if (vote.view, vote.index, sender) not in state.votes:
+        state.votes[vote.view, vote.index, sender] = vote
+        count_votes(turn, vote)
+
+
+def _votes_of(state: State, voter: int, vote: PrepareVote) -> list[PrepareVote]:
+    """Earlier votes of the voter that exclude ``vote`` unless they are for the same block."""
+    return [
+        other
+        for (view, index, position), other in state.votes.items()
+        if position == voter and view == vote.view and (index == vote.index or other.height == vote.height)
+    ]
+
+
+def _on_view_change(turn: Turn, sender: int, change: ViewChange) -> None:
+    state, configuration = turn.state, turn.configuration
+    if change.sender != sender or change.epoch != configuration.epoch:
+        raise Forged(f"a view change of validator {change.sender} came from validator {sender}")
+    if change.view < state.view:
+        answer_laggard(turn, sender, change.view)
+        return
+    known = state.view_changes.get((change.view, sender))
+    if known is not None and rank(known.highest) >= rank(change.highest):
+        return
+    statement = view_change_message(configuration.chain_id, change.epoch, change.view, change.highest)
+    if not configuration.verifier.verify(sender, statement, change.signature):
+        raise Forged(f"the view change of validator {sender} out of view {change.view} is not signed by it")
+    verify_certificate(turn, change.highest)
+    if change.view > state.view:
+        _on_entry(turn, change.entry)
+    add_certificate(turn, change.highest)
+    if state.view <= change.view <= state.view + VIEWS_AHEAD:
+        state.view_changes[change.view, sender] = change
+
+
+def _on_entry(turn: Turn, entry: ViewEntry) -> None:
+    """Follow a proof that a quorum has reached a later view. Raises Forged, MalformedMessage."""
+    state, configuration = turn.state, turn.configuration
+    if entry.view_change is not None:
+        left = entry.view_change
+        if left.view < state.view:
+            return
+        configuration.rules.check_view_change(
+            left,
+            configuration.chain_id,
+            len(configuration.validators),
+            configuration.validators.quorum,
+            configuration.verifier,
+        )
+        verify_certificate(turn, left.highest)
+        add_certificate(turn, left.highest)
+        if left.view >= state.view:
+            enter_view(turn, View(left.view + 1), entry)
+    elif entry.certificate is not None and entry.certificate.view >= state.view - 1:
+        verify_certificate(turn, entry.certificate)
+        add_certificate(turn, entry.certificate)
+
+
+def _take_fetched(turn: Turn, event: BlockFetched) -> None:
+    state, configuration = turn.state, turn.configuration
+    header = event.block.header
+    name = header_hash(header)
+    if header.height <= state.final_header.height:
+        return
+    try:
+        _check_place(configuration, header)
+        if event.certificate is not None and event.certificate.block == name:
+            verify_certificate(turn, event.certificate)
+            if (header.view, header.index, header.height) != (
+                event.certificate.view,
+                event.certificate.index,
+                event.certificate.height,
+            ):
+                raise Forged(f"the certificate of block {header.height} names another place than its header")
+            track(turn, event.block, event.signature, None)
+            add_certificate(turn, event.certificate)
+        elif name in state.certificates or (
+            event.signature is not None
+            and configuration.verifier.verify(
+                header.proposer, proposal_message(configuration.chain_id, header), event.signature
+            )
+        ):
+            track(turn, event.block, event.signature, None)
+    except (Forged, MalformedMessage) as problem:
+        turn.distrust(header.proposer, f"a fetched block was refused: {problem}")
+
+
+def _take_execution(turn: Turn, event: Executed) -> None:
+    state = turn.state
+    if event.block not in state.blocks:
+        return
+    set_execution(state, event.block, Execution.VALID if event.valid else Execution.INVALID)
+    header = state.blocks[event.block].header
+    if not event.valid:
+        turn.distrust(header.proposer, f"block {header.height} of view {header.view} does not execute as it claims")
+        if event.block in state.certificates:
+            turn.halt(f"a quorum certified block {header.height}, which does not execute here as its header claims")
+
+
+def _take_proposal(turn: Turn, event: Proposed) -> None:
+    state, configuration = turn.state, turn.configuration
+    if event.block is None:
+        state.proposing = False
+        state.pending = False
+        return
+    header = event.block.header
+    tip = state.proposed
+    fits = header.view == state.view and header.index == state.proposed_index + 1 and not state.timed_out
+    if not state.proposing or not fits or (tip is not None and header.parent != tip):
+        return
+    state.proposing = False
+    name: Hash32 = header_hash(header)
+    signature = turn.sign(proposal_message(configuration.chain_id, header))
+    certificate = state.certificates.get(header.parent)
+    message = PrepareBlock(
+        block=event.block,
+        parent_certificate=certificate,
+        view_change=state.entry.view_change if header.index == 0 else None,
+        signature=signature,
+    )
+    state.blocks[name] = Tracked(event.block, signature, certificate, justified=True, execution=Execution.VALID)
+    state.proposals[header.view, header.index] = message
+    state.proposed_index, state.proposed = header.index, name
+    turn.broadcast(message)

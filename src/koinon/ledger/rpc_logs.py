@@ -1,0 +1,61 @@
+"""Searching the logs of final blocks."""
+
+from typing import Final
+
+from koinon.kernel.errors import Refused
+from koinon.kernel.ids import Address
+from koinon.ledger.chain import Chain
+from koinon.ledger.execution import Log, bloom_bits
+from koinon.ledger.rpc_forms import Json, TopicFilter, log_form
+from koinon.ledger.types import Header
+
+MOST_BLOCKS: Final = 20_000
+MOST_LOGS: Final = 10_000
+
+
+def find_logs(chain: Chain, first: int, last: int, addresses: frozenset[Address], topics: TopicFilter) -> list[Json]:
+    """Logs of blocks ``first`` to ``last`` that match, in order.
+
+    Raises:
+        Refused: the range is too wide or too much matches.
+    """
+    if last - first >= MOST_BLOCKS:
+        raise Refused(f"a log filter spans at most {MOST_BLOCKS} blocks; this one spans {last - first + 1}")
+    found: list[Json] = []
+    for height in range(first, last + 1):
+        header = chain.header_at(height)
+        if _may_hold(header, addresses, topics):
+            found.extend(_logs_of(chain, height, addresses, topics))
+        if len(found) > MOST_LOGS:
+            raise Refused(f"more than {MOST_LOGS} logs match; narrow the range to end at block {height}")
+    return found
+
+
+def _may_hold(header: Header, addresses: frozenset[Address], topics: TopicFilter) -> bool:
+    """Whether the header's bloom filter allows for a match."""
+    if not header.bloom:
+        return False
+    bits = int.from_bytes(header.bloom, "big")
+    alternatives = [frozenset[bytes](addresses), *topics]
+    return all(
+        any(bits & wanted == wanted for wanted in map(bloom_bits, options)) for options in alternatives if options
+    )
+
+
+def _logs_of(chain: Chain, height: int, addresses: frozenset[Address], topics: TopicFilter) -> list[Json]:
+    block = chain.block_at(height)
+    found, number = [], 0
+    for index, receipt in enumerate(chain.receipts_at(height)):
+        for log in receipt.logs:
+            if _matches(log, addresses, topics):
+                found.append(log_form(log, receipt, block, index, number))
+            number += 1
+    return found
+
+
+def _matches(log: Log, addresses: frozenset[Address], topics: TopicFilter) -> bool:
+    if addresses and log.address not in addresses:
+        return False
+    if len(topics) > len(log.topics):
+        return False
+    return all(not options or topic in options for topic, options in zip(log.topics, topics, strict=False))

@@ -1,0 +1,208 @@
+"""The state: accounts, storage slots and code, final on disk and unfinalised in overlays.
+
+Keys (values are never empty; what is zero or empty has no entry):
+
+    a + address            nonce (8 bytes) + balance (32) + code hash (32)
+    s + address + slot     value without leading zeros
+    c + code hash          code
+
+A block's ``Overlay`` holds its difference and points to its parent's. ``FinalState`` is what the store holds; a view of
+it stays consistent while later blocks are written, because it reads around them through their undo records.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from koinon.kernel.effects import Store
+from koinon.kernel.errors import Unavailable
+from koinon.kernel.ids import Address, Hash32
+from koinon.kernel.quantities import Height, Wei
+from koinon.ledger import lattice
+
+STATE_PREFIX: Final = b"w"
+ACCUMULATOR_KEY: Final = b"m/accumulator"
+EMPTY_CODE_HASH: Final = Hash32(bytes.fromhex("c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"))
+_UNDO_RECORDS: Final = 64
+_ACCOUNT_BYTES: Final = 72
+
+Difference = Mapping[bytes, bytes | None]
+"""New value by key; None deletes."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account; one that does not exist reads as nonce 0, balance 0, no code."""
+
+    nonce: int
+    balance: Wei
+    code_hash: Hash32
+
+    @property
+    def is_empty(self) -> bool:
+        """Empty in the sense of EIP-161."""
+        return self.nonce == 0 and self.balance == 0 and self.code_hash == EMPTY_CODE_HASH
+
+
+NO_ACCOUNT: Final = Account(0, Wei(0), EMPTY_CODE_HASH)
+
+
+def account_key(address: bytes) -> bytes:
+    return b"a" + address
+
+
+def slot_key(address: bytes, slot: int) -> bytes:
+    return b"s" + address + slot.to_bytes(32, "big")
+
+
+def code_key(code_hash: bytes) -> bytes:
+    return b"c" + code_hash
+
+
+def encode_account(account: Account) -> bytes:
+    return account.nonce.to_bytes(8, "big") + account.balance.to_bytes(32, "big") + account.code_hash
+
+
+def decode_account(entry: bytes | None) -> Account:
+    if entry is None:
+        return NO_ACCOUNT
+    assert len(entry) == _ACCOUNT_BYTES, "the store is ours: an account entry has 72 bytes"
+    return Account(int.from_bytes(entry[:8], "big"), Wei(int.from_bytes(entry[8:40], "big")), Hash32(entry[40:]))
+
+
+class StateView(Protocol):
+    """Anything that state can be read from."""
+
+    def get(self, key: bytes, /) -> bytes | None: ...
+
+
+def read_account(view: StateView, address: Address) -> Account:
+    return decode_account(view.get(account_key(address)))
+
+
+def read_slot(view: StateView, address: Address, slot: int) -> int:
+    return int.from_bytes(view.get(slot_key(address, slot)) or b"", "big")
+
+
+def read_code(view: StateView, code_hash: Hash32) -> bytes:
+    return b"" if code_hash == EMPTY_CODE_HASH else view.get(code_key(code_hash)) or b""
+
+
+@dataclass
+class Overlay:
+    """State after an unfinalised block: its difference over its parent's state.
+
+    ``parent`` is set once more, to the final state, when the parent's block has become final: both then read the same,
+    and the chain of overlays stays short.
+    """
+
+    parent: StateView
+    difference: Difference
+    accumulator: bytes
+
+    @classmethod
+    def over(cls, parent: StateView, accumulator: bytes, difference: Difference) -> "Overlay":
+        """The state after ``difference``; ``accumulator`` is the parent's."""
+        changes = [(key, parent.get(key), value) for key, value in difference.items()]
+        return cls(parent, difference, lattice.updated(accumulator, changes))
+
+    @property
+    def root(self) -> Hash32:
+        return lattice.root(self.accumulator)
+
+    def get(self, key: bytes, /) -> bytes | None:
+        view: StateView = self
+        while isinstance(view, Overlay):
+            if key in view.difference:
+                return view.difference[key]
+            view = view.parent
+        return view.get(key)
+
+
+@dataclass(frozen=True)
+class _Undo:
+    height: Height
+    before: dict[bytes, bytes | None]
+
+
+class FinalState:
+    """The final state in the store, and consistent views of it.
+
+    One thread writes (``undoable_write``); any thread may read through a view.
+    """
+
+    def __init__(self, store: Store, height: Height) -> None:
+        self._store = store
+        self._undo: deque[_Undo] = deque(maxlen=_UNDO_RECORDS)
+        self.height = height
+        self.accumulator = store.get(ACCUMULATOR_KEY) or lattice.EMPTY_ACCUMULATOR
+
+    @property
+    def root(self) -> Hash32:
+        return lattice.root(self.accumulator)
+
+    def get(self, key: bytes, /) -> bytes | None:
+        """The newest final value. For more than one read that must agree, use ``view``."""
+        return self._store.get(STATE_PREFIX + key)
+
+    def view(self, height: Height | None = None) -> "FinalView":
+        """The state as it was after the final block at ``height``, the newest by default.
+
+        Raises:
+            Unavailable: that block is not final yet, or too far back.
+        """
+        height = self.height if height is None else height
+        oldest = self._undo[0].height - 1 if self._undo else self.height
+        if not oldest <= height <= self.height:
+            raise Unavailable(
+                f"the state after block {height} is not kept; blocks {oldest} to {self.height} can be asked for"
+            )
+        return FinalView(self, height)
+
+    def undo_value(self, height: Height, key: bytes) -> tuple[bool, bytes | None]:
+        """Whether a block after ``height`` changed ``key``, and its value before the first that did.
+
+        Raises:
+            Unavailable: ``height`` has become too far back.
+        """
+        records = tuple(self._undo)
+        if records and records[0].height > height + 1:
+            raise Unavailable(f"the state after block {height} is no longer kept; ask again for the latest")
+        for record in records:
+            if record.height > height and key in record.before:
+                return True, record.before[key]
+        return False, None
+
+    def write(
+        self, overlays: Sequence[tuple[Height, Overlay]], put: Mapping[bytes, bytes], delete: Iterable[bytes]
+    ) -> None:
+        """Make the differences of consecutive blocks final, in one atomic write with ``put`` and ``delete``.
+
+        The undo records are in place before the store changes and a reader looks at them after reading the store, so a
+        view never mixes two blocks.
+        """
+        merged: dict[bytes, bytes | None] = {}
+        for height, overlay in overlays:
+            before = {key: merged[key] if key in merged else self.get(key) for key in overlay.difference}
+            self._undo.append(_Undo(height, before))
+            merged.update(overlay.difference)
+        last_height, last = overlays[-1]
+        writes = {STATE_PREFIX + key: value for key, value in merged.items() if value is not None}
+        removals = [STATE_PREFIX + key for key, value in merged.items() if value is None]
+        self._store.write({**writes, ACCUMULATOR_KEY: last.accumulator, **put}, [*removals, *delete])
+        self.accumulator = last.accumulator
+        self.height = last_height
+
+
+@dataclass(frozen=True)
+class FinalView:
+    """The final state after one height, unchanged by later blocks."""
+
+    state: FinalState
+    height: Height
+
+    def get(self, key: bytes, /) -> bytes | None:
+        value = self.state.get(key)
+        changed, before = self.state.undo_value(self.height, key)
+        return before if changed else value

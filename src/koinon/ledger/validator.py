@@ -1,0 +1,331 @@
+"""A validator: a chain, Giskard on it, a mempool, the other validators and the RPC, opened and closed as one."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+from koinon.crypto.bls import BlsKey
+from koinon.kernel.effects import Store
+from koinon.kernel.errors import InvalidInput, KoinonError, Refused
+from koinon.kernel.ids import NodeId
+from koinon.ledger.catchup import CatchUp, answer_block, answer_range
+from koinon.ledger.chain import Chain
+from koinon.ledger.consensus import Consensus, Outward, Wake, is_timely
+from koinon.ledger.execution import ExecutionEngine
+from koinon.ledger.genesis import Genesis
+from koinon.ledger.giskard.state import (
+    BlockFetched,
+    Broadcast,
+    Event,
+    Fetch,
+    Received,
+    Send,
+    SetTimer,
+    TimerFired,
+)
+from koinon.ledger.mempool import Mempool
+from koinon.ledger.outbox import Network, Outbox
+from koinon.ledger.rpc_koinon import koinon_methods
+from koinon.ledger.rpc_methods import LedgerView, ethereum_methods
+from koinon.ledger.rpc_server import serve_rpc
+from koinon.ledger.transaction import Transaction, parse_transaction
+from koinon.ledger.types import Header, PrepareBlock, PrepareVote, ViewChange, ViewSync, header_hash
+from koinon.wire.catalogue import Message
+from koinon.wire.consensus import ConsensusMessage
+from koinon.wire.discovery import Endpoint
+from koinon.wire.ledger import (
+    BlockRequest,
+    LedgerStatus,
+    RangeRequest,
+    StatusRequest,
+    TransactionBatch,
+)
+
+_LONGEST_QUEUE: Final = 8192
+_STORE_BYTES: Final = 16 * 1024**3
+_CALL_THREADS: Final = 2
+_BATCH: Final = 64
+_log: Final = logging.getLogger("koinon.ledger")
+
+_M = TypeVar("_M", bound=Message)
+
+
+class LedgerNetwork(Network, Protocol):
+    """The part of ``koinon.net.transport.Transport`` that a validator uses."""
+
+    def handle(self, kind: type[_M], function: Callable[[NodeId, _M], Awaitable[Message | None]]) -> None: ...
+
+
+@dataclass(frozen=True)
+class ValidatorConfig:
+    """How one validator runs; nothing here is part of the chain's rules.
+
+    Attributes:
+        rpc_host: address the RPC listens on; anything but loopback exposes it.
+        rpc_port: 0 takes any free port; None serves no RPC.
+        store_bytes: how large the ledger's file may grow.
+    """
+
+    rpc_host: str = "127.0.0.1"
+    rpc_port: int | None = 0
+    store_bytes: int = _STORE_BYTES
+
+
+class Validator:
+    """Made by ``Validator.open``. Everything public belongs to the event loop it was opened on.
+
+    Attributes:
+        chain: final history and state, to be read.
+        rpc_url: where the RPC listens, None if it does not.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        engine: ExecutionEngine,
+        key: BlsKey | None,
+        node_id: NodeId,
+        network: LedgerNetwork,
+        peers: Mapping[NodeId, Endpoint],
+    ) -> None:
+        parameters = chain.genesis.parameters
+        self.chain = chain
+        self.rpc_url: str | None = None
+        self.mempool = Mempool(chain.genesis.chain_id, parameters.gas_limit, parameters.base_fee)
+        self._engine = engine
+        self._members = chain.validators
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[tuple[Event | Wake, asyncio.Future[None] | None]] = asyncio.Queue()
+        self._lane = ThreadPoolExecutor(1, "ledger")
+        self._calls = ThreadPoolExecutor(_CALL_THREADS, "ledger-call")
+        self._timer: asyncio.TimerHandle | None = None
+        self._final_moved = asyncio.Condition()
+        self._gossip: list[bytes] = []
+        self._outbox = Outbox(network, peers)
+        self._catch_up = CatchUp(chain, network, peers, self._feed, time.monotonic)
+        self.consensus = Consensus(
+            chain,
+            engine,
+            self.mempool,
+            key,
+            chain.validators.position_of(node_id) if key is not None else None,
+            self._from_lane,
+            self._announce_final,
+        )
+        self._listen(network)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        config: ValidatorConfig,
+        key: BlsKey,
+        network: LedgerNetwork,
+        node_id: NodeId,
+        store_path: Path,
+        genesis: Genesis,
+        peers: Mapping[NodeId, Endpoint] | None = None,
+    ) -> AsyncIterator["Validator"]:
+        """Run a validator while the context is open.
+
+        Args:
+            key: the BLS key that genesis names for this node.
+            network: the node's transport; its handlers for ledger messages are set here.
+            node_id: this node's id.
+            store_path: folder of the ledger; created if it does not exist.
+            peers: where the other validators listen; by default where genesis says.
+
+        Raises:
+            InvalidInput: the key or the folder does not belong to this genesis.
+            Unavailable: the folder or the RPC port cannot be used.
+        """
+        from koinon.ledger.pyevm import PyEvmEngine
+        from koinon.store.keyvalue import LmdbStore
+
+        _check_membership(genesis, node_id, key)
+        async with AsyncExitStack() as stack:
+            store: Store = LmdbStore.open(store_path, config.store_bytes)
+            stack.callback(store.close)
+            chain = await asyncio.to_thread(Chain, store, genesis)
+            others = {
+                member.node_id: Endpoint(member.node_id, member.host, member.port)
+                for member in genesis.validators
+                if member.node_id != node_id
+            }
+            others.update({name: peer for name, peer in (peers or {}).items() if name in others})
+            validator = cls(chain, PyEvmEngine(), key, node_id, network, others)
+            stack.push_async_callback(validator._close)
+            if config.rpc_port is not None:
+                serving = serve_rpc(validator._rpc_methods(), config.rpc_host, config.rpc_port)
+                validator.rpc_url = await stack.enter_async_context(serving)
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    tasks.create_task(validator._work(), name="ledger consensus"),
+                    tasks.create_task(validator._catch_up.keep_up(), name="ledger catch-up"),
+                ]
+                validator._put(Wake())
+                yield validator
+                for task in running:
+                    task.cancel()
+
+    def submit(self, raw: bytes) -> Transaction:
+        """Take in a signed transaction and tell the other validators.
+
+        Raises:
+            MalformedMessage, Forged, Refused: it can never be part of a block here; says why.
+        """
+        transaction = parse_transaction(raw)
+        if not self.mempool.add(transaction, self.chain.state_after(self.consensus.tip())):
+            raise Refused("already known: the transaction waits for a block")
+        self._put(Wake())
+        self._gossip.append(raw)
+        if len(self._gossip) == 1:
+            self._loop.call_soon(self._spread)
+        return transaction
+
+    async def wait_final(self, height: int) -> Header:
+        """Wait until the block at ``height`` is final; its header."""
+        async with self._final_moved:
+            await self._final_moved.wait_for(lambda: self.chain.final_height >= height)
+        return self.chain.header_at(height)
+
+    # Events: from the network, the clock and ourselves to the ledger's thread.
+
+    def _listen(self, network: LedgerNetwork) -> None:
+        network.handle(PrepareBlock, self._on_consensus)
+        network.handle(PrepareVote, self._on_consensus)
+        network.handle(ViewChange, self._on_consensus)
+        network.handle(ViewSync, self._on_consensus)
+        network.handle(TransactionBatch, self._on_transactions)
+        network.handle(BlockRequest, self._on_block_request)
+        network.handle(RangeRequest, self._on_range_request)
+        network.handle(StatusRequest, self._on_status_request)
+
+    async def _on_consensus(self, peer: NodeId, message: ConsensusMessage) -> None:
+        sender = self._members.position_of(peer)
+        if sender is None:
+            raise Refused("consensus messages are taken from validators only")
+        if isinstance(message, PrepareBlock) and not is_timely(message):
+            raise Refused(f"block {message.block.header.height} is dated in the future; set the proposer's clock")
+        if self._events.qsize() >= _LONGEST_QUEUE:
+            raise Refused("this validator is behind with its work; the message is dropped")
+        self._put(Received(sender, message, time.monotonic()))
+
+    async def _on_transactions(self, peer: NodeId, message: TransactionBatch) -> None:
+        if self._members.position_of(peer) is None:
+            raise Refused("transactions are taken from validators only; send yours through the RPC")
+        refused = await self._loop.run_in_executor(self._calls, self._add_all, message.transactions)
+        for reason in refused[:1]:
+            _log.debug("%d transactions from a validator were refused, the first because: %s", len(refused), reason)
+        self._put(Wake())
+
+    def _add_all(self, raws: tuple[bytes, ...]) -> list[str]:
+        refused = []
+        state = self.chain.state_after(self.consensus.tip())
+        for raw in raws:
+            try:
+                self.mempool.add(parse_transaction(raw), state)
+            except KoinonError as problem:
+                refused.append(str(problem))
+        return refused
+
+    async def _on_block_request(self, _peer: NodeId, message: BlockRequest) -> Message:
+        return answer_block(self.consensus.state, self.chain, message)
+
+    async def _on_range_request(self, _peer: NodeId, message: RangeRequest) -> Message:
+        return answer_range(self.chain, message)
+
+    async def _on_status_request(self, _peer: NodeId, _message: StatusRequest) -> Message:
+        header = self.chain.final_header
+        return LedgerStatus(self.chain.genesis.hash, header.height, header_hash(header), self.consensus.state.view)
+
+    def _put(self, event: Event | Wake) -> None:
+        self._events.put_nowait((event, None))
+
+    async def _feed(self, event: BlockFetched) -> None:
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._events.put_nowait((event, done))
+        await done
+
+    async def _work(self) -> None:
+        """Hand events to the ledger's thread, one after the other."""
+        while True:
+            event, done = await self._events.get()
+            await self._loop.run_in_executor(self._lane, self.consensus.take, event)
+            if done is not None and not done.done():
+                done.set_result(None)
+
+    # Effects: from the ledger's thread to the network and the clock.
+
+    def _from_lane(self, effect: Outward) -> None:
+        self._loop.call_soon_threadsafe(self._perform, effect)
+
+    def _perform(self, effect: Outward) -> None:
+        match effect:
+            case Broadcast():
+                self._outbox.broadcast(effect.message)
+            case Send():
+                self._outbox.send(self._members.members[effect.to].node_id, effect.message)
+            case Fetch():
+                self._catch_up.fetch(effect)
+            case SetTimer():
+                self._set_timer(effect.at)
+
+    def _set_timer(self, at: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            delay = max(0.0, at - time.monotonic())
+            self._timer = self._loop.call_later(delay, lambda: self._put(TimerFired(max(at, time.monotonic()))))
+
+    def _announce_final(self, _header: Header) -> None:
+        asyncio.run_coroutine_threadsafe(self._notify_final(), self._loop)
+
+    async def _notify_final(self) -> None:
+        async with self._final_moved:
+            self._final_moved.notify_all()
+
+    def _spread(self) -> None:
+        waiting, self._gossip = self._gossip, []
+        for start in range(0, len(waiting), _BATCH):
+            batch: list[bytes] = []
+            for raw in waiting[start : start + _BATCH]:
+                if sum(map(len, batch)) + len(raw) > 768 * 1024:
+                    self._outbox.broadcast(TransactionBatch(tuple(batch)))
+                    batch = []
+                batch.append(raw)
+            self._outbox.broadcast(TransactionBatch(tuple(batch)))
+
+    def _rpc_methods(self) -> dict[str, Callable[[list[object]], Awaitable[object]]]:
+        view = LedgerView(
+            chain=self.chain,
+            mempool=self.mempool,
+            engine=self._engine,
+            lane=self._calls,
+            tip=self.consensus.tip,
+            submit=self.submit,
+        )
+        own = koinon_methods(self.chain, lambda: self.consensus.state, lambda: len(self.mempool))
+        return {**ethereum_methods(view), **own}
+
+    async def _close(self) -> None:
+        self._set_timer(None)
+        await self._catch_up.close()
+        await self._outbox.close()
+        await asyncio.to_thread(self._lane.shutdown)
+        await asyncio.to_thread(self._calls.shutdown)
+
+
+def _check_membership(genesis: Genesis, node_id: NodeId, key: BlsKey) -> None:
+    position = genesis.validator_set().position_of(node_id)
+    if position is None:
+        raise InvalidInput("this node is not among the validators of the genesis file; take the role away or add it")
+    if genesis.validators[position].bls_key != key.public_key:
+        raise InvalidInput("the BLS key of this node is not the one that the genesis file names for it")
