@@ -1,7 +1,8 @@
 """One fixed example of every message, made from the types of its fields, and the record of those ever released.
 
 ``PYTHONPATH=src python tests/wire/wire_examples.py`` adds messages that have no record yet. It never changes a recorded
-one: a released message keeps its number, its bytes and its answers for ever; something else is another message.
+one: a released message keeps its number, its bytes and its answers for ever; something else is another message. The
+line of a message that no release has shipped yet may be deleted and made anew.
 """
 
 import importlib
