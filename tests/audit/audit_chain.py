@@ -7,8 +7,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from koinon.audit.bundle import ChainProof
-from koinon.audit.evidence import Fact, OutsideBlock
 from koinon.audit.ordered_trie import ordered_trie_root
 from koinon.contracts.rpc import RpcError
 from koinon.crypto import bls, merkle
@@ -18,10 +16,11 @@ from koinon.kernel.ids import Address, Hash32, NodeId, to_hex
 from koinon.kernel.quantities import BlockIndex, ChainId, Height, UnixSeconds, View, Wei
 from koinon.ledger import rlp
 from koinon.ledger.chain import Chain
-from koinon.ledger.execution import Call, ExecutedBlock, build_block
+from koinon.ledger.execution import Call, ExecutedBlock, Receipt, build_block
 from koinon.ledger.genesis import Genesis, GenesisValidator, Parameters, funded
 from koinon.ledger.giskard.certificates import vote_message
 from koinon.ledger.pyevm import PyEvmEngine
+from koinon.ledger.rpc_koinon import ReceiptProof
 from koinon.ledger.state import read_account
 from koinon.ledger.transaction import Transaction, parse_transaction
 from koinon.ledger.types import FinalityProof, Header, QuorumCertificate, header_hash, make_bitmap
@@ -32,8 +31,16 @@ START = UnixSeconds(1_800_000_000)
 NOBODY = Address(bytes(20))
 
 
+_NUMBERS = ("difficulty", "number", "gasLimit", "gasUsed", "timestamp", "baseFeePerGas")
+
+
+def _outside_receipt(receipt: Receipt) -> bytes:
+    logs = [[log.address, list(log.topics), log.data] for log in receipt.logs]
+    return b"\x02" + rlp.encode([receipt.status, receipt.cumulative_gas, bytes(256), logs])
+
+
 class ProvingChain:
-    """See the module. Implements ``koinon.contracts.rpc.Rpc`` and ``koinon.audit.bundle.ProofReader``."""
+    """See the module. Implements ``koinon.contracts.rpc.Rpc``."""
 
     def __init__(self, accounts: Collection[Address], *, outside: bool = False) -> None:
         self.outside = outside
@@ -102,25 +109,46 @@ class ProvingChain:
         self.chain.add_executed(header, executed)
         self.headers.append(header)
         self.executed.append(executed)
-        self.names.append(self._outside_block(header.height).hash if self.outside else header_hash(header))
+        self.names.append(self._outside_name(header.height) if self.outside else header_hash(header))
         for index, transaction in enumerate(executed.transactions):
             self.places[transaction.hash] = (header.height, index)
         return header
 
     # Proofs
 
-    async def prove(self, transactions: Collection[Hash32], heights: Collection[int], /) -> ChainProof:
-        """See ``ProofReader``; of our own chain, or of the same blocks as an Ethereum node shows them."""
-        if self.outside:
-            wanted = {self.places[each][0] for each in transactions} | set(heights)
-            return ChainProof(blocks=tuple(self._outside_block(height) for height in sorted(wanted)))
-        places = sorted(self.places[each] for each in transactions)
-        lowest = min(height for height, _ in [*places, *((height, 0) for height in heights)])
-        self.mine()
-        self.mine()
-        headers = tuple(self.headers[lowest:])
+    def _koinon_validators(self) -> dict[str, Any]:
+        return {
+            "members": [
+                {"node": to_hex(member.node_id), "account": to_hex(member.account), "blsKey": to_hex(member.bls_key)}
+                for member in self.chain.validators.members
+            ]
+        }
+
+    def _koinon_finality(self, height: str) -> dict[str, Any]:
+        """Headers from ``height`` to the next multiple of 50 or the tip, with the certificates of the last three."""
+        first = int(height, 16)
+        while len(self.headers) < first + 3:
+            self.mine()
+        headers = tuple(self.headers[first : max(first + 3, (first // 50 + 1) * 50)])
         certificates = tuple(self._certificate(header) for header in headers[-3:])
-        return ChainProof((FinalityProof(headers, certificates),), tuple(self._fact(*place) for place in places))
+        return {"proof": to_hex(encode(FinalityProof(headers, certificates)))}
+
+    def _koinon_receiptProof(self, digest: str) -> dict[str, Any]:  # noqa: N802
+        height, index = self.places[Hash32(bytes.fromhex(digest[2:]))]
+        executed = self.executed[height]
+        assert executed is not None
+        raws = [transaction.raw for transaction in executed.transactions]
+        receipts = [encode(receipt) for receipt in executed.receipts]
+        proof = ReceiptProof(
+            height,
+            index,
+            len(raws),
+            raws[index],
+            receipts[index],
+            merkle.prove(raws, index),
+            merkle.prove(receipts, index),
+        )
+        return {"proof": to_hex(encode(proof))}
 
     def _certificate(self, header: Header) -> QuorumCertificate:
         statement = vote_message(CHAIN_ID, header.epoch, header.view, header.index, header.height, header_hash(header))
@@ -135,42 +163,37 @@ class ProvingChain:
             signature,
         )
 
-    def _fact(self, height: int, index: int) -> Fact:
-        executed = self.executed[height]
-        assert executed is not None
-        raws = [transaction.raw for transaction in executed.transactions]
-        receipts = [encode(receipt) for receipt in executed.receipts]
-        return Fact(
-            Height(height),
-            index,
-            len(raws),
-            raws[index],
-            merkle.prove(raws, index),
-            receipts[index],
-            merkle.prove(receipts, index),
-        )
-
-    def _outside_block(self, height: int) -> OutsideBlock:
+    def _outside_header(self, height: int) -> dict[str, Any]:
+        """The block's header as an Ethereum node shows it."""
         executed, header = self.executed[height], self.headers[height]
         assert executed is not None
-        raws = tuple(transaction.raw for transaction in executed.transactions)
-        receipts = tuple(
-            b"\x02"
-            + rlp.encode(
-                [
-                    receipt.status,
-                    receipt.cumulative_gas,
-                    bytes(256),
-                    [[log.address, list(log.topics), log.data] for log in receipt.logs],
-                ]
-            )
-            for receipt in executed.receipts
-        )
-        fields: list[object] = [self.names[height - 1], keccak256(b"no uncles"), header.beneficiary, header.state_root]
-        fields += [ordered_trie_root(raws), ordered_trie_root(receipts), bytes(256), 0, height]
-        fields += [header.gas_limit, header.gas_used, header.timestamp, b"", header.mix, bytes(8), header.base_fee]
-        encoded = rlp.encode(fields)
-        return OutsideBlock(Height(height), keccak256(encoded), encoded, raws, receipts)
+        raws = [transaction.raw for transaction in executed.transactions]
+        receipts = [_outside_receipt(receipt) for receipt in executed.receipts]
+        return {
+            "parentHash": to_hex(self.names[height - 1]),
+            "sha3Uncles": to_hex(keccak256(b"no uncles")),
+            "miner": to_hex(header.beneficiary),
+            "stateRoot": to_hex(header.state_root),
+            "transactionsRoot": to_hex(ordered_trie_root(raws)),
+            "receiptsRoot": to_hex(ordered_trie_root(receipts)),
+            "logsBloom": to_hex(bytes(256)),
+            "difficulty": "0x0",
+            "number": hex(height),
+            "gasLimit": hex(header.gas_limit),
+            "gasUsed": hex(header.gas_used),
+            "timestamp": hex(header.timestamp),
+            "extraData": "0x",
+            "mixHash": to_hex(header.mix),
+            "nonce": to_hex(bytes(8)),
+            "baseFeePerGas": hex(header.base_fee),
+        }
+
+    def _outside_name(self, height: int) -> Hash32:
+        fields = [
+            int(value, 16) if key in _NUMBERS else bytes.fromhex(value[2:])
+            for key, value in self._outside_header(height).items()
+        ]
+        return keccak256(rlp.encode(fields))
 
     # JSON-RPC
 
@@ -192,6 +215,11 @@ class ProvingChain:
 
     def _eth_getBlockByNumber(self, tag: str, _full: bool) -> dict[str, Any]:  # noqa: N802
         header = self.headers[-1 if tag == "latest" else int(tag, 16)]
+        executed = self.executed[header.height]
+        if self.outside and executed is not None:
+            transactions = [to_hex(transaction.hash) for transaction in executed.transactions]
+            name = to_hex(self.names[header.height])
+            return {**self._outside_header(header.height), "hash": name, "transactions": transactions}
         return {
             "number": hex(header.height),
             "timestamp": hex(header.timestamp),
@@ -235,7 +263,16 @@ class ProvingChain:
             "contractAddress": None if receipt.contract is None else to_hex(receipt.contract),
             "status": hex(receipt.status),
             "logs": self._logs(header.height),
+            "cumulativeGasUsed": hex(receipt.cumulative_gas),
+            "logsBloom": to_hex(bytes(256)),
+            "type": "0x2",
         }
+
+    def _eth_getRawTransactionByHash(self, digest: str) -> str:  # noqa: N802
+        height, index = self.places[Hash32(bytes.fromhex(digest[2:]))]
+        executed = self.executed[height]
+        assert executed is not None
+        return to_hex(executed.transactions[index].raw)
 
     def _eth_getLogs(self, query: dict[str, Any]) -> list[dict[str, Any]]:  # noqa: N802
         return [

@@ -3,19 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit_chain import CHAIN_ID, ProvingChain
+from audit_chain import ProvingChain
 
 from koinon.audit.bundle import ChainProof
 from koinon.audit.collect import Needed, collect
-from koinon.audit.evidence import (
-    KOINON_CHAIN,
-    OUTSIDE_CHAIN,
-    ContractAddress,
-    Document,
-    Network,
-    ServiceReceipts,
-    Subject,
-)
+from koinon.audit.evidence import Document, Network, ServiceReceipts, Subject
+from koinon.audit.proof_readers import KoinonProofs, OutsideProofs
 from koinon.audit.receipt_log import Draft, ReceiptLog
 from koinon.contracts import eip712
 from koinon.contracts.assets import AssetKind, Mint
@@ -25,6 +18,7 @@ from koinon.contracts.evaluations import nonce_commitment as request_commitment
 from koinon.contracts.market import Offer
 from koinon.contracts.names import Resolution, ServiceEndpoint
 from koinon.contracts.providers import Role
+from koinon.contracts.rpc import HttpRpc
 from koinon.contracts.studies import StudyTerms, nonce_commitment
 from koinon.contracts.suite import Suite, SuiteParameters
 from koinon.contracts.token import UNLIMITED
@@ -38,6 +32,7 @@ from koinon.market.payments import Payment
 from koinon.market.vouchers import sign_voucher
 
 UNIT = 1_000_000
+PEOPLE = ("deployer", "publisher", "north", "south", "west", "buyer", *(f"provider-{number}" for number in range(9)))
 NAME = "tumour-risk.clinic"
 OWNERS = ("north", "south", "west")
 PROVIDERS = tuple(f"provider-{number}" for number in range(9))
@@ -91,13 +86,19 @@ class Evidence:
     receipts: tuple[ServiceReceipts, ...]
 
 
+def proving_chain(*, outside: bool = False) -> ProvingChain:
+    """A chain on which everybody has gas money."""
+    return ProvingChain([account(name).address for name in PEOPLE], outside=outside)
+
+
 class Journey:
     """Plays the main job. Each method is one step."""
 
-    def __init__(self, folder: Path, *, outside: bool = False) -> None:
-        people = ("deployer", "publisher", *OWNERS, *PROVIDERS, "buyer")
-        self.chain = ProvingChain([account(name).address for name in people], outside=outside)
-        self.client = ChainClient(self.chain, account("deployer"))
+    def __init__(self, folder: Path, chain: ProvingChain | HttpRpc) -> None:
+        self.chain = chain
+        self.client = ChainClient(
+            chain, account("deployer"), **({"now": chain.now} if isinstance(chain, ProvingChain) else {})
+        )
         self.folder = folder
         self.documents: list[Document] = []
         self.suite: Suite
@@ -105,6 +106,9 @@ class Journey:
         self.study = self.model = self.service = self.evaluation = 0
         self.datasets: list[int] = []
         self.weights = sha256(b"the weights")
+
+    async def time(self) -> int:
+        return (await self.client.block()).timestamp
 
     def by(self, name: str) -> Suite:
         return self.suite.through(self.client.with_key(account(name)))
@@ -152,7 +156,7 @@ class Journey:
             publisher=party("publisher"),
             owner_revenue=BasisPoints(1_111),
             terms=file_terms,
-            chain_id=CHAIN_ID,
+            chain_id=await self.client.chain_id(),
             studies_contract=self.suite.studies.address,
         )
         signed = sign_study(self.study_file, node("publisher"))
@@ -167,7 +171,7 @@ class Journey:
             committee_fee=file_terms.committee_fee,
             owner_fee=file_terms.owner_fee,
             bond=file_terms.bond,
-            consent_deadline=UnixSeconds(self.chain.time + 900),
+            consent_deadline=UnixSeconds(await self.time() + 900),
             reveal_seconds=300,
             run_seconds=300,
             challenge_seconds=100,
@@ -231,7 +235,7 @@ class Journey:
         self.model = await self.by("publisher").assets.mint(variant)
         service = Mint(AssetKind.SERVICE, digest_of("service"), "", (self.model,), payees, shares)
         self.service = await self.by("publisher").assets.mint(service)
-        offer = Offer(TokenAmount(33), TokenAmount(1_001), BasisPoints(2_999), True)
+        offer = Offer(TokenAmount(33), TokenAmount(1_001), TokenAmount(33), BasisPoints(2_999), True)
         await self.by("publisher").market.set_offer(self.service, offer)
 
     async def evaluate(self) -> None:
@@ -271,7 +275,7 @@ class Journey:
             NAME, Resolution(self.model, self.weights, self.evaluation, endpoints)
         )
         number = await self.by("buyer").market.buy(self.service, 20, 3600, TokenAmount(UNIT))
-        expiry = UnixSeconds(self.chain.time + 3600)
+        expiry = UnixSeconds(await self.time() + 3600)
         channel = await self.by("buyer").market.open(
             server, self.service, TokenAmount(10_000), expiry, digest_of("salt")
         )
@@ -304,26 +308,20 @@ class Journey:
         await self.publish()
         await self.evaluate()
         receipts = await self.serve()
-        contracts = tuple(ContractAddress(name, contract.address) for name, contract in self.suite.contracts.items())
         subject = Subject(NAME, self.study, self.model, self.service, self.evaluation)
-        addresses = {each.contract: each.address for each in contracts}
+        addresses = {name: contract.address for name, contract in self.suite.contracts.items()}
         needed = await collect(self.client, addresses, subject)
-        members = () if self.chain.outside else self.chain.chain.validators.members
-        return Evidence(
-            subject,
-            Network(OUTSIDE_CHAIN if self.chain.outside else KOINON_CHAIN, CHAIN_ID, contracts, members),
-            await self.chain.prove(needed.transactions, needed.heights),
-            needed,
-            tuple(self.documents),
-            receipts,
-        )
+        outside = not isinstance(self.chain, ProvingChain) or self.chain.outside
+        reader = OutsideProofs(self.client) if outside else KoinonProofs(self.client)
+        network = await reader.network(addresses)
+        proof = await reader.prove(needed.transactions, needed.heights)
+        return Evidence(subject, network, proof, needed, tuple(self.documents), receipts)
 
     def _person(self, address: Address) -> str:
         return next(name for name in ("publisher", *OWNERS, *PROVIDERS) if account(name).address == address)
 
     async def _pass_height(self, height: int) -> None:
-        while self.chain.headers[-1].height <= height:
-            self.chain.mine()
+        await self.by("publisher").client.advance_past(height)
 
 
 def _score(value: int) -> Score:

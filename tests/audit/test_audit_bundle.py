@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from audit_world import EXPORTER, OWNERS, PROVIDERS, SECRET_ROW, Evidence, Journey, account, node
+from audit_world import EXPORTER, OWNERS, PROVIDERS, SECRET_ROW, Evidence, Journey, account, node, proving_chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,15 +25,15 @@ from koinon.kernel.errors import Forged, InvalidInput, Unavailable
 from koinon.ledger.transaction import parse_transaction
 
 STRANGER = NodeKey.from_seed(sha256(b"a stranger"))
-STEP_IN_FILE = 211
-STEP_IN_ENTRY = 149
+STEP_IN_FILE = 311
+STEP_IN_ENTRY = 401
 
 Entries = dict[str, bytes]
 
 
 @pytest.fixture(scope="session", params=["koinon", "outside"])
 def evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
-    journey = Journey(tmp_path_factory.mktemp("journey"), outside=request.param == "outside")
+    journey = Journey(tmp_path_factory.mktemp("journey"), proving_chain(outside=request.param == "outside"))
     return asyncio.run(journey.evidence())
 
 
@@ -275,7 +275,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 async def test_collecting_for_something_the_chain_does_not_have(tmp_path: Path) -> None:
-    journey = Journey(tmp_path)
+    journey = Journey(tmp_path, proving_chain())
     await journey.deploy()
     addresses = {name: contract.address for name, contract in journey.suite.contracts.items()}
     with pytest.raises(InvalidInput, match="no study 9"):

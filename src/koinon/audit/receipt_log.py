@@ -299,6 +299,10 @@ class ReceiptLog:
             raise InvalidInput(f"receipt {sequence} is in no signed batch yet")
         return self._index.batches[bisect_right(self._index.batch_starts, sequence) - 1]
 
+    def signed_batches(self) -> tuple[SignedBatch, ...]:
+        """Every batch on disk, in order; what a service node shows for a bundle."""
+        return tuple(self._index.batches)
+
     def pending_anchors(self) -> tuple[Anchor, ...]:
         """Anchors over all signed batches that are not on the chain yet, oldest first."""
         waiting = self._index.batches[self._index.anchored :]
