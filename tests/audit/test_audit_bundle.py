@@ -33,7 +33,8 @@ Entries = dict[str, bytes]
 
 @pytest.fixture(scope="session", params=["koinon", "outside"])
 def evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
-    journey = Journey(tmp_path_factory.mktemp("journey"), proving_chain(outside=request.param == "outside"))
+    outside = request.param == "outside"
+    journey = Journey(tmp_path_factory.mktemp("journey"), proving_chain(outside=outside), outside=outside)
     return asyncio.run(journey.evidence())
 
 
