@@ -1,10 +1,11 @@
 """A committee member's side of one attempt of a study, as a pure step.
 
-    drawn → worker listens → greet the three others → all greetings and every owner's package here → run → output or abort
+    drawn → worker listens → greet the three others → all greetings and every owner's package here → run → output or
+    abort
 
-Who is blamed: a lie inside the joint computation is reported by its receiver only (``Complain``; sender, backup and receiver leave
-the study unpaid); a peer that is not there is challenged on the chain (``Challenge``) and loses stake only if it stays silent there too.
-Silence between two nodes proves nothing by itself: the link may be at fault.
+Who is blamed: a lie inside the joint computation is reported by its receiver only (``Complain``; sender, backup and
+receiver leave the study unpaid); a peer that is not there is challenged on the chain (``Challenge``) and loses
+stake only if it stays silent there too. Silence between two nodes proves nothing by itself: the link may be at fault.
 """
 
 from dataclasses import dataclass, replace
@@ -12,33 +13,23 @@ from typing import Final
 
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
+from koinon.wire.committee import Input, OutputPackage, Peer
 
 GATHER_SECONDS: Final = Seconds(6.0)
 """How long a member waits for the others' greetings before it challenges those that are missing."""
 SHARES_SECONDS: Final = Seconds(30.0)
-"""How long it waits for the owners' packages; a missing owner ends the attempt at its deadline, nobody loses stake."""
+"""How long it waits for the owners' packages;
 
-
-@dataclass(frozen=True)
-class Greeting:
-    """Where a member's worker listens, and the key that names it."""
-
-    worker_key: bytes
-    host: str
-    port: int
-
-
-@dataclass(frozen=True)
-class Package:
-    """One owner's manifest and this member's share package, as received."""
-
-    manifest: bytes
-    package: bytes
+a missing owner ends the attempt at its deadline, nobody loses stake.
+"""
 
 
 @dataclass(frozen=True)
 class MemberState:
-    """One attempt of one study, from the seat ``position``. ``phase``: starting, gathering, running, done, aborted or left."""
+    """One attempt of one study, from the seat ``position``.
+
+    ``phase``: starting, gathering, running, done, aborted or left.
+    """
 
     study: int
     attempt: int
@@ -47,15 +38,15 @@ class MemberState:
     owners: int
     started: Seconds
     phase: str = "starting"
-    own: Greeting | None = None
-    greetings: tuple[tuple[int, Greeting], ...] = ()
-    packages: tuple[tuple[int, Package], ...] = ()
+    own: Peer | None = None
+    greetings: tuple[tuple[int, Peer], ...] = ()
+    packages: tuple[tuple[int, Input], ...] = ()
     challenged: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
 class WorkerListening:
-    greeting: Greeting
+    greeting: Peer
 
 
 @dataclass(frozen=True)
@@ -63,7 +54,7 @@ class PeerGreeted:
     """A greeting whose signature is that of the node drawn for ``position``."""
 
     position: int
-    greeting: Greeting
+    greeting: Peer
 
 
 @dataclass(frozen=True)
@@ -71,18 +62,21 @@ class SharesArrived:
     """A package that came over ``owner``'s own authenticated connection."""
 
     owner: int
-    package: Package
+    shares: Input
 
 
 @dataclass(frozen=True)
 class WorkerFinished:
-    output: bytes
+    output: OutputPackage
     output_digest: bytes
 
 
 @dataclass(frozen=True)
 class WorkerAborted:
-    """The worker stopped. ``receiver`` is the position that saw the deviation; None values where nothing names them."""
+    """The worker stopped.
+
+    ``receiver`` is the position that saw the deviation; None values where nothing names them.
+    """
 
     reason: str
     suspects: frozenset[int]
@@ -125,25 +119,28 @@ class StartWorker:
 
 @dataclass(frozen=True)
 class Greet:
-    """Send the own greeting to the member at ``position``; the driver repeats until it is acknowledged or the attempt is over."""
+    """Send the own greeting to the member at ``position``;
+
+    the driver repeats until it is acknowledged or the attempt is over.
+    """
 
     position: int
-    greeting: Greeting
+    greeting: Peer
 
 
 @dataclass(frozen=True)
 class RunWorker:
     """All is here: greetings by position, packages by owner."""
 
-    greetings: tuple[Greeting, ...]
-    packages: tuple[Package, ...]
+    greetings: tuple[Peer, ...]
+    packages: tuple[Input, ...]
 
 
 @dataclass(frozen=True)
 class SendOutput:
     """Sign the digest and hand components and signature to the result party."""
 
-    output: bytes
+    output: OutputPackage
     output_digest: bytes
 
 
@@ -201,7 +198,7 @@ def step(state: MemberState, event: MemberEvent) -> tuple[MemberState, tuple[Mem
         case PeerGreeted() if event.position != state.position and event.position not in dict(state.greetings):
             return _run_if_complete(replace(state, greetings=(*state.greetings, (event.position, event.greeting))))
         case SharesArrived() if event.owner not in dict(state.packages) and 0 <= event.owner < state.owners:
-            return _run_if_complete(replace(state, packages=(*state.packages, (event.owner, event.package))))
+            return _run_if_complete(replace(state, packages=(*state.packages, (event.owner, event.shares))))
         case WorkerFinished() if state.phase == "running":
             finished = replace(state, phase="done")
             return finished, (SendOutput(event.output, event.output_digest), StopWorker())
@@ -231,7 +228,8 @@ def _abort(state: MemberState, event: WorkerAborted) -> tuple[MemberState, tuple
     aborted = replace(state, phase="aborted")
     effects: tuple[MemberEffect, ...] = (Say(f"stopped before anything was opened: {event.reason}"), StopWorker())
     if event.sender is not None and event.backup is not None:
-        # Only the receiver can report what it saw; the two others heard of it from a peer and must not accuse on hearsay.
+        # Only the receiver can report what it saw; the two others heard of it from a peer and must not accuse on
+        # hearsay.
         if event.receiver == state.position:
             return aborted, (*effects, Complain(event.sender, event.backup))
         return aborted, effects

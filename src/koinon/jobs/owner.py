@@ -1,10 +1,11 @@
 """A data owner's side of a study, as a pure step.
 
-Order on the chain: proposed → every owner consents (with a commitment to a nonce) → locked → every party reveals its nonce →
-a committee of four is drawn → owners deal shares → result, or another attempt with other members and fresh shares.
+Order on the chain: proposed → every owner consents (with a commitment to a nonce) → locked → every party reveals
+its nonce → a committee of four is drawn → owners deal shares → result, or another attempt with other members and
+fresh shares.
 
-The driver makes the state durable before it performs the effects: a consent whose nonce was lost could not be revealed, and the bond
-would be gone.
+The driver makes the state durable before it performs the effects: a consent whose nonce was lost could not be
+revealed, and the bond would be gone.
 """
 
 from dataclasses import dataclass

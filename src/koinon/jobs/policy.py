@@ -3,8 +3,10 @@
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from koinon.jobs.study import StudyFile, parse_amount
+from koinon.contracts.tokens import parse_amount
+from koinon.jobs.study import StudyFile
 from koinon.kernel.errors import InvalidInput, Refused
 from koinon.kernel.ids import Address, Hash32, parse_address
 from koinon.kernel.quantities import TokenAmount
@@ -17,7 +19,8 @@ class Policy:
     Attributes:
         purposes: a study's purpose must contain one of these phrases, whatever the case.
         publishers: accounts whose studies are considered; empty for any.
-        minimum_parties: data owners that a study must have, this one included: with fewer, an owner could subtract its own part.
+        minimum_parties: data owners that a study must have, this one included: with fewer, an owner could subtract
+        its own part.
         allowed_outputs: names of outputs that may leave.
         allow_exact_outputs: whether outputs without differential-privacy noise may leave.
         minimum_owner_fee: least pay for this owner, smallest token units.
@@ -57,7 +60,8 @@ def read_policy(path: Path) -> Policy:
         if key not in table:
             raise InvalidInput(f"{path.name}: the key {key!r} is missing")
         value = table[key]
-        if type(value) is not kind or (kind is list and not all(isinstance(entry, str) for entry in value)):
+        texts = not isinstance(value, list) or all(isinstance(entry, str) for entry in value)
+        if type(value) is not kind or not texts:
             raise InvalidInput(f"{path.name}: {key!r} must be a {'list of texts' if kind is list else kind.__name__}")
     return Policy(
         purposes=tuple(table["purposes"]),
@@ -65,16 +69,24 @@ def read_policy(path: Path) -> Policy:
         minimum_parties=table["minimum_parties"],
         allowed_outputs=tuple(table["allowed_outputs"]),
         allow_exact_outputs=table["allow_exact_outputs"],
-        minimum_owner_fee=parse_amount(table["minimum_owner_fee"], "minimum_owner_fee"),
-        maximum_bond=parse_amount(table["maximum_bond"], "maximum_bond"),
+        minimum_owner_fee=_amount(table, "minimum_owner_fee", path.name),
+        maximum_bond=_amount(table, "maximum_bond", path.name),
     )
+
+
+def _amount(table: dict[str, Any], key: str, where: str) -> TokenAmount:
+    try:
+        return parse_amount(table[key])
+    except InvalidInput as problem:
+        raise InvalidInput(f"{where}: {key!r}: {problem}") from None
 
 
 def agree(study: StudyFile, policy: Policy, own_account: Address, installed_algorithm: Hash32, rows: int) -> None:
     """Return if this owner may sign.
 
     Args:
-        installed_algorithm: hash of the algorithm of that name as installed here: an owner runs only what it can read.
+        installed_algorithm: hash of the algorithm of that name as installed here: an owner runs only what it can
+        read.
         rows: rows of this owner's data set for the study.
 
     Raises:

@@ -1,11 +1,13 @@
 """The result party's side of one attempt, as a pure step: gather four outputs, and three signatures on one digest.
 
-It has no veto: three members' signatures release the escrow whether or not it likes the output, and any member may send them.
+It has no veto: three members' signatures release the escrow whether or not it likes the output, and any member may
+send them.
 """
 
 from dataclasses import dataclass, replace
 
 from koinon.kernel.ids import Hash32
+from koinon.wire.committee import OutputPackage
 
 
 @dataclass(frozen=True)
@@ -13,7 +15,7 @@ class MemberOutput:
     """What one member handed over; its signature on the digest has been checked."""
 
     position: int
-    output: bytes
+    output: OutputPackage
     output_digest: Hash32
     signature: bytes
 
@@ -33,7 +35,7 @@ class Complete:
     output_digest: Hash32
     signers: tuple[int, ...]
     signatures: tuple[bytes, ...]
-    outputs: tuple[tuple[int, bytes], ...]
+    outputs: tuple[OutputPackage, ...]
 
 
 def step(state: ResultState, event: MemberOutput) -> tuple[ResultState, tuple[Complete, ...]]:
@@ -49,6 +51,6 @@ def step(state: ResultState, event: MemberOutput) -> tuple[ResultState, tuple[Co
         event.output_digest,
         tuple(output.position for output in agreeing),
         tuple(output.signature for output in agreeing),
-        tuple((output.position, output.output) for output in agreeing),
+        tuple(output.output for output in outputs),
     )
     return replace(gathered, completed=True), (complete,)

@@ -1,21 +1,24 @@
 """The study file: one agreed private computation, as its publisher signs it and every data owner reads it.
 
 Two forms of one content: ``study.toml``, which people write, and ``StudyFile``, whose canonical encoding is hashed
-(``specification_hash``, on the chain) and signed. Column ranges are public: owners map their columns into them before sharing,
-and refuse rows outside them, so that nothing in the joint computation can overflow.
+(``specification_hash``, on the chain) and signed. Column ranges are public: owners map their columns into them
+before sharing, and refuse rows outside them, so that nothing in the joint computation can overflow.
 """
 
 import math
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from koinon.contracts.tokens import parse_amount
 from koinon.crypto.hash import keccak256
 from koinon.crypto.signature import NodeKey, verify_node_signature
 from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.errors import Forged, InvalidInput
 from koinon.kernel.ids import Address, Hash32, NodeId, parse_address, parse_node_id
-from koinon.kernel.quantities import ALL_BASIS_POINTS, TOKEN_DECIMALS, BasisPoints, TokenAmount
+from koinon.kernel.quantities import ALL_BASIS_POINTS, BasisPoints, TokenAmount
+from koinon.wire.committee import Column
 
 SIGNATURE_DOMAIN: Final = "koinon study file 1"
 MAXIMUM_COLUMNS: Final = 1000
@@ -30,14 +33,6 @@ class Party(Record, frozen=True):
     name: str
     node_id: NodeId
     account: Address
-
-
-class Column(Record, frozen=True):
-    """A feature column and its public range, in the column's own unit; every owner's values lie in [low, high]."""
-
-    name: str
-    low: float
-    high: float
 
 
 class Terms(Record, frozen=True):
@@ -57,7 +52,10 @@ class Terms(Record, frozen=True):
 
 
 class StudyFile(Record, frozen=True):
-    """The agreed computation. ``epsilon`` is the differential-privacy budget; 0 declares an exact, noiseless output."""
+    """The agreed computation.
+
+    ``epsilon`` is the differential-privacy budget; 0 declares an exact, noiseless output.
+    """
 
     version: int
     title: str
@@ -169,7 +167,7 @@ def _problems(study: StudyFile) -> "list[str]":
         len(study.algorithm_hash) == 32 and len(study.studies_contract) == 20, "a hash or an address has a wrong length"
     )
     owners_share = len(study.owners) * study.owner_revenue
-    rule(0 <= study.owner_revenue and owners_share <= ALL_BASIS_POINTS, "the owners' revenue shares exceed the whole")
+    rule(study.owner_revenue >= 0 and owners_share <= ALL_BASIS_POINTS, "the owners' revenue shares exceed the whole")
     rule(min(terms.committee_fee, terms.owner_fee, terms.bond) >= 0, "amounts must not be negative")
     rule(max(terms.committee_fee, terms.owner_fee, terms.bond) < 1 << 96, "an amount is too large for the chain")
     durations = (terms.consent_seconds, terms.reveal_seconds, terms.run_seconds, terms.challenge_seconds)
@@ -178,22 +176,15 @@ def _problems(study: StudyFile) -> "list[str]":
     return found
 
 
-def parse_amount(text: str | int | float, name: str) -> TokenAmount:
-    """Read an amount such as ``12.5`` as smallest token units. Raises InvalidInput for anything not exactly one."""
-    whole, _, fraction = str(text).partition(".")
-    if not whole.isascii() or not whole.isdigit() or (fraction and not (fraction.isascii() and fraction.isdigit())):
-        raise InvalidInput(f"{name} must be an amount such as 12.5; got {str(text)[:40]!r}")
-    if len(fraction) > TOKEN_DECIMALS or len(whole) > 24:
-        raise InvalidInput(f"{name} has more than {TOKEN_DECIMALS} decimals or too many digits: {str(text)[:40]!r}")
-    return TokenAmount(int(whole) * 10**TOKEN_DECIMALS + int(fraction.ljust(TOKEN_DECIMALS, "0") or 0))
-
-
 def read_study_toml(
-    path: Path, *, algorithm_hash: Hash32, publisher: Party, chain_id: int, studies_contract: Address
+    path: Path, *, algorithm_hash: Callable[[str], Hash32], publisher: Party, chain_id: int, studies_contract: Address
 ) -> StudyFile:
     """Read the form people write.
 
-    The publisher's own node fills in who it is, on which chain, and the hash of the algorithm it has installed.
+    The publisher's own node fills in who it is and on which chain.
+
+    Args:
+        algorithm_hash: gives the hash of the installed algorithm of that name.
 
     Raises:
         InvalidInput: unreadable, an unknown or missing key, or a rule broken; the sentence names the key.
@@ -206,12 +197,13 @@ def read_study_toml(
         raise InvalidInput(f"{path.name} is not TOML: {problem}") from None
     reader = _Reader(table, path.name)
     terms = _Reader(reader.table("terms"), f"{path.name} [terms]")
+    algorithm = reader.text("algorithm")
     study = StudyFile(
         version=1,
         title=reader.text("title"),
         purpose=reader.text("purpose"),
-        algorithm=reader.text("algorithm"),
-        algorithm_hash=algorithm_hash,
+        algorithm=algorithm,
+        algorithm_hash=algorithm_hash(algorithm),
         columns=tuple(_column(entry, path.name) for entry in reader.entries("columns")),
         target=reader.text("target"),
         sensitive_column=reader.text("sensitive_column"),
@@ -222,9 +214,9 @@ def read_study_toml(
         publisher=publisher,
         owner_revenue=BasisPoints(reader.integer("owner_revenue_basis_points")),
         terms=Terms(
-            committee_fee=parse_amount(terms.text("committee_fee"), "committee_fee"),
-            owner_fee=parse_amount(terms.text("owner_fee"), "owner_fee"),
-            bond=parse_amount(terms.text("bond"), "bond"),
+            committee_fee=terms.amount("committee_fee"),
+            owner_fee=terms.amount("owner_fee"),
+            bond=terms.amount("bond"),
             consent_seconds=terms.integer("consent_seconds"),
             reveal_seconds=terms.integer("reveal_seconds"),
             run_seconds=terms.integer("run_seconds"),
@@ -279,6 +271,13 @@ class _Reader:
 
     def number(self, key: str) -> float:
         return float(self._take(key, (int, float), "a number"))
+
+    def amount(self, key: str) -> TokenAmount:
+        text = self.text(key)
+        try:
+            return parse_amount(text)
+        except InvalidInput as problem:
+            raise InvalidInput(f"{self._where}: {key!r}: {problem}") from None
 
     def entries(self, key: str) -> list[Any]:
         return list(self._take(key, (list,), "a list"))

@@ -1,1 +1,1 @@
-"""The main job as one page: study, train, publish, harden, validate, name, serve, pay, audit."""
+"""The main job as one page (``story``): study, train, publish, harden, validate, name, serve, pay, audit."""

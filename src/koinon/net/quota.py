@@ -14,9 +14,18 @@ class Allowance:
     burst: float
 
 
-MESSAGES_PER_PEER: Final = Allowance(per_second=2_000, burst=8_000)
-BYTES_PER_PEER: Final = Allowance(per_second=256 * 2**20, burst=1024 * 2**20)
-CONNECTIONS_PER_ADDRESS: Final = Allowance(per_second=50, burst=500)
+@dataclass(frozen=True, slots=True)
+class Allowances:
+    """What a transport grants. A peer beyond its messages or bytes is read more slowly; an address beyond its
+    connections is hung up on.
+    """
+
+    messages_per_peer: Allowance = Allowance(per_second=2_000, burst=8_000)
+    bytes_per_peer: Allowance = Allowance(per_second=256 * 2**20, burst=1024 * 2**20)
+    connections_per_address: Allowance = Allowance(per_second=50, burst=500)
+
+
+DEFAULT_ALLOWANCES: Final = Allowances()
 
 
 class Quotas:

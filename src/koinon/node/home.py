@@ -36,7 +36,10 @@ class Secrets(Record, frozen=True):
 
 @dataclass(frozen=True)
 class Identity:
-    """What everybody may know of a node. ``validator_key`` and ``possession`` are empty where it does not validate."""
+    """What everybody may know of a node.
+
+    ``validator_key`` and ``possession`` are empty where it does not validate.
+    """
 
     name: str
     node_id: NodeId

@@ -1,4 +1,7 @@
-"""Long work inside a node that its operator started: numbered, narrated, cancellable, its result kept until the node stops."""
+"""Long work inside a node that its operator started:
+
+numbered, narrated, cancellable, its result kept until the node stops.
+"""
 
 import asyncio
 import contextlib
@@ -27,7 +30,7 @@ class Narrator:
         """Add a sentence; ``fraction`` never goes back."""
         self.notes.append(sentence)
         if fraction is not None:
-            self.fraction = max(self.fraction, min(fraction, 1.0))
+            self.fraction = max(self.fraction, min(float(fraction), 1.0))
         self.news.set()
 
 

@@ -57,6 +57,11 @@ class NodeRecord(Record, frozen=True):
     node_signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
     account_signature: Annotated[bytes, Meta(min_length=65, max_length=65)]
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the node says it listens."""
+        return Endpoint(self.claim.node_id, self.claim.host, self.claim.port)
+
 
 @message(0x0103, answers=(Done,), limit=LARGEST_RECORD)
 class Announce(Message, frozen=True):

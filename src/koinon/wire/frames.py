@@ -28,6 +28,12 @@ _JOINED_BYTES: Final = 64 * 1024
 _HIGH_WATER_BYTES: Final = 1024 * 1024
 
 
+def flat_views(parts: Sequence[Buffer]) -> list[memoryview]:
+    """The bytes of each part that has any; contiguous arrays of any shape and type are taken as they lie in memory."""
+    views = [memoryview(part) for part in parts]
+    return [view.cast("B") for view in views if view.nbytes]
+
+
 class FrameHead(NamedTuple):
     """The header of a frame without its length."""
 
@@ -152,18 +158,26 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
     async def write_large(self, head: FrameHead, parts: Sequence[Buffer]) -> None:
         """Write one frame piece by piece at the peer's pace. The caller lets no other frame in between.
 
+        When it is cancelled halfway the connection is cut: what came next would be read as the rest of this frame.
+
         Raises:
             Unavailable: the connection is gone; part of the frame may have left.
         """
-        views = [memoryview(part).cast("B") for part in parts]
+        views = flat_views(parts)
         self._writable().write(HEADER.pack(sum(len(view) for view in views), *head))
-        for view in views:
-            for begin in range(0, len(view), _HIGH_WATER_BYTES):
-                self._writable().write(view[begin : begin + _HIGH_WATER_BYTES])
-                await self.drain()
+        try:
+            for view in views:
+                for begin in range(0, len(view), _HIGH_WATER_BYTES):
+                    self._writable().write(view[begin : begin + _HIGH_WATER_BYTES])
+                    await self.drain()
+        except asyncio.CancelledError:
+            self.cut(Unavailable("a frame was given up halfway"))
+            raise
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough of what was written. Raises Unavailable if the connection ends first."""
+        if self._problem is not None:
+            raise Unavailable(str(self._problem))
         if self.stalled_since is not None:
             waiter = self._loop.create_future()
             self._paused_writers.append(waiter)
@@ -223,7 +237,7 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
         except KoinonError as problem:
             self.cut(problem)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio's signature
+    def get_buffer(self, sizehint: int) -> memoryview:
         return self._scratch[self._end :] if self._body is None else self._body_view[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -309,6 +323,7 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
         if self._problem is not None:
             return
         self._problem = problem
+        self.stalled_since = None
         waiters, self._paused_writers = self._paused_writers, []
         for waiter in waiters:
             if not waiter.done():

@@ -2,6 +2,7 @@
 
 from koinon.kernel.codec import Record
 from koinon.wire.catalogue import Done, Message, message
+from koinon.wire.committee import Input, OutputPackage, Peer, ShareManifest
 
 
 @message(0x0501, limit=1 << 20)
@@ -22,38 +23,37 @@ class FetchStudyFile(Message, frozen=True):
 class CommitteeHello(Message, frozen=True):
     """A committee node tells another where its worker listens and with which key.
 
-    ``signature`` is the node key's over (study, attempt, position, worker key, host, port): only the node that was drawn
-    can name the worker that takes its place.
+    ``peer`` holds the node's certificate over the worker's key for this session and position: only the node that was
+    drawn can name the worker that takes its place.
     """
 
     study: int
     attempt: int
     position: int
-    worker_key: bytes
-    host: str
-    port: int
-    signature: bytes
+    peer: Peer
 
 
-@message(0x0504, answers=(Done,), limit=64 << 20)
+@message(0x0504, answers=(Done,), limit=128 << 20)
 class DeliverShares(Message, frozen=True):
     """A data owner hands one committee node its share package and the signed manifest that all four compare."""
 
     study: int
     attempt: int
     owner: int
-    manifest: bytes
-    package: bytes
+    shares: Input
 
 
-@message(0x0505, answers=(Done,), limit=16 << 20)
+@message(0x0505, answers=(Done,), limit=64 << 20)
 class DeliverOutput(Message, frozen=True):
-    """A committee node hands the result party its output components and its signature on their digest."""
+    """A committee node hands the result party its output components and its signature on their digest.
+
+    ``signature`` is the account's, over the contract's EIP-712 digest of (study, attempt, output digest).
+    """
 
     study: int
     attempt: int
     position: int
-    output: bytes
+    output: OutputPackage
     output_digest: bytes
     signature: bytes
 
@@ -64,12 +64,17 @@ class WrappedKey(Record, frozen=True):
     sealed: bytes
 
 
-@message(0x0506, limit=4096)
+@message(0x0506, limit=8192)
 class ModelKeyReply(Message, frozen=True):
-    """The model's data key, sealed to the node that asked and may open it."""
+    """The model's data key, sealed to the node that asked and may open it.
+
+    ``manifest`` is the CID of the encrypted package in ASCII, the same as on the chain; ``sources`` are node ids that
+    keep its blobs, the publisher's among them.
+    """
 
     key: WrappedKey
     manifest: bytes
+    sources: tuple[bytes, ...]
 
 
 @message(0x0507, answers=(ModelKeyReply,), limit=256)
@@ -128,3 +133,49 @@ class FetchReceipts(Message, frozen=True):
 
     service: int
     sequence: int
+
+
+@message(0x050E, limit=4096)
+class RefusalReason(Message, frozen=True):
+    """Why an owner refused; its hash is on the chain."""
+
+    reason: str
+
+
+@message(0x050F, answers=(RefusalReason,), limit=64)
+class FetchRefusal(Message, frozen=True):
+    """The publisher asks an owner why it refused a study."""
+
+    study: int
+
+
+@message(0x0510, limit=1 << 20)
+class ManifestsReply(Message, frozen=True):
+    """An owner's signed share manifest of one attempt."""
+
+    manifest: ShareManifest
+
+
+@message(0x0511, answers=(ManifestsReply,), limit=64)
+class FetchManifest(Message, frozen=True):
+    """Anyone may ask an owner for the manifest of an attempt: commitments, no rows."""
+
+    study: int
+    attempt: int
+
+
+@message(0x0512, limit=4096)
+class EvaluationPlanReply(Message, frozen=True):
+    """The settings of an evaluation (encoding of ``journey.evaluation.EvaluationPlan``).
+
+    The nonce that the requester committed to on the chain is a hash of them, so whoever asks can check them.
+    """
+
+    plan: bytes
+
+
+@message(0x0513, answers=(EvaluationPlanReply,), limit=64)
+class FetchEvaluationPlan(Message, frozen=True):
+    """Anyone may ask the requester of an evaluation with which settings evaluators measure."""
+
+    evaluation: int

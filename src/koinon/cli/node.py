@@ -1,0 +1,108 @@
+"""``koinon node``: one organisation."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from koinon.cli.console import console, print_json, print_table, shorten
+from koinon.kernel.errors import InvalidInput
+from koinon.node.config import ROLES, BootstrapNode, ChainConfig, NodeConfig
+from koinon.node.home import Home, Identity
+from koinon.node.operator import Operator
+
+HOME = click.option("--home", "folder", type=click.Path(path_type=Path), required=True, help="The node's home folder.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def node() -> None:
+    """One organisation: make it, run it, ask it how it is."""
+
+
+@node.command()
+@HOME
+@click.option("--name", required=True, help="The organisation's name, as others will read it.")
+@click.option("--role", "roles", multiple=True, type=click.Choice(ROLES), required=True, help="Repeat for several.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=7300, show_default=True, help="Port for other nodes.")
+@click.option("--rpc-port", default=8545, show_default=True, help="Port of the chain's JSON-RPC, if it validates.")
+@click.option("--service-port", default=8000, show_default=True, help="Port at which it answers for models.")
+@click.option("--operator", help="Who operates it; committees never hold two of one operator. [default: the name]")
+@click.option("--chain", "rpc", multiple=True, help="URL of the chain's JSON-RPC; repeat for several.")
+@click.option("--chain-id", default=0, help="The chain's id.")
+@click.option("--bootstrap", "cards", multiple=True, type=click.Path(path_type=Path), help="identity.json of a keeper.")
+def init(
+    folder: Path,
+    name: str,
+    roles: tuple[str, ...],
+    host: str,
+    port: int,
+    rpc_port: int,
+    service_port: int,
+    operator: str | None,
+    rpc: tuple[str, ...],
+    chain_id: int,
+    cards: tuple[Path, ...],
+) -> None:
+    """Make a home folder with fresh keys, node.toml, identity.json and, for a data owner, policy.toml."""
+    from koinon.crypto.random import SystemRng
+    from koinon.node.create import create_node
+
+    keepers = [Identity.read(card) for card in cards]
+    config = NodeConfig(
+        name=name,
+        roles=roles,
+        host=host,
+        port=port,
+        rpc_port=rpc_port,
+        service_port=service_port,
+        operator=operator or name,
+        bootstrap=tuple(BootstrapNode(keeper.node_id, keeper.host, keeper.port) for keeper in keepers),
+        chain=ChainConfig(rpc, chain_id, ()),
+        allow_faults=False,
+    )
+    identity = create_node(Home(folder), config, SystemRng())
+    console.print(f"made {name} in {folder}: node {shorten(identity.node_id)}, account {shorten(identity.account)}")
+    console.print("give identity.json to those you will work with; edit node.toml, then: koinon node start")
+
+
+@node.command()
+@HOME
+@click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING"]), show_default=True)
+def start(folder: Path, log_level: str) -> None:
+    """Run the node in the foreground until it is told to stop (Ctrl-C, or koinon node stop)."""
+    from koinon.node.runtime import run_node
+
+    run_node(Home(folder), log_level)
+
+
+@node.command()
+@HOME
+@JSON
+def status(folder: Path, as_json: bool) -> None:
+    """How is this node?"""
+    report = asyncio.run(Operator(Home(folder).control).status())
+    if as_json:
+        print_json(report)
+        return
+    rows = [(key.replace("_", " "), _shown(value)) for key, value in report.items()]
+    print_table(("", ""), rows)
+
+
+@node.command()
+@HOME
+def stop(folder: Path) -> None:
+    """Shut the node down in order."""
+    if not folder.is_dir():
+        raise InvalidInput(f"there is no folder {folder.name}")
+    asyncio.run(Operator(Home(folder).control).stop())
+    console.print("stopping")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(_shown(entry) for entry in value) or "none"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,71 @@
+"""Where the result party receives what committee members computed, and completes the study when three agree."""
+
+import logging
+from typing import Final
+
+from koinon.contracts.eip712 import result_digest
+from koinon.contracts.studies import StudyPhase
+from koinon.contracts.suite import Suite
+from koinon.crypto.signature import recover_address
+from koinon.jobs import result
+from koinon.kernel.errors import Forged, KoinonError, Refused
+from koinon.kernel.ids import Hash32, NodeId
+from koinon.wire.catalogue import Done, Message
+from koinon.wire.committee import OutputPackage
+from koinon.wire.studies import DeliverOutput
+
+journal = logging.getLogger("koinon.result")
+_NO_SIGNATURE: Final = b""
+
+
+class OutputDesk:
+    """The outputs of every attempt this node is the result party of. In memory only: a member that got no
+    acknowledgement delivers again."""
+
+    def __init__(self, suite: Suite) -> None:
+        self._suite = suite
+        self._attempts: dict[tuple[int, int], result.ResultState] = {}
+
+    def packages(self, study: int, attempt: int) -> tuple[OutputPackage, ...]:
+        """What has been delivered, by position."""
+        state = self._attempts.get((study, attempt))
+        outputs = sorted(state.outputs, key=lambda output: output.position) if state else ()
+        return tuple(output.output for output in outputs)
+
+    async def deliver(self, sender: NodeId, delivery: DeliverOutput) -> Message:
+        """Take one member's output.
+
+        Raises:
+            Refused: the sender was not drawn for that seat of the attempt that is under way, or the seat delivered.
+            Forged: the signature is not that of the member's account.
+        """
+        studies = self._suite.studies
+        state = await studies.study_of(delivery.study)
+        if delivery.attempt != state.attempt or state.phase not in (StudyPhase.RUNNING, StudyPhase.COMPLETED):
+            raise Refused(f"attempt {delivery.attempt} of study {delivery.study} is not under way")
+        if not 0 <= delivery.position < len(state.committee) or delivery.output.position != delivery.position:
+            raise Refused("there is no such seat in the committee")
+        account = state.committee[delivery.position]
+        if (await self._suite.providers.provider_of(account)).node_id != sender:
+            raise Refused("another node was drawn for that seat")
+        digest = result_digest(await studies.domain(), delivery.study, delivery.attempt, Hash32(delivery.output_digest))
+        if recover_address(digest, delivery.signature) != account:
+            raise Forged("the signature on the output digest is not that of the member's account")
+        key = (delivery.study, delivery.attempt)
+        event = result.MemberOutput(
+            delivery.position, delivery.output, Hash32(delivery.output_digest), delivery.signature
+        )
+        before = self._attempts.get(key, result.ResultState(*key))
+        self._attempts[key], effects = result.step(before, event)
+        for effect in effects:
+            await self._complete(key, effect)
+        return Done()
+
+    async def _complete(self, key: tuple[int, int], effect: result.Complete) -> None:
+        signatures = dict(zip(effect.signers, effect.signatures, strict=True))
+        by_position = [signatures.get(position, _NO_SIGNATURE) for position in range(4)]
+        try:
+            await self._suite.studies.complete(*key, effect.output_digest, by_position)
+        except KoinonError as problem:
+            # Any member may send the signatures too; whether it worked, the study's phase tells.
+            journal.warning("study %d: completing it failed: %s", key[0], problem)

@@ -1,0 +1,139 @@
+"""What an operator can order: the argument and the result of every task, by the task's name.
+
+suite.deploy     DeploySuite → Suite            any account that can pay: put the contracts on the chain
+suite.adopt      Suite → Nothing                work with these contracts from now on
+account.pay      Pay → Nothing                  send payment tokens and coins for gas
+provider.join    Join → Nothing                 register and stake
+data.add         AddData → DataAdded            validate a file, commit to its rows, mint the data set's asset
+rows.add         AddRows → DataAdded            an evaluator's own rows
+study.propose    ProposeStudy → results.Study
+study.train      results.Study → results.Trained
+model.publish    Publish → results.Published
+model.harden     results.Published → results.Hardened
+model.validate   Validate → results.Validated
+model.name       NameModel → results.Named
+model.serve      Serve → results.Served
+fault.lie        Lie → Nothing                  demonstrations only, where node.toml allows it
+"""
+
+from koinon.journey.results import Hardened, Named, Trained, Validated
+from koinon.kernel.codec import Record
+from koinon.kernel.ids import Address, Hash32
+from koinon.kernel.quantities import BasisPoints, TokenAmount, Wei
+
+
+class Nothing(Record, frozen=True):
+    """The result of an order that only has to be carried out."""
+
+
+class DeploySuite(Record, frozen=True):
+    """Deploy and wire the contracts. ``supply`` is minted to the deployer."""
+
+    supply: TokenAmount
+    minimum_stake: TokenAmount
+    draw_delay: int
+    slash_share: BasisPoints
+
+
+class Suite(Record, frozen=True):
+    """Contract names and addresses."""
+
+    contracts: tuple[tuple[str, Address], ...]
+
+
+class Pay(Record, frozen=True):
+    """Send tokens, and coins for gas, to each of these accounts."""
+
+    accounts: tuple[Address, ...]
+    tokens: TokenAmount
+    coins: Wei
+
+
+class Withdrawn(Record, frozen=True):
+    """What the contracts owed this account."""
+
+    amount: TokenAmount
+
+
+class Join(Record, frozen=True):
+    """Register as provider for the roles in ``node.toml`` and stake."""
+
+    stake: TokenAmount
+
+
+class AddData(Record, frozen=True):
+    """A data owner's file. The operator's shell and the node see the same disk; the file is read by the node."""
+
+    path: str
+    target: str
+    columns: tuple[tuple[str, float, float], ...]
+    """Public ranges (name, low, high) agreed with the other owners; empty to take this file's own, with a margin."""
+
+
+class AddRows(Record, frozen=True):
+    """An evaluator's rows, with the columns and target of a study."""
+
+    path: str
+    target: str
+    columns: tuple[tuple[str, float, float], ...]
+
+
+class DataAdded(Record, frozen=True):
+    """``asset`` is 0 for an evaluator's rows, which are no asset."""
+
+    dataset_hash: Hash32
+    rows: int
+    columns: tuple[tuple[str, float, float], ...]
+    target: str
+    asset: int
+
+
+class ProposeStudy(Record, frozen=True):
+    """The text of a ``study.toml``."""
+
+    text: str
+
+
+class Publish(Record, frozen=True):
+    """``copies`` nodes beside the publisher keep the encrypted model."""
+
+    trained: Trained
+    name: str
+    copies: int
+
+
+class Validate(Record, frozen=True):
+    """Have ``evaluators`` drawn and pay each ``fee``. ``effort`` scales budgets; 1.0 is the full suite."""
+
+    hardened: Hardened
+    evaluators: int
+    fee: TokenAmount
+    commit_seconds: int
+    reveal_seconds: int
+    effort: float
+
+
+class NameModel(Record, frozen=True):
+    """Register the name and point it at the weights and their vector."""
+
+    validated: Validated
+    name: str
+
+
+class Serve(Record, frozen=True):
+    """Mint a service and have ``endpoints`` providers answer for it."""
+
+    named: Named
+    endpoints: int
+    price: TokenAmount
+    pass_price: TokenAmount
+    node_share: BasisPoints
+
+
+class Lie(Record, frozen=True):
+    """In the given attempt of the next study, if this node sits at ``position``, flip one bit of one value it
+    sends.
+    """
+
+    attempt: int
+    position: int

@@ -1,0 +1,230 @@
+"""A data owner: keeps rows, answers studies by its policy, shares rows afresh with each drawn committee."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final
+
+from koinon.contracts.assets import AssetKind, Mint, Minted
+from koinon.contracts.client import Log
+from koinon.contracts.eip712 import consent_digest
+from koinon.contracts.studies import Completed, Drawn, Ended, LockedIn, Proposed, nonce_commitment
+from koinon.crypto.hash import keccak256
+from koinon.data.schema import Schema
+from koinon.jobs import owner
+from koinon.jobs.inputs import FRACTION_BITS, share_columns, share_matrix
+from koinon.jobs.policy import read_policy
+from koinon.jobs.sessions import study_key
+from koinon.kernel.codec import decode, encode
+from koinon.kernel.errors import KoinonError, Refused, Unavailable
+from koinon.kernel.ids import Hash32, NodeId
+from koinon.kernel.quantities import ALL_BASIS_POINTS, Seconds
+from koinon.node.context import Context
+from koinon.node.datasets import Datasets, StoredDataset
+from koinon.node.orders import AddData, DataAdded
+from koinon.node.roles.studies import fetch_study, manifest_key
+from koinon.node.tasks import Narrator
+from koinon.wire.catalogue import Message
+from koinon.wire.committee import Column, Input, ShareManifest
+from koinon.wire.studies import DeliverShares, FetchManifest, FetchRefusal, ManifestsReply, RefusalReason
+
+journal = logging.getLogger("koinon.data")
+DELIVERY_TRIES: Final = 5
+DELIVERY_SECONDS: Final = Seconds(20.0)
+
+
+class DataRole:
+    """One owner's part in every study that names it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._datasets = Datasets(context.home.datasets)
+        self._locks: dict[int, asyncio.Lock] = {}
+
+    def attach(self) -> None:
+        """Follow the studies contract. Raises InvalidInput where the policy cannot be read."""
+        read_policy(self._context.home.policy)
+        feed, studies = self._context.feed, self._context.suite.studies
+        feed.on(studies, Proposed, self._proposed)
+        feed.on(studies, LockedIn, self._locked)
+        feed.on(studies, Drawn, self._drawn)
+        feed.on(studies, Completed, self._ended)
+        feed.on(studies, Ended, self._ended)
+        self._context.transport.handle(FetchManifest, self._manifest)
+        self._context.transport.handle(FetchRefusal, self._reason)
+
+    # ------------------------------------------------------------------------------------------ events of the chain
+
+    async def _proposed(self, event: Proposed, _: Log) -> None:
+        terms = await self._context.suite.studies.terms_of(event.study_id)
+        if self._context.account not in terms.owners or self._load(event.study_id).phase != "new":
+            return
+        self._context.spawn(self._consider(event), f"study {event.study_id}")
+
+    async def _consider(self, event: Proposed) -> None:
+        try:
+            study = await fetch_study(self._context, event.study_id)
+            dataset = self._datasets.matching(study.columns, study.target)
+        except KoinonError as problem:
+            journal.warning("study %d: %s", event.study_id, problem)
+            await self._refuse(event.study_id, str(problem))
+            return
+        from koinon.privacy.programs.registry import algorithm_hash
+
+        seen = owner.StudyProposed(
+            file=study,
+            installed_algorithm=algorithm_hash(study.algorithm),
+            dataset_hash=dataset.dataset_hash if dataset else b"",
+            rows=dataset.rows if dataset else 0,
+            nonce=self._context.rng.bytes(32),
+        )
+        await self._advance(event.study_id, seen)
+
+    async def _locked(self, event: LockedIn, _: Log) -> None:
+        if self._load(event.study_id).phase == "consented":
+            self._context.spawn(self._advance(event.study_id, owner.StudyLocked()), f"reveal {event.study_id}")
+
+    async def _drawn(self, event: Drawn, _: Log) -> None:
+        if self._load(event.study_id).phase in ("revealed", "dealt"):
+            self._context.spawn(self._deal_to(event), f"deal {event.study_id}.{event.attempt}")
+
+    async def _deal_to(self, event: Drawn) -> None:
+        nodes = [NodeId((await self._context.suite.providers.provider_of(a)).node_id) for a in event.committee]
+        members = (nodes[0], nodes[1], nodes[2], nodes[3])
+        await self._advance(event.study_id, owner.CommitteeDrawn(event.attempt, members))
+
+    async def _ended(self, event: Completed | Ended, _: Log) -> None:
+        if self._load(event.study_id).phase not in ("new", "refused", "ended"):
+            await self._advance(event.study_id, owner.StudyEnded())
+
+    # ------------------------------------------------------------------------------------------------- one study
+
+    async def _advance(self, number: int, event: owner.OwnerEvent) -> None:
+        # One study's events are taken one at a time: a state must be on disk before the next is computed from it.
+        async with self._locks.setdefault(number, asyncio.Lock()):
+            policy = read_policy(self._context.home.policy)
+            state, effects = owner.step(self._load(number), event, policy, self._context.account)
+            self._context.memory.write({_state_key(number): encode(state)})
+        for effect in effects:
+            await self._perform(number, effect)
+
+    async def _perform(self, number: int, effect: owner.OwnerEffect) -> None:
+        match effect:
+            case owner.Consent():
+                await self._consent(number, effect)
+            case owner.Refuse():
+                await self._refuse(number, effect.reason)
+            case owner.RevealNonce():
+                await self._reveal(number, effect.nonce)
+            case owner.DealShares():
+                await self._deal(number, effect)
+
+    async def _consent(self, number: int, effect: owner.Consent) -> None:
+        context, studies = self._context, self._context.suite.studies
+        terms = await studies.terms_of(number)
+        dataset_hash, nonce = Hash32(effect.dataset_hash), Hash32(effect.nonce)
+        commitment = nonce_commitment(context.account, terms.spec_hash, nonce)
+        digest = consent_digest(
+            await studies.domain(), number, terms.spec_hash, dataset_hash, commitment, terms.consent_deadline
+        )
+        signature = context.keys.account.sign_digest(digest)
+        await studies.consent(number, context.account, dataset_hash, commitment, signature)
+        journal.info("study %d: consented", number)
+
+    async def _refuse(self, number: int, reason: str) -> None:
+        journal.info("study %d: refused: %s", number, reason)
+        self._context.memory.write({_reason_key(number): reason.encode()})
+        await self._context.suite.studies.refuse(number, keccak256(reason.encode()))
+
+    async def _reveal(self, number: int, nonce: bytes) -> None:
+        """Open the nonce once the block of the draw exists: not before, or the draw could be steered."""
+        studies = self._context.suite.studies
+        study = await studies.study_of(number)
+        await self._context.client.advance_past(study.draw_height)
+        terms = await studies.terms_of(number)
+        await studies.reveal(number, 1 + terms.owners.index(self._context.account), Hash32(nonce))
+
+    async def _deal(self, number: int, effect: owner.DealShares) -> None:
+        from koinon.privacy.sharing import Dealing, deal
+
+        context = self._context
+        study = await fetch_study(context, number)
+        table = self._datasets.open(Hash32(effect.dataset_hash))
+        matrix = share_matrix(table.features, table.target)
+        dealing = Dealing(study_key(study, number), effect.attempt, effect.dataset_hash)
+        manifest, packages = await asyncio.to_thread(
+            deal, matrix, share_columns(study), FRACTION_BITS, dealing, context.keys.node, context.rng
+        )
+        position = [party.account for party in study.owners].index(context.account)
+        context.memory.write({manifest_key(number, effect.attempt): encode(manifest)})
+        deliveries = (
+            self._deliver(member, DeliverShares(number, effect.attempt, position, Input(manifest, package)))
+            for member, package in zip(effect.members, packages, strict=True)
+        )
+        await asyncio.gather(*deliveries)
+        journal.info("study %d: dealt shares of %d rows for attempt %d", number, table.rows, effect.attempt)
+
+    async def _deliver(self, member: NodeId, shares: DeliverShares) -> None:
+        """Hand over one package; a member that cannot be reached is the committee's to challenge."""
+        for attempt in range(DELIVERY_TRIES):
+            try:
+                record = await self._context.directory.find_node(member)
+                await self._context.transport.call(record.endpoint, shares, DELIVERY_SECONDS)
+                return
+            except Refused:
+                return  # the member has left this attempt already
+            except Unavailable as problem:
+                journal.warning("shares for one member, try %d: %s", attempt + 1, problem)
+                await asyncio.sleep(0.2 * (attempt + 1))
+
+    def _load(self, number: int) -> owner.OwnerState:
+        stored = self._context.memory.get(_state_key(number))
+        return decode(owner.OwnerState, stored) if stored else owner.OwnerState(number)
+
+    # ---------------------------------------------------------------------------------------- questions of others
+
+    async def _manifest(self, _: NodeId, request: FetchManifest) -> Message:
+        kept = self._context.memory.get(manifest_key(request.study, request.attempt))
+        if kept is None:
+            raise Refused("this owner dealt no shares in that attempt")
+        return ManifestsReply(decode(ShareManifest, kept))
+
+    async def _reason(self, _: NodeId, request: FetchRefusal) -> Message:
+        kept = self._context.memory.get(_reason_key(request.study))
+        if kept is None:
+            raise Refused("this owner did not refuse that study")
+        return RefusalReason(kept.decode())
+
+    # --------------------------------------------------------------------------------------------------- orders
+
+    def offer(self) -> None:
+        """Offer the owner's own tasks."""
+        self._context.board.offer("data.add", self._add)
+
+    async def _add(self, argument: bytes, narrator: Narrator) -> DataAdded:
+        order, context = decode(AddData, argument), self._context
+        schema = Schema(tuple(Column(*column) for column in order.columns), order.target) if order.columns else None
+        path = Path(order.path)
+        stored = await asyncio.to_thread(self._datasets.add, path, schema, order.target, context.rng)
+        narrator.say(f"{stored.rows} rows checked and committed to", 0.5)
+        asset = await self._mint(stored)
+        narrator.say(f"data set {stored.dataset_hash.hex()[:8]}… is asset {asset}", 1.0)
+        columns = tuple((column.name, column.low, column.high) for column in stored.schema.columns)
+        return DataAdded(Hash32(stored.dataset_hash), stored.rows, columns, stored.schema.target, asset)
+
+    async def _mint(self, stored: StoredDataset) -> int:
+        """The data set as an asset: its commitment's root and nothing of its rows. Minted once."""
+        context, assets = self._context, self._context.suite.assets
+        for found in await assets.events(Minted, publisher=context.account):
+            if found.event.content_hash == stored.dataset_hash:
+                return found.event.asset_id
+        whole = (context.account,), (ALL_BASIS_POINTS,)
+        return await assets.mint(Mint(AssetKind.DATASET, Hash32(stored.dataset_hash), "", (), *whole))
+
+
+def _state_key(number: int) -> bytes:
+    return b"owner/" + number.to_bytes(8, "big")
+
+
+def _reason_key(number: int) -> bytes:
+    return b"refusal/" + number.to_bytes(8, "big")

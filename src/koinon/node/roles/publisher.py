@@ -1,0 +1,116 @@
+"""The AI company: deploys contracts, proposes studies, receives outputs, and orders the steps of the main job."""
+
+import tempfile
+from pathlib import Path
+
+from koinon.contracts.suite import Suite, SuiteParameters
+from koinon.jobs.study import Party, SignedStudy, open_study, read_study_toml
+from koinon.journey import outputs
+from koinon.journey.results import Hardened, Named, Published, Served, Trained, Validated
+from koinon.journey.results import Study as ProposedStudy
+from koinon.kernel.codec import decode
+from koinon.kernel.errors import Refused
+from koinon.kernel.ids import NodeId
+from koinon.node import orders
+from koinon.node.context import Context
+from koinon.node.tasks import Narrator
+from koinon.wire.catalogue import Message
+from koinon.wire.studies import DeliverOutput, FetchStudyFile, StudyFileReply
+
+
+class PublisherRole:
+    """The publisher's answers to other nodes, and its operator's orders."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._outputs: outputs.OutputDesk | None = None
+
+    def offer(self) -> None:
+        """Orders that make sense before the contracts are known."""
+        self._context.board.offer("suite.deploy", self._deploy)
+
+    def attach(self) -> None:
+        """Answer owners and members, and take orders."""
+        context = self._context
+        self._outputs = outputs.OutputDesk(context.suite)
+        context.transport.handle(FetchStudyFile, self._study_file)
+        context.transport.handle(DeliverOutput, self._outputs.deliver)
+        board = context.board
+        board.offer("study.propose", self._propose)
+        board.offer("study.train", self._train)
+        board.offer("model.publish", self._publish)
+        board.offer("model.harden", self._harden)
+        board.offer("model.validate", self._validate)
+        board.offer("model.name", self._name)
+        board.offer("model.serve", self._serve)
+
+    async def _study_file(self, _: NodeId, request: FetchStudyFile) -> Message:
+        kept = self._context.memory.get(b"study-file/" + request.specification_hash)
+        if kept is None:
+            raise Refused("this publisher has no study file with that hash")
+        return StudyFileReply(kept)
+
+    async def _deploy(self, argument: bytes, narrator: Narrator) -> orders.Suite:
+        order = decode(orders.DeploySuite, argument)
+        narrator.say("deploying the contracts", 0.1)
+        parameters = SuiteParameters(
+            supply=order.supply,
+            minimum_stake=order.minimum_stake,
+            draw_delay=order.draw_delay,
+            slash_share=order.slash_share,
+        )
+        suite = await Suite.deploy(self._context.client, parameters)
+        narrator.say(f"{len(suite.contracts)} contracts deployed and wired", 1.0)
+        return orders.Suite(tuple((name.lower(), one.address) for name, one in suite.contracts.items()))
+
+    async def _propose(self, argument: bytes, narrator: Narrator) -> ProposedStudy:
+        from koinon.journey.study import propose
+
+        from koinon.privacy.programs.registry import algorithm_hash
+
+        context, order = self._context, decode(orders.ProposeStudy, argument)
+        with tempfile.TemporaryDirectory(dir=context.home.path) as scratch:
+            path = Path(scratch) / "study.toml"
+            path.write_text(order.text, "utf-8")
+            file = read_study_toml(
+                path,
+                algorithm_hash=algorithm_hash,
+                publisher=Party(context.config.name, context.keys.node.node_id, context.account),
+                chain_id=await context.client.chain_id(),
+                studies_contract=context.suite.studies.address,
+            )
+        return await propose(context.desk(narrator.say), file)
+
+    async def _train(self, argument: bytes, narrator: Narrator) -> Trained:
+        from koinon.journey.train import train
+
+        assert self._outputs is not None
+        return await train(self._context.desk(narrator.say), decode(ProposedStudy, argument), self._outputs)
+
+    async def _publish(self, argument: bytes, narrator: Narrator) -> Published:
+        from koinon.journey.publish import publish
+
+        order = decode(orders.Publish, argument)
+        file = open_study(decode(SignedStudy, order.trained.study.signed))
+        return await publish(self._context.desk(narrator.say), order.trained, file, order.name, order.copies)
+
+    async def _harden(self, argument: bytes, narrator: Narrator) -> Hardened:
+        from koinon.journey.harden import harden
+
+        return await harden(self._context.desk(narrator.say), decode(Published, argument))
+
+    async def _validate(self, argument: bytes, narrator: Narrator) -> Validated:
+        from koinon.journey.validate import validate
+
+        return await validate(self._context.desk(narrator.say), decode(orders.Validate, argument))
+
+    async def _name(self, argument: bytes, narrator: Narrator) -> Named:
+        from koinon.journey.name import name
+
+        order = decode(orders.NameModel, argument)
+        return await name(self._context.desk(narrator.say), order.validated, order.name)
+
+    async def _serve(self, argument: bytes, narrator: Narrator) -> Served:
+        from koinon.journey.serve import serve
+
+        return await serve(self._context.desk(narrator.say), decode(orders.Serve, argument))

@@ -1,0 +1,276 @@
+"""``koinon node start``: one organisation as one process.
+
+    keys → transport → directory → chain (our own validator, or a client of somebody's) → roles → the operator's socket
+
+Everything opens in that order and closes in the reverse. Heavy parts are imported by the role that needs them.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+
+from koinon.contracts.client import ChainClient
+from koinon.contracts.suite import Suite, parse_addresses
+from koinon.kernel.codec import decode
+from koinon.kernel.errors import Refused
+from koinon.kernel.ids import Address, to_hex
+from koinon.net.control import ControlServer
+from koinon.net.discovery import Directory
+from koinon.net.transport import Transport
+from koinon.node import orders
+from koinon.node.config import read_config, write_config
+from koinon.node.context import Context, SystemClock
+from koinon.node.feed import Feed
+from koinon.node.home import Home, Identity, NodeKeys
+from koinon.node.roles.account import AccountOrders
+from koinon.node.tasks import Narrator, TaskBoard
+from koinon.store.blobs import DirectoryBlobs
+from koinon.store.exchange import serve_blobs
+from koinon.store.keyvalue import LmdbStore
+from koinon.wire.catalogue import Message
+from koinon.wire.control import (
+    AskStatus,
+    AskTask,
+    CancelTask,
+    StartTask,
+    StatusReport,
+    StopNode,
+    TaskReport,
+    TaskStarted,
+)
+from koinon.wire.discovery import Endpoint
+
+DATABASE_BYTES: Final = 1 << 30
+LARGEST_KEPT_BLOB: Final = 2 << 20
+if TYPE_CHECKING:
+    pass
+
+journal = logging.getLogger("koinon.node")
+
+
+def run_node(home: Home, log_level: str) -> None:
+    """Run until told to stop. Raises KoinonError where it cannot start."""
+    logging.basicConfig(
+        level=log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        import uvloop
+    except ImportError:  # the standard loop does the same, slower
+        asyncio.run(_run(home))
+    else:
+        uvloop.run(_run(home))
+
+
+async def _run(home: Home) -> None:
+    async with AsyncExitStack() as stack:
+        node = await Node.open(home, stack)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, node.stopping.set)
+        journal.info("%s is up as %s, roles %s", node.name, to_hex(node.node_id)[:18], " ".join(node.roles))
+        await node.stopping.wait()
+        journal.info("%s is shutting down", node.name)
+
+
+class Node:
+    """A running node: its context, its roles, and what its operator may ask."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.stopping = asyncio.Event()
+        self._started = time.monotonic()
+        self._validator: "Validator | None" = None
+        self._roles: dict[str, object] = {}
+        self._following: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.context.config.name
+
+    @property
+    def node_id(self) -> bytes:
+        return self.context.keys.node.node_id
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return self.context.config.roles
+
+    @classmethod
+    async def open(cls, home: Home, stack: AsyncExitStack) -> "Node":
+        """Open everything in order on ``stack``. Raises KoinonError with one sentence where something is missing."""
+        config = read_config(home.config)
+        secrets = home.secrets()
+        keys = NodeKeys.from_secrets(secrets)
+        memory = LmdbStore.open(home.database, DATABASE_BYTES)
+        stack.callback(memory.close)
+        transport = await stack.enter_async_context(Transport.open(keys.node, config.host, config.port))
+        keepers = tuple(Endpoint(peer.node_id, peer.host, peer.port) for peer in config.bootstrap)
+        client = await stack.enter_async_context(ChainClient(list(config.chain.rpc), keys.account))
+        clock = SystemClock()
+        directory = Directory(transport, clock, [keeper for keeper in keepers if keeper.node_id != keys.node.node_id])
+        if any(keeper.node_id == keys.node.node_id for keeper in keepers):
+            directory.serve()
+        blobs = DirectoryBlobs(home.blobs)
+        serve_blobs(transport.handle, blobs, may_put=lambda _peer, size: size <= LARGEST_KEPT_BLOB)
+        board = TaskBoard()
+        stack.push_async_callback(board.close)
+        context = Context(
+            home=home,
+            config=config,
+            identity=Identity.read(home.identity),
+            keys=keys,
+            transport=transport,
+            directory=directory,
+            client=client,
+            memory=memory,
+            blobs=blobs,
+            board=board,
+            feed=Feed(client, memory),
+            clock=clock,
+        )
+        stack.push_async_callback(context.close)
+        node = cls(context)
+        if "validator" in config.roles:
+            from koinon.node.roles.validator import open_validator
+
+            node._validator = await open_validator(context, secrets.validator_seed, stack)
+        node._offer()
+        context.spawn(context.announce(), "announcements")
+        if config.chain.suite:
+            await node._adopt(dict(config.chain.suite))
+        control = await stack.enter_async_context(ControlServer.open(home.control))
+        node._answer(control)
+        return node
+
+    # --------------------------------------------------------------------------------------------------- roles
+
+    def _offer(self) -> None:
+        """Orders of every node; roles add their own."""
+        board = self.context.board
+        board.offer("suite.adopt", self._order_adopt)
+        AccountOrders(self.context).offer()
+        if "publisher" in self.roles:
+            from koinon.node.roles.publisher import PublisherRole
+
+            publisher = PublisherRole(self.context)
+            publisher.offer()
+            self._roles["publisher"] = publisher
+
+    async def _adopt(self, addresses: dict[str, Address]) -> None:
+        """Work with these contracts: check them once, attach every role, follow the chain."""
+        context = self.context
+        suite = Suite.at(context.client, parse_addresses({name: to_hex(value) for name, value in addresses.items()}))
+        await suite.verify()
+        context.adopted = suite
+        if "data" in self.roles:
+            from koinon.node.roles.data import DataRole
+
+            data = DataRole(context)
+            data.offer()
+            data.attach()
+            self._roles["data"] = data
+        if "publisher" in self.roles:
+            from koinon.node.roles.market import ModelKeys
+
+            self._roles["publisher"].attach()  # type: ignore[attr-defined]
+            ModelKeys(context).attach()
+        if "compute" in self.roles:
+            from koinon.node.roles.compute import ComputeRole
+
+            compute = ComputeRole(context)
+            compute.attach()
+            self._roles["compute"] = compute
+        if "evaluator" in self.roles:
+            from koinon.node.roles.evaluator import EvaluatorRole
+
+            evaluator = EvaluatorRole(context)
+            evaluator.attach()
+            self._roles["evaluator"] = evaluator
+        if "service" in self.roles:
+            from koinon.node.roles.service import ServiceRole
+
+            service = ServiceRole(context)
+            await service.attach()
+            self._roles["service"] = service
+        self._following = context.spawn(context.feed.follow(), "following the chain")
+
+    async def _order_adopt(self, argument: bytes, narrator: Narrator) -> orders.Nothing:
+        order, context = decode(orders.Suite, argument), self.context
+        if context.adopted is None:
+            await self._adopt(dict(order.contracts))
+            chain = replace(context.config.chain, suite=order.contracts)
+            context.config = replace(context.config, chain=chain)
+            write_config(context.home.config, context.config)
+        elif dict(context.config.chain.suite) != dict(order.contracts):
+            raise Refused("this node works with other contracts already; change node.toml and restart it")
+        narrator.say("the contracts are what they claim to be", 1.0)
+        return orders.Nothing()
+
+    # ------------------------------------------------------------------------------------------------- control
+
+    def _answer(self, control: ControlServer) -> None:
+        control.handle(AskStatus, self._status)
+        control.handle(StartTask, self._start_task)
+        control.handle(AskTask, self._ask_task)
+        control.handle(CancelTask, self._cancel_task)
+        control.handle(StopNode, self._stop)
+
+    async def _status(self, _: AskStatus) -> Message:
+        return StatusReport(json.dumps(self.report()))
+
+    async def _start_task(self, request: StartTask) -> Message:
+        return TaskStarted(self.context.board.start(request.name, request.argument))
+
+    async def _ask_task(self, request: AskTask) -> TaskReport:
+        return await self.context.board.report(request.task, request.first_note)
+
+    async def _cancel_task(self, request: CancelTask) -> None:
+        self.context.board.cancel(request.task)
+
+    async def _stop(self, _: StopNode) -> None:
+        self.stopping.set()
+
+    def report(self) -> dict[str, object]:
+        """How this node is, in JSON's terms; nothing in it is secret."""
+        context = self.context
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        report: dict[str, object] = {
+            "name": self.name,
+            "node": to_hex(self.node_id),
+            "account": to_hex(context.account),
+            "roles": list(self.roles),
+            "process": os.getpid(),
+            "uptime_seconds": round(time.monotonic() - self._started, 1),
+            "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+            "children_processor_seconds": round(children.ru_utime + children.ru_stime, 2),
+            "memory_bytes": usage.ru_maxrss * 1024,
+            "peers": sorted(to_hex(peer)[:18] for peer in context.transport.peers()),
+            "contracts": context.adopted is not None,
+            "followed_height": context.feed.height,
+            "tasks": context.board.running(),
+        }
+        if self._validator is not None:
+            report["height"] = self._validator.chain.final_height
+        else:
+            report["height"] = context.feed.height
+        for name, role in self._roles.items():
+            if isinstance(role, Reports):
+                report[name] = role.report()
+        return report
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """A role that says what it is doing."""
+
+    def report(self) -> object: ...

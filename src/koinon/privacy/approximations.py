@@ -1,0 +1,142 @@
+"""Sigmoid and inverse square root on Secret arrays: the same formulas for every engine, with constants in integers.
+
+All parties must use exactly the same constants, so the table is written out; nothing is fitted at run time.
+"""
+
+from collections.abc import Generator
+from typing import Final
+
+import numpy as np
+
+from koinon.privacy.secret import Claim, Product, Secret, joined, multiply, negative, public, together, truncate
+
+TABLE_BITS: Final = 24
+SIGMOID_PIECES: Final = (
+    (-167772160, 77741, 14796, 710),
+    (-147846452, 198138, 42404, 2293),
+    (-128359460, 478551, 116531, 7194),
+    (-109354723, 1083208, 304327, 21782),
+    (-90886922, 2256837, 743280, 62854),
+    (-73027074, 4195546, 1645824, 168007),
+    (-55871700, 6613082, 3112248, 390771),
+    (-39560831, 8335678, 4562253, 696851),
+    (-24319570, 8558235, 4805533, 759227),
+    (-10585708, 8391118, 4266994, 315006),
+    (0, 8386098, 4266994, -315006),
+    (10585708, 8218981, 4805533, -759227),
+    (24319570, 8441538, 4562253, -696851),
+    (39560831, 10164134, 3112248, -390771),
+    (55871700, 12581670, 1645824, -168007),
+    (73027074, 14520379, 743280, -62854),
+    (90886922, 15694008, 304327, -21782),
+    (109354723, 16298665, 116531, -7194),
+    (128359460, 16579078, 42404, -2293),
+    (147846452, 16699475, 14796, -710),
+    (167772160, 16777216, 0, 0),
+)
+"""(knot, A, B, C), each times 2²⁴: from its knot on, sigmoid(x) ≈ A + Bx + Cx²; 0 below the first knot. Least squares
+at Chebyshev points of each piece; the largest error anywhere is 1.8 · 10⁻⁴."""
+SIGMOID_ERROR: Final = 3e-4
+"""Largest error with all roundings, for at least 16 fraction bits."""
+_SIGMOID_REACH: Final = 10.0
+_SIGMOID_BOUND: Final = 1.25
+
+LEVELS: Final = 10
+"""The inverse square root resolves arguments down to 4^−LEVELS of the unit."""
+SMALLEST_SPREAD: Final = 2.0**-LEVELS
+"""Square root of that: columns whose deviation is below this part of their half range count as constant."""
+_ROOT_BITS: Final = 24
+_FACTOR_BITS: Final = 37
+_NEWTON_STEPS: Final = 3
+_START: Final = (2.1328, 1.2187)
+"""a − b u is within 8.7 % of u^−½ on [¼, 1]; three Newton steps bring that to 10⁻⁷."""
+_ROOT_BOUND: Final = 8.0
+LARGEST_INVERSE_ROOT: Final = _ROOT_BOUND * 2.0 ** (LEVELS - 1)
+
+
+def sigmoid(x: Secret, fraction_bits: int) -> Generator[None, None, Secret]:
+    """1 / (1 + e^−x) with an error below SIGMOID_ERROR: 21 parallel comparisons, then a quadratic; thirteen rounds.
+
+    Args:
+        x: any shape, with at least ``fraction_bits`` fraction bits; an exact product need not be truncated first.
+    """
+    pieces = np.array(SIGMOID_PIECES, np.int64)
+    column = (len(pieces),) + (1,) * len(x.shape)
+    knots = np.broadcast_to(pieces[:, 0].reshape(column) / 2.0**TABLE_BITS, (len(pieces), *x.shape))
+    shifted = x.broadcast(len(pieces), *x.shape) - knots
+    below, (argument, square) = yield from together(negative(shifted), _with_square(x, fraction_bits))
+    reached = -below + 1.0
+    jumps = np.diff(pieces[:, 1:], axis=0, prepend=0)
+    constant, slope, curve = (
+        reached.times(jumps[:, power].reshape(column)).sum(0).halved(TABLE_BITS) for power in range(3)
+    )
+    factors = joined([slope.reshape(1, *x.shape), curve.reshape(1, *x.shape)], 0)
+    powers = joined([argument.reshape(1, *x.shape), square.reshape(1, *x.shape)], 0)
+    # SIGMOID-RANGE: beyond ±10 slope and curve are exactly 0, whatever the square is there.
+    return (
+        yield from multiply(
+            factors,
+            powers,
+            kind=Product.COLUMN_DOT,
+            fraction_bits=fraction_bits,
+            plus=constant.widened(fraction_bits),
+            claim=Claim("SIGMOID-RANGE", _SIGMOID_BOUND),
+        )
+    )
+
+
+def _with_square(x: Secret, fraction_bits: int) -> Generator[None, None, tuple[Secret, Secret]]:
+    argument = yield from truncate(x, fraction_bits)
+    claim = Claim("SIGMOID-RANGE", (_SIGMOID_REACH + 0.01) ** 2, elsewhere_unused=True)
+    square = yield from multiply(argument, argument, fraction_bits=fraction_bits, claim=claim)
+    return argument, square
+
+
+def inverse_square_root(x: Secret, unit: int) -> Generator[None, None, Secret]:
+    """(x / unit)^−½ for x / unit in [4^−LEVELS, 1], with a relative error below 10⁻⁵; 32 rounds.
+
+    Below 4^−LEVELS the result is at most LARGEST_INVERSE_ROOT, and its product with √(x / unit) at most 1.01.
+
+    Args:
+        x: numbers from 0 to ``unit`` with at least 24 fraction bits.
+        unit: a positive integer.
+
+    Returns:
+        With 24 fraction bits.
+    """
+    levels = np.arange(1, LEVELS)
+    column = (LEVELS - 1,) + (1,) * len(x.shape)
+    thresholds = np.broadcast_to((unit * 4.0 ** (levels - LEVELS)).reshape(column), (LEVELS - 1, *x.shape))
+    shifted = x.broadcast(LEVELS - 1, *x.shape) - thresholds
+    below, coarse = yield from together(negative(shifted), truncate(x, _ROOT_BITS))
+    # Number of thresholds not reached: the argument lies in [4^−(missing+1), 4^−missing) of the unit.
+    reached = -below + 1.0
+    factors = np.array([round((4 ** (LEVELS - 1 - level) << _FACTOR_BITS) / unit) for level in range(LEVELS)])
+    roots = np.array([2 ** (LEVELS - 1 - level) for level in range(LEVELS)])
+    normalising = _chosen(reached, factors, column, _FACTOR_BITS)
+    root_of_normalising = _chosen(reached, roots, column, 0)
+    # ROOT-RANGE: the argument times the factor of its own level is below 1.
+    u = yield from multiply(coarse, normalising, fraction_bits=_ROOT_BITS, claim=Claim("ROOT-RANGE", 1.01))
+    slope = round(_START[1] * 2.0**_ROOT_BITS)
+    y = yield from truncate(-u.times(slope).halved(_ROOT_BITS) + _START[0], _ROOT_BITS)
+    for _ in range(_NEWTON_STEPS):
+        uy, yy = yield from together(multiply(u, y, fraction_bits=_ROOT_BITS), multiply(y, y, fraction_bits=_ROOT_BITS))
+        # y ← (3 − u y²) y / 2; the last bit is gained by halving after truncation.
+        step = yield from multiply(
+            -uy,
+            yy,
+            fraction_bits=_ROOT_BITS - 1,
+            plus=y.times(3).widened(_ROOT_BITS),
+            claim=Claim("ROOT-RANGE", 2 * _ROOT_BOUND),
+        )
+        y = step.halved(1)
+    return (yield from multiply(y, root_of_normalising, claim=Claim("ROOT-RANGE", LARGEST_INVERSE_ROOT)))
+
+
+def _chosen(reached: Secret, values: np.ndarray, column: tuple[int, ...], fraction_bits: int) -> Secret:
+    """values[k] / 2^fraction_bits where k of the ascending thresholds are reached."""
+    jumps = np.diff(values).reshape(column)
+    first = public(reached.machine, float(values[0]), 0)
+    chosen = reached.times(jumps).sum(0) + first.broadcast(*reached.shape[1:])
+    largest = float(np.abs(values).max()) + 1.0
+    return chosen.within(Claim("ROOT-RANGE", largest)).halved(fraction_bits)

@@ -1,0 +1,95 @@
+"""What a program costs and whether it can overflow, from shapes and ranges alone, before anything is shared."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from koinon.privacy.backend import Program
+from koinon.privacy.secret import Product, Secret, product_shape
+
+Outline = np.ndarray
+"""An array without memory of its own: only its shape counts."""
+Protocol = Generator[None, None, Outline]
+
+MULTIPLY: Final = (1, 48)
+"""(rounds, bytes per result over all parties) of one exact product; likewise below."""
+MULTIPLY_TRUNCATE: Final = (3, 88)
+TRUNCATE: Final = (3, 56)
+NEGATIVE: Final = (10, 210)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Rounds of messages, and bytes over all four parties, of the computation itself (without key agreement)."""
+
+    rounds: int
+    traffic_bytes: int
+
+
+class OutlineMachine:
+    """A Machine on shapes: every bound of a program is computed, and its cost counted, without any data."""
+
+    def __init__(self) -> None:
+        self.traffic_bytes = 0
+
+    def constant(self, words: np.ndarray) -> Outline:
+        return _outline(words.shape)
+
+    def shape(self, data: Outline) -> tuple[int, ...]:
+        return data.shape
+
+    def add(self, left: Outline, right: Outline) -> Outline:
+        return _outline(np.broadcast_shapes(left.shape, right.shape))
+
+    def scale(self, data: Outline, factors: np.ndarray) -> Outline:
+        return _outline(np.broadcast_shapes(data.shape, factors.shape))
+
+    def rearrange(self, data: Outline, change: Callable[[np.ndarray], np.ndarray]) -> Outline:
+        return _outline(change(data).shape)
+
+    def join(self, parts: Sequence[Outline], axis: int) -> Outline:
+        return _outline(np.concatenate(parts, axis=axis).shape)
+
+    def multiply(self, left: Outline, right: Outline, kind: Product) -> Protocol:
+        return self._cost(product_shape(kind, left.shape, right.shape), MULTIPLY)
+
+    def multiply_truncate(
+        self, left: Outline, right: Outline, kind: Product, drop: int, plus: Outline | None
+    ) -> Protocol:
+        del drop, plus
+        return self._cost(product_shape(kind, left.shape, right.shape), MULTIPLY_TRUNCATE)
+
+    def truncate(self, data: Outline, drop: int) -> Protocol:
+        del drop
+        return self._cost(data.shape, TRUNCATE)
+
+    def negative(self, data: Outline) -> Protocol:
+        return self._cost(data.shape, NEGATIVE)
+
+    def observe(self, data: Outline, limit: float, label: str) -> None:
+        """There is no data to check."""
+
+    def _cost(self, shape: tuple[int, ...], cost: tuple[int, int]) -> Protocol:
+        rounds, size = cost
+        self.traffic_bytes += size * int(np.prod(shape, dtype=np.int64))
+        for _ in range(rounds):
+            yield
+        return _outline(shape)
+
+
+def estimate(program: Program) -> Estimate:
+    """Run a program on shapes.
+
+    Raises:
+        Refused: some input within the declared ranges could overflow it.
+    """
+    machine = OutlineMachine()
+    inputs = [Secret(machine, _outline(shape), program.fraction_bits, 1.0) for shape in program.shapes]
+    rounds = sum(1 for _ in program.compute(machine, inputs))
+    return Estimate(rounds, machine.traffic_bytes)
+
+
+def _outline(shape: tuple[int, ...]) -> Outline:
+    return np.broadcast_to(np.zeros((), np.uint8), shape)

@@ -1,0 +1,291 @@
+"""Products, truncation and comparison on shares (docs/spec/rep4.md). Generators: every ``yield`` ends one round."""
+
+from collections.abc import Generator
+from typing import Any, Final
+
+import numpy as np
+
+from koinon.privacy.rep4.party import Party
+from koinon.privacy.rep4.products import Pair, cross_terms, shape_of
+from koinon.privacy.rep4.ring import permute_bits
+from koinon.privacy.rep4.shares import DIAGONAL, ROUTES, Route, Shares, constant, four, joined, summed
+from koinon.privacy.secret import Product
+
+Protocol = Generator[None, None, Shares]
+
+_OFFSET_BITS: Final = 62
+_LOW_63: Final = np.uint64((1 << 63) - 1)
+_NARROW_CARRY_DROP: Final = 31
+"""Truncating by at most this many bits, the carry's factor 2^(63−drop) leaves only 32 of its bits in the word."""
+_LOWER: Final = ROUTES[2, 3]
+"""A value known to positions 0 and 1."""
+_UPPER: Final = ROUTES[0, 1]
+"""A value known to positions 2 and 3."""
+
+
+def joint_input(
+    party: Party,
+    route: Route,
+    value: np.ndarray | None,
+    shape: tuple[int, ...],
+    dtype: Any = np.uint64,
+    *,
+    boolean: bool = False,
+) -> Shares:
+    """Share a value that ``route.sender`` and ``route.backup`` both know; usable after this round (REP4-JOINT).
+
+    Component ``route.receiver`` is drawn from its stream, component ``route.outsider`` is the rest, the others are 0.
+    One ring element is sent.
+    """
+    mask = party.draw(route.receiver, shape, dtype)
+    rest = None
+    if party.position in (route.sender, route.backup):
+        assert value is not None
+        assert mask is not None
+        rest = np.bitwise_xor(value, mask) if boolean else np.subtract(value, mask)
+    rest = party.joint(route.sender, route.backup, route.receiver, rest, shape, dtype)
+    parts: list[np.ndarray | None] = [None] * 4
+    parts[route.receiver] = mask
+    parts[route.outsider] = rest if party.position != route.outsider else None
+    return Shares(four(parts), shape, frozenset({route.receiver, route.outsider}), dtype, boolean)
+
+
+def multiply(party: Party, left: Shares, right: Shares, kind: Product = Product.ELEMENTWISE) -> Protocol:
+    """Exact product, or AND of Boolean shares: one round, six elements per result (REP4-MULTIPLY)."""
+    shape = shape_of(left, right, kind)
+    terms = cross_terms(left, right, kind, party.position)
+    inputs = [
+        joint_input(party, ROUTES[pair], value, shape, left.dtype, boolean=left.boolean)
+        for pair, value in terms.items()
+    ]
+    yield
+    if not inputs:
+        return Shares(four([None] * 4), shape, frozenset(), left.dtype, left.boolean)
+    return summed(inputs, party.position)
+
+
+def multiply_truncate(
+    party: Party, left: Shares, right: Shares, kind: Product, drop: int, plus: Shares | None
+) -> Protocol:
+    """⌊(left · right + plus) / 2^drop⌋, or one more: three rounds (REP4-FUSED)."""
+    shape = shape_of(left, right, kind)
+    crossed = cross_terms(left, right, kind, party.position)
+    known: dict[Pair, np.ndarray] = {pair: value for pair, value in crossed.items() if value is not None}
+    if plus is not None:
+        for pair in DIAGONAL:
+            if party.position not in pair and pair[0] in plus.support:
+                addend = plus.part(pair[0])
+                known[pair] = known[pair] + addend if pair in known else addend
+    lacking = [np.zeros(shape, np.uint64)]
+
+    def term(pair: Pair) -> np.ndarray:
+        return known.get(pair, lacking[0])
+
+    a1, a2 = party.draw(2, shape), party.draw(2, shape)
+    b1, b2 = party.draw(3, shape), party.draw(3, shape)
+    mask = _truncation_mask(party, shape)
+    me = party.position
+
+    def send(sender: int, backup: int, receiver: int, pair: Pair, *masks: np.ndarray | None) -> np.ndarray | None:
+        value = None
+        if me in (sender, backup):
+            value = term(pair)
+            for each in masks:
+                assert each is not None
+                value = value + each
+        return party.joint(sender, backup, receiver, value, shape, np.uint64)
+
+    to_second = [
+        send(3, 0, 2, (1, 2), a1),
+        send(1, 3, 2, (0, 2), a2),
+        send(0, 1, 2, (2, 3), mask, *_negated(me, a1, a2)),
+    ]
+    to_third = [
+        send(2, 1, 3, (3, 0), b1),
+        send(0, 2, 3, (1, 3), b2),
+        send(1, 0, 3, (2, 3), mask, *_negated(me, b1, b2)),
+    ]
+    halves = _mask_halves(party, mask, shape, drop)
+    yield
+    masked = None
+    if me == 2:
+        masked = _sum([term((0, 1)), term((3, 0)), term((1, 3)), *to_second])
+    elif me == 3:
+        masked = _sum([term((0, 1)), term((1, 2)), term((0, 2)), *to_third])
+    return (yield from _unmask(party, masked, halves, shape, drop))
+
+
+def truncate(party: Party, value: Shares, drop: int) -> Protocol:
+    """⌊value / 2^drop⌋, or one more, for |value| < 2⁶²: three rounds (REP4-TRUNCATE)."""
+    shape, me = value.shape, party.position
+    mask = _truncation_mask(party, shape)
+    lower = [None if mask is None else value.part(j) + mask for j in (2, 3)]
+    to_second = party.joint(0, 1, 2, lower[0], shape, np.uint64)
+    to_third = party.joint(1, 0, 3, lower[1], shape, np.uint64)
+    halves = _mask_halves(party, mask, shape, drop)
+    yield
+    masked = None
+    if me == 2:
+        masked = _sum([value.part(0), value.part(1), value.part(3), to_second])
+    elif me == 3:
+        masked = _sum([value.part(0), value.part(1), value.part(2), to_third])
+    return (yield from _unmask(party, masked, halves, shape, drop))
+
+
+def negative(party: Party, value: Shares) -> Protocol:
+    """The top bit of every word as an arithmetic share of 0 or 1: ten rounds (REP4-SIGN).
+
+    Positions 0 and 1 know a = x₂ + x₃, positions 2 and 3 know b = x₀ + x₁; the carry into the top bit of a + b comes
+    from a binary tree of AND gates. Words are rotated left by one, so that the top bit arrives in bit 0, and their bits
+    permuted so that neighbours in the tree lie in the two halves of a word.
+    """
+    shape, me = value.shape, party.position
+
+    def word(i: int, j: int) -> np.ndarray:
+        total = value.part(i) + value.part(j)
+        return permute_bits((total << np.uint64(1)) | (total >> np.uint64(63)))
+
+    a = joint_input(party, _LOWER, word(2, 3) if me < 2 else None, shape, boolean=True)
+    b = joint_input(party, _UPPER, word(0, 1) if me > 1 else None, shape, boolean=True)
+    yield
+    propagate = a ^ b
+    generate = yield from multiply(party, a, b)
+    top = propagate.rearranged(lambda v: (v & np.uint64(1)).astype(np.uint8), np.uint8)
+    # Bit 0 is the top bit itself and generates no carry.
+    generate = generate.rearranged(lambda v: v & ~np.uint64(1))
+    for halve in _TREE:
+        generate_low, generate_high = (halve(generate, half) for half in (0, 1))
+        propagate_low, propagate_high = (halve(propagate, half) for half in (0, 1))
+        if halve is _TREE[-1]:
+            generate = generate_high ^ (yield from multiply(party, propagate_high, generate_low))
+            break
+        both = joined([generate_low, propagate_low], 0, me, stack=True)
+        product = yield from multiply(party, propagate_high, both)
+        generate = generate_high ^ product.rearranged(lambda v: v[0])
+        propagate = product.rearranged(lambda v: v[1])
+    bit = (generate ^ top).rearranged(lambda v: v & np.uint8(1))
+    return (yield from to_arithmetic(party, bit))
+
+
+def to_arithmetic(party: Party, bit: Shares) -> Protocol:
+    """A Boolean share of one bit per byte as an arithmetic share of 0 or 1: two rounds (REP4-BIT)."""
+    me, shape = party.position, bit.shape
+
+    def half(i: int, j: int) -> np.ndarray:
+        return np.asarray(bit.part(i) ^ bit.part(j)).astype(np.uint64)
+
+    upper = joint_input(party, _UPPER, half(0, 1) if me > 1 else None, shape)
+    lower = joint_input(party, _LOWER, half(2, 3) if me < 2 else None, shape)
+    yield
+    both = yield from multiply(party, upper, lower)
+    return upper + lower + _scaled(both, -2)
+
+
+def open_to_all(party: Party, value: Shares) -> Generator[None, None, np.ndarray]:
+    """Every party learns the words: two holders of each component hand it to the one that lacks it; one round."""
+    lacking: np.ndarray | None = None
+    for receiver in range(4):
+        sender, backup = (receiver + 1) % 4, (receiver + 2) % 4
+        known = value.part(receiver) if party.position != receiver else None
+        handed = party.joint(sender, backup, receiver, known, value.shape, np.uint64)
+        if party.position == receiver:
+            lacking = handed
+    yield
+    return _sum([lacking, *(value.part(j) for j in range(4) if j != party.position)])
+
+
+# Truncation, from the masked value on. r = stream 2 + stream 3 is known to positions 0 and 1; positions 2 and 3 learn
+# c = value + 2⁶² + r, which is uniform to them.
+
+
+def _truncation_mask(party: Party, shape: tuple[int, ...]) -> np.ndarray | None:
+    second, third = party.draw(2, shape), party.draw(3, shape)
+    if party.position < 2:
+        assert second is not None
+        assert third is not None
+        return np.asarray(second + third)
+    return None
+
+
+def _carry_type(drop: int) -> Any:
+    return np.uint32 if drop <= _NARROW_CARRY_DROP else np.uint64
+
+
+def _split(words: np.ndarray, drop: int) -> tuple[np.ndarray, np.ndarray]:
+    """(word mod 2⁶³) >> drop, and the top bit."""
+    return (words & _LOW_63) >> np.uint64(drop), (words >> np.uint64(63)).astype(_carry_type(drop))
+
+
+def _mask_halves(party: Party, mask: np.ndarray | None, shape: tuple[int, ...], drop: int) -> tuple[Shares, Shares]:
+    low, top = (None, None) if mask is None else _split(mask, drop)
+    return (
+        joint_input(party, _LOWER, low, shape),
+        joint_input(party, _LOWER, top, shape, _carry_type(drop)),
+    )
+
+
+def _unmask(
+    party: Party, masked: np.ndarray | None, halves: tuple[Shares, Shares], shape: tuple[int, ...], drop: int
+) -> Protocol:
+    low, top = (None, None) if masked is None else _split(masked + np.uint64(1 << _OFFSET_BITS), drop)
+    masked_low = joint_input(party, _UPPER, low, shape)
+    masked_top = joint_input(party, _UPPER, top, shape, _carry_type(drop))
+    mask_low, mask_top = halves
+    yield
+    both = yield from multiply(party, mask_top, masked_top)
+    borrow = mask_top + masked_top + _scaled(both, -2)
+    lifted = borrow.rearranged(lambda v: v.astype(np.uint64) << np.uint64(63 - drop), np.uint64)
+    result = masked_low + _scaled(mask_low, -1) + lifted
+    offset = np.full(shape, (1 << 64) - (1 << (_OFFSET_BITS - drop)), np.uint64)
+    return result + constant(offset, party.position)
+
+
+def _scaled(value: Shares, factor: int) -> Shares:
+    bits = 8 * np.dtype(value.dtype).itemsize
+    word = np.dtype(value.dtype).type(factor % (1 << bits))
+    return value.rearranged(lambda v: v * word)
+
+
+def _negated(position: int, *masks: np.ndarray | None) -> tuple[np.ndarray | None, ...]:
+    return tuple(None if mask is None or position > 1 else np.negative(mask) for mask in masks)
+
+
+def _sum(terms: list[np.ndarray | None]) -> np.ndarray:
+    total = np.zeros((), np.uint64)
+    for term in terms:
+        assert term is not None
+        total = total + term
+    return np.asarray(total)
+
+
+# The tree over 64 bits: first by views of half the word, then by shifts within a byte.
+
+
+def _halve_view(dtype: Any) -> Any:
+    def halve(value: Shares, half: int) -> Shares:
+        def change(words: np.ndarray) -> np.ndarray:
+            halves = np.ascontiguousarray(words).view(dtype).reshape((*words.shape, 2))
+            return np.asarray(halves[..., half])
+
+        return value.rearranged(change, dtype)
+
+    return halve
+
+
+def _halve_shift(width: int) -> Any:
+    low_bits, shift = np.uint8((1 << width) - 1), np.uint8(width)
+
+    def halve(value: Shares, half: int) -> Shares:
+        return value.rearranged((lambda v: v >> shift) if half else (lambda v: v & low_bits))
+
+    return halve
+
+
+_TREE: Final = (
+    _halve_view(np.dtype("<u4")),
+    _halve_view(np.dtype("<u2")),
+    _halve_view(np.dtype("u1")),
+    _halve_shift(4),
+    _halve_shift(2),
+    _halve_shift(1),
+)

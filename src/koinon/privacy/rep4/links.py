@@ -1,0 +1,210 @@
+"""Drive one party over real links: send a round's frames, wait for its peers' frames, never longer than agreed.
+
+Each peer has a reader and a writer of its own, so that a peer which does not read delays nobody else's frames, and a
+complaint is heard at once, whatever round it is. A party that stops tells the others why before it hangs up.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from koinon.kernel.effects import Link
+from koinon.kernel.errors import KoinonError
+from koinon.privacy.rep4 import abort
+from koinon.privacy.rep4.abort import CommitteeAbort
+from koinon.privacy.rep4.party import Party, complaint_frame, is_complaint
+
+_FRAMES_AHEAD: Final = 2
+"""A peer can be at most one round ahead of us; more unread frames than this are left in the link."""
+_FRAMES_BEHIND: Final = 8
+"""A peer that has not taken so many of our frames does not read."""
+_PATIENCE_SECONDS: Final = 1.0
+"""After silence, how long to collect what the others are waiting for. Of all complaints about silence the one of the
+earliest round counts: whoever it is about had not even sent that round's frame, while everybody accused of a later
+round may have been waiting itself."""
+_MOST_COMPLAINTS: Final = 4
+_FAREWELL_SECONDS: Final = 2.0
+
+Progress = Callable[[int], None]
+"""Told the number of rounds done."""
+
+
+async def run(
+    party: Party,
+    protocol: Generator[None, None, Any],
+    links: Mapping[int, Link],
+    *,
+    silence_seconds: float,
+    deadline_seconds: float,
+    progress: Progress,
+) -> Any:
+    """Run a protocol to its end.
+
+    Args:
+        links: to the three peers by position.
+        silence_seconds: the longest wait for the frames of one round.
+        deadline_seconds: the longest the whole run may take.
+
+    Returns:
+        The protocol's result, after every frame of ours was handed to its link.
+
+    Raises:
+        CommitteeAbort: a peer deviated, fell silent or complained; the others have been told.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + deadline_seconds
+    async with _Exchange(links) as exchange:
+        try:
+            while True:
+                try:
+                    next(protocol)
+                except StopIteration as end:
+                    await exchange.flush(silence_seconds)
+                    return end.value
+                if loop.time() >= deadline:
+                    raise party.complain(abort.WITHDRAWN)
+                expected = party.expected()
+                exchange.post(party)
+                wait = min(silence_seconds, max(deadline - loop.time(), 0.0))
+                party.receive_frames(await exchange.collect(party, expected, wait))
+                progress(party.round)
+        except CommitteeAbort as problem:
+            await exchange.tell_all(complaint_frame(problem.complaint))
+            raise
+
+
+async def say_farewell(links: Mapping[int, Link], problem: CommitteeAbort) -> None:
+    """Tell the peers that are connected why the run will not begin."""
+    async with _Exchange(links) as exchange:
+        await exchange.tell_all(complaint_frame(problem.complaint))
+
+
+class _Exchange:
+    """Frames in and out of three links, each with its own reader and writer task."""
+
+    def __init__(self, links: Mapping[int, Link]) -> None:
+        self._links = links
+        self._arrived: dict[int, deque[bytes]] = {peer: deque() for peer in links}
+        self._outgoing: dict[int, deque[bytes]] = {peer: deque() for peer in links}
+        self._complaints: list[tuple[int, bytes]] = []
+        self._gone: set[int] = set()
+        self._deaf: set[int] = set()
+        self._news = asyncio.Event()
+        self._space = {peer: asyncio.Event() for peer in links}
+        self._work = {peer: asyncio.Event() for peer in links}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "_Exchange":
+        for peer, link in self._links.items():
+            self._tasks.append(asyncio.create_task(self._read(peer, link), name=f"read from position {peer}"))
+            self._tasks.append(asyncio.create_task(self._write(peer, link), name=f"write to position {peer}"))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def post(self, party: Party) -> None:
+        """Hand over the frames of this round. Raises CommitteeAbort about a peer that takes none."""
+        for peer, frame in party.send_frames().items():
+            if len(self._outgoing[peer]) >= _FRAMES_BEHIND:
+                raise party.complain(abort.SILENCE, peer)
+            self._outgoing[peer].append(frame)
+            self._work[peer].set()
+
+    async def collect(self, party: Party, expected: frozenset[int], seconds: float) -> dict[int, bytes]:
+        """One frame from each expected peer. Raises CommitteeAbort on a complaint, silence or a lost link."""
+        missing = sorted(expected)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._heard(party):
+                    missing = [peer for peer in sorted(expected) if not self._arrived[peer]]
+                    if not missing:
+                        return {peer: self._take(peer) for peer in expected}
+                    if not self._gone.isdisjoint(missing):
+                        break
+                    self._news.clear()
+                    await self._news.wait()
+        missing = [peer for peer in sorted(expected) if not self._arrived[peer]]
+        raise await self._explained(party, missing)
+
+    async def flush(self, seconds: float) -> None:
+        """Wait until every frame was handed to its link, or its peer is gone."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while any(self._outgoing[peer] and peer not in self._deaf for peer in self._links):
+                    self._news.clear()
+                    await self._news.wait()
+
+    async def tell_all(self, frame: bytes) -> None:
+        """Send a last frame to every peer that still listens."""
+        self._post_all(frame)
+        await self.flush(_FAREWELL_SECONDS)
+
+    def _post_all(self, frame: bytes) -> None:
+        for peer in self._links:
+            self._outgoing[peer].append(frame)
+            self._work[peer].set()
+
+    def _heard(self, party: Party) -> list[CommitteeAbort]:
+        """Complaints about silence so far. Raises the first one about anything else: that one explains itself."""
+        problems = [party.heard(peer, frame) for peer, frame in self._complaints]
+        for problem in problems:
+            if problem.complaint.reason != abort.SILENCE:
+                raise problem
+        return problems
+
+    async def _explained(self, party: Party, missing: list[int]) -> CommitteeAbort:
+        """Say whom we miss, hear whom the others miss, and blame the silence that came first."""
+        ours = []
+        if missing:
+            culprit = min(missing, key=lambda peer: peer not in self._gone)
+            ours.append(party.complain(abort.SILENCE, culprit))
+            self._post_all(complaint_frame(ours[0].complaint))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                while True:
+                    self._heard(party)
+                    self._news.clear()
+                    await self._news.wait()
+        return min(ours + self._heard(party), key=lambda problem: problem.complaint.round)
+
+    def _take(self, peer: int) -> bytes:
+        self._space[peer].set()
+        return self._arrived[peer].popleft()
+
+    async def _read(self, peer: int, link: Link) -> None:
+        try:
+            complaints = 0
+            while complaints < _MOST_COMPLAINTS:
+                frame = await link.receive()
+                if is_complaint(frame):
+                    complaints += 1
+                    self._complaints.append((peer, frame))
+                    self._news.set()
+                    continue
+                self._arrived[peer].append(frame)
+                self._news.set()
+                while len(self._arrived[peer]) >= _FRAMES_AHEAD:
+                    self._space[peer].clear()
+                    await self._space[peer].wait()
+        except KoinonError:
+            self._gone.add(peer)
+            self._news.set()
+
+    async def _write(self, peer: int, link: Link) -> None:
+        try:
+            while True:
+                while self._outgoing[peer]:
+                    await link.send(self._outgoing[peer][0])
+                    self._outgoing[peer].popleft()
+                self._news.set()
+                self._work[peer].clear()
+                await self._work[peer].wait()
+        except KoinonError:
+            # What it has sent before it went may still explain why; only its frames decide whether it is missed.
+            self._deaf.add(peer)
+            self._news.set()

@@ -1,0 +1,312 @@
+"""One party of the four, without any input or output: it turns a round into at most one frame per peer and consumes
+exactly one frame from each peer it expects one from.
+
+A protocol is a generator over a Party. It queues joint messages (``joint``), announcements (``tell``, ``hear``) and
+yields; the driver then moves the frames:
+
+    next(protocol); frames = party.send_frames(); …; party.receive_frames(received)
+
+Every check of a round is made in that very round, before anything more is sent (``REP4-SAME-ROUND``): a joint message
+is a value from its sender and a 32-byte hash from its backup in one round. Checking later would let one party learn
+secrets from another's next message (ePrint 2026/234).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Any, Final
+
+import numpy as np
+from blake3 import blake3
+from msgspec import structs
+
+from koinon.kernel.codec import decode, encode
+from koinon.kernel.errors import Forged, MalformedMessage
+from koinon.privacy.rep4 import abort
+from koinon.privacy.rep4.abort import CommitteeAbort
+from koinon.privacy.rep4.signing import Signatures
+from koinon.privacy.rep4.streams import Stream
+from koinon.wire.committee import NOBODY, POSITIONS, Complaint
+
+HEADER: Final = Struct("<4sBBHIQ")
+MAGIC: Final = b"rep4"
+DATA, COMPLAINT = 1, 2
+HASH_BYTES: Final = 32
+LONGEST_COMPLAINT: Final = 1024
+COMPLAINT_DOMAIN: Final = "koinon/rep4/complaint/1"
+_HASH_DOMAIN: Final = "koinon rep4 joint message 1"
+_CHAIN_DOMAIN: Final = "koinon rep4 frame chain 1"
+
+
+@dataclass(slots=True)
+class JointMessage:
+    """A value known to ``sender`` and ``backup`` on its way to ``receiver``, who gets it in ``value``."""
+
+    sender: int
+    backup: int
+    receiver: int
+    value: np.ndarray
+
+
+@dataclass(slots=True)
+class Announcement:
+    """Bytes of agreed length from one party to another; whoever hears them finds them in ``content``."""
+
+    sender: int
+    receiver: int
+    length: int
+    content: bytes = b""
+
+
+@dataclass(slots=True)
+class Frame:
+    """A frame before it is bytes: values, then announcements, then hashes of backed-up values."""
+
+    round: int
+    values: list[np.ndarray] = field(default_factory=list)
+    announcements: list[bytes] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
+
+    def encoded(self) -> bytes:
+        bodies: list[Any] = [value.reshape(-1).data.cast("B") for value in self.values if value.size]
+        bodies += self.announcements
+        bodies += self.hashes
+        length = sum(len(body) for body in bodies)
+        return b"".join([HEADER.pack(MAGIC, DATA, 0, 0, self.round, length), *bodies])
+
+
+class Party:
+    """State of one position in one session.
+
+    Attributes:
+        position: 0 to 3.
+        session: 32 bytes all four agreed on; every hash and signature is bound to it.
+        signatures: of this session.
+        round: number of the current round.
+        operation: number of the next drawing from the streams; counts alike in all four parties.
+        keys: secret kⱼ for every component j this position holds; empty before key agreement.
+        sent, received: BLAKE3 chain heads of the frames to and from each peer.
+        bytes_sent: in data frames.
+    """
+
+    def __init__(self, position: int, session: bytes, signatures: Signatures) -> None:
+        self.position = position
+        self.peers = tuple(peer for peer in POSITIONS if peer != position)
+        self.session = session
+        self.signatures = signatures
+        self.round = 0
+        self.operation = 0
+        self.keys: dict[int, bytes] = {}
+        self.sent = dict.fromkeys(self.peers, bytes(HASH_BYTES))
+        self.received = dict.fromkeys(self.peers, bytes(HASH_BYTES))
+        self.bytes_sent = 0
+        self._streams: dict[int, Stream] = {}
+        self._joint: list[JointMessage] = []
+        self._announcements: list[Announcement] = []
+
+    def __repr__(self) -> str:
+        return f"Party({self.position}, round {self.round})"
+
+    # What a protocol uses.
+
+    def install_keys(self, keys: Mapping[int, bytes]) -> None:
+        """Use these component keys from now on; each key must be installed once only, as nonces count from 0."""
+        if self.keys:
+            raise ValueError("the keys of a session are installed once")
+        self.keys = dict(keys)
+        self._streams = {j: Stream(secret) for j, secret in keys.items()}
+
+    def draw(self, index: int, shape: tuple[int, ...], dtype: Any = np.uint64) -> np.ndarray | None:
+        """Words that all holders of component ``index`` draw alike; None at the one position that must not.
+
+        All four parties call this in the same order: the operation is counted even where nothing is drawn.
+        """
+        operation = self.operation
+        self.operation += 1
+        if index == self.position:
+            return None
+        return self._streams[index].draw(operation, shape, dtype)
+
+    def joint(
+        self, sender: int, backup: int, receiver: int, value: np.ndarray | None, shape: tuple[int, ...], dtype: Any
+    ) -> np.ndarray | None:
+        """Send a value that ``sender`` and ``backup`` both know to ``receiver``, checked in this round.
+
+        Returns:
+            The value at sender and backup; at the receiver an array that holds it after the round; None outside.
+        """
+        if self.position == receiver:
+            held = np.empty(shape, dtype)
+        elif self.position in (sender, backup):
+            if value is None:
+                raise ValueError(f"position {self.position} must know what it sends or backs up")
+            whole = value if value.shape == shape else np.broadcast_to(value, shape)
+            held = np.ascontiguousarray(whole, dtype)
+        else:
+            return None
+        self._joint.append(JointMessage(sender, backup, receiver, held))
+        return held
+
+    def tell(self, receiver: int, content: bytes) -> None:
+        """Announce bytes to one peer in this round; their length must be what the peer expects."""
+        self._announcements.append(Announcement(self.position, receiver, len(content), content))
+
+    def hear(self, sender: int, length: int) -> Announcement:
+        """Expect ``length`` bytes from one peer in this round."""
+        expected = Announcement(sender, self.position, length)
+        self._announcements.append(expected)
+        return expected
+
+    # What a driver uses.
+
+    def outgoing(self) -> list[JointMessage]:
+        """The joint messages of this round that this party sends or backs up."""
+        return [message for message in self._joint if self.position in (message.sender, message.backup)]
+
+    def compose(self) -> dict[int, Frame]:
+        """The frames of this round by peer; a peer to whom there is nothing to say gets none."""
+        frames: dict[int, Frame] = {}
+
+        def to(peer: int) -> Frame:
+            return frames.setdefault(peer, Frame(self.round))
+
+        for message in self._joint:
+            if message.sender == self.position:
+                to(message.receiver).values.append(message.value)
+        for announcement in self._announcements:
+            if announcement.sender == self.position:
+                to(announcement.receiver).announcements.append(announcement.content)
+        for route, values in self._backed_up():
+            if route[1] == self.position:
+                to(route[2]).hashes.append(self._digest(route, values))
+        return frames
+
+    def send_frames(self) -> dict[int, bytes]:
+        """The frames of this round, encoded and entered in the chains."""
+        encoded = {peer: frame.encoded() for peer, frame in self.compose().items()}
+        for peer, frame in encoded.items():
+            self.sent[peer] = _chained(self.sent[peer], frame)
+            self.bytes_sent += len(frame)
+        return encoded
+
+    def expected(self) -> frozenset[int]:
+        """The peers from whom this round needs a frame."""
+        joint = {p for m in self._joint if m.receiver == self.position for p in (m.sender, m.backup)}
+        return frozenset(joint | {a.sender for a in self._announcements if a.receiver == self.position})
+
+    def longest_frame(self, peer: int) -> int:
+        """The number of bytes the frame from ``peer`` has in this round."""
+        return HEADER.size + self._payload_length(peer)
+
+    def receive_frames(self, frames: Mapping[int, bytes]) -> None:
+        """Take the frames of this round, one from every expected peer, and check everything in them.
+
+        Raises:
+            CommitteeAbort: a frame is missing, malformed, or does not match its hash. Nothing may be sent afterwards
+                but the complaint.
+        """
+        claimed: dict[tuple[int, int, int], bytes] = {}
+        for peer in sorted(self.expected()):
+            frame = frames.get(peer)
+            if frame is None:
+                raise self.complain(abort.SILENCE, peer)
+            claimed |= self._take(peer, frame)
+        self._compare(claimed)
+        for peer in self.expected():
+            self.received[peer] = _chained(self.received[peer], frames[peer])
+        self._joint.clear()
+        self._announcements.clear()
+        self.round += 1
+
+    def complain(self, reason: str, sender: int = NOBODY, backup: int = NOBODY) -> CommitteeAbort:
+        """Our own signed complaint about a message to us, as the error to raise."""
+        return self._signed(Complaint(self.session, self.round, reason, sender, backup, self.position, NOBODY, b""))
+
+    def reject_input(self, number: int) -> CommitteeAbort:
+        """Our own signed complaint about the owner of an input, as the error to raise."""
+        return self._signed(
+            Complaint(self.session, self.round, abort.BAD_INPUT, NOBODY, NOBODY, self.position, number, b"")
+        )
+
+    def heard(self, peer: int, frame: bytes) -> CommitteeAbort:
+        """What to raise on a complaint frame that came from ``peer``: what it says, if its author signed it."""
+        try:
+            complaint = decode(Complaint, frame[HEADER.size :], limit=LONGEST_COMPLAINT)
+            if not abort.is_possible(complaint, self.session):
+                raise MalformedMessage("a complaint about something that cannot happen")
+            self.signatures.check(complaint.receiver, COMPLAINT_DOMAIN, abort.statement(complaint), complaint.signature)
+        except (MalformedMessage, Forged):
+            return self.complain(abort.MALFORMED, peer)
+        return CommitteeAbort(complaint, self.position)
+
+    # Inside.
+
+    def _signed(self, blank: Complaint) -> CommitteeAbort:
+        signature = self.signatures.sign(COMPLAINT_DOMAIN, abort.statement(blank))
+        return CommitteeAbort(structs.replace(blank, signature=signature), self.position)
+
+    def _backed_up(self) -> list[tuple[tuple[int, int, int], list[np.ndarray]]]:
+        groups: dict[tuple[int, int, int], list[np.ndarray]] = {}
+        for message in self._joint:
+            if self.position in (message.backup, message.receiver):
+                groups.setdefault((message.sender, message.backup, message.receiver), []).append(message.value)
+        return sorted(groups.items(), key=lambda group: group[0])
+
+    def _digest(self, route: tuple[int, int, int], values: list[np.ndarray]) -> bytes:
+        hasher = blake3(derive_key_context=_HASH_DOMAIN)
+        hasher.update(self.session + self.round.to_bytes(4, "little") + bytes(route))
+        for value in values:
+            if value.size:
+                hasher.update(value.reshape(-1).data.cast("B"))
+        return hasher.digest()
+
+    def _payload_length(self, peer: int) -> int:
+        values = sum(m.value.nbytes for m in self._joint if m.sender == peer and m.receiver == self.position)
+        heard = sum(a.length for a in self._announcements if a.sender == peer and a.receiver == self.position)
+        routes = {(m.sender, m.receiver) for m in self._joint if m.backup == peer and m.receiver == self.position}
+        return values + heard + HASH_BYTES * len(routes)
+
+    def _compare(self, claimed: Mapping[tuple[int, int, int], bytes]) -> None:
+        for route, values in self._backed_up():
+            if route[2] == self.position and self._digest(route, values) != claimed[route]:
+                raise self.complain(abort.MISMATCH, route[0], route[1])
+
+    def _take(self, peer: int, frame: bytes) -> dict[tuple[int, int, int], bytes]:
+        length = self._payload_length(peer)
+        header = HEADER.pack(MAGIC, DATA, 0, 0, self.round, length)
+        if len(frame) != HEADER.size + length or frame[: HEADER.size] != header:
+            raise self.complain(abort.MALFORMED, peer)
+        room, offset = memoryview(frame), HEADER.size
+        for message in self._joint:
+            if message.sender == peer and message.receiver == self.position:
+                size, value = message.value.nbytes, message.value
+                np.copyto(value, np.frombuffer(room[offset : offset + size], value.dtype).reshape(value.shape))
+                offset += size
+        for announcement in self._announcements:
+            if announcement.sender == peer and announcement.receiver == self.position:
+                announcement.content = bytes(room[offset : offset + announcement.length])
+                offset += announcement.length
+        claimed = {}
+        for route, _ in self._backed_up():
+            if route[1] == peer and route[2] == self.position:
+                claimed[route] = bytes(room[offset : offset + HASH_BYTES])
+                offset += HASH_BYTES
+        return claimed
+
+
+def complaint_frame(complaint: Complaint) -> bytes:
+    """A signed complaint as a frame; relayed unchanged, so that only its author can be held to it."""
+    body = encode(complaint)
+    return HEADER.pack(MAGIC, COMPLAINT, 0, 0, complaint.round, len(body)) + body
+
+
+def is_complaint(frame: bytes) -> bool:
+    """Whether a frame claims to be a complaint; ``Party.heard`` judges it."""
+    return frame[:5] == MAGIC + bytes([COMPLAINT])
+
+
+def _chained(head: bytes, frame: bytes) -> bytes:
+    hasher = blake3(derive_key_context=_CHAIN_DOMAIN)
+    hasher.update(head)
+    hasher.update(frame)
+    return hasher.digest()

@@ -1,0 +1,255 @@
+"""The disposable child process of one committee position: ``koinon.privacy.rep4.worker:main``.
+
+    node → Prepare     worker → Listening      (a transport of its own, under an ephemeral key)
+    node → Run         worker → Progress …     then Output, or Aborted
+
+An order that makes no sense is answered with Failure. Whatever happens, the worker answers Run within its deadline and
+a few seconds, or dies.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Final, TypeVar
+
+from koinon.crypto.signature import NodeKey, verify_node_signature
+from koinon.kernel.codec import encode
+from koinon.kernel.effects import Link
+from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage, Unavailable
+from koinon.kernel.ids import NodeId
+from koinon.net.transport import Transport
+from koinon.privacy.backend import Program
+from koinon.privacy.estimate import estimate
+from koinon.privacy.programs import registry
+from koinon.privacy.rep4 import abort, links
+from koinon.privacy.rep4.abort import CommitteeAbort
+from koinon.privacy.rep4.party import Party
+from koinon.privacy.rep4.session import Outcome, Terms, take_part
+from koinon.privacy.rep4.shares import Shares
+from koinon.privacy.rep4.signing import NodeSignatures
+from koinon.privacy.rep4.tampering import FaultyLink
+from koinon.privacy.sharing import accept_package, check_same_run
+from koinon.wire.catalogue import Message, pack, unpack
+from koinon.wire.committee import POSITIONS, Aborted, Input, Listening, Output, Prepare, Progress, Run
+from koinon.wire.discovery import Endpoint
+from koinon.wire.failures import failure_of
+from koinon.worker.channel import AsyncChannel
+
+CERTIFICATE_DOMAIN: Final = "koinon/rep4/worker-key/1"
+_NUMBER_BYTES: Final = 2
+_ROUNDS_PER_PROGRESS: Final = 25
+_CONNECTING_SECONDS: Final = 15.0
+_RETRY_SECONDS: Final = 0.1
+
+_M = TypeVar("_M", bound=Message)
+
+
+class SystemRng:
+    """Random bytes of the operating system."""
+
+    def bytes(self, count: int, /) -> bytes:
+        return os.urandom(count)
+
+
+def certify(node: NodeKey, session: bytes, position: int, ephemeral: bytes) -> bytes:
+    """A node's signature that this ephemeral key is its worker's, in this run and at this position."""
+    return node.sign(CERTIFICATE_DOMAIN, _certified(session, position, ephemeral))
+
+
+def to_frame(message: Message) -> bytes:
+    """A message as a frame of the worker channel: its catalogue number in two bytes, then its encoding."""
+    number, body = pack(message)
+    return number.to_bytes(_NUMBER_BYTES, "big") + body
+
+
+def from_frame(frame: bytes) -> Message:
+    """Raises MalformedMessage unless ``frame`` holds exactly one message of the catalogue."""
+    if len(frame) < _NUMBER_BYTES:
+        raise MalformedMessage("a frame of the worker channel starts with a message number of two bytes")
+    return unpack(int.from_bytes(frame[:_NUMBER_BYTES], "big"), frame[_NUMBER_BYTES:])
+
+
+async def main(channel: AsyncChannel) -> None:
+    """Take part in one run and end."""
+    try:
+        await _serve(channel)
+    except KoinonError as problem:
+        await channel.send(to_frame(failure_of(problem)))
+
+
+async def _serve(channel: AsyncChannel) -> None:
+    prepare = await _expect(channel, Prepare)
+    if prepare.position not in POSITIONS or len(prepare.session) != 32:
+        raise MalformedMessage("a worker needs a position from 0 to 3 and a session id of 32 bytes")
+    key = NodeKey.from_seed(prepare.seed)
+    async with Transport.open(key, prepare.host) as transport:
+        await channel.send(to_frame(Listening(key.node_id, transport.endpoint.port)))
+        run = await _expect(channel, Run)
+        program = _agreed_program(prepare, run, key)
+        party = Party(prepare.position, _terms(prepare, run).digest(), NodeSignatures(key, _workers(run)))
+        try:
+            async with asyncio.timeout(run.deadline_seconds + 2 * _CONNECTING_SECONDS):
+                outcome = await _take_part(channel, transport, party, prepare, run, program)
+        except CommitteeAbort as problem:
+            await channel.send(to_frame(_aborted(problem)))
+        except TimeoutError:
+            await channel.send(to_frame(_aborted(party.complain(abort.WITHDRAWN))))
+        else:
+            await channel.send(to_frame(_output(party, outcome)))
+
+
+async def _take_part(
+    channel: AsyncChannel, transport: Transport, party: Party, prepare: Prepare, run: Run, program: Program
+) -> Outcome:
+    reports: set[asyncio.Task[None]] = set()
+    total = estimate(program).rounds
+
+    def report(rounds: int) -> None:
+        if rounds % _ROUNDS_PER_PROGRESS == 0:
+            progress = Progress("compute", min(rounds, total), total)
+            reports.add(task := asyncio.create_task(channel.send(to_frame(progress))))
+            task.add_done_callback(reports.discard)
+
+    async with _connected(transport, party, prepare, run) as peers:
+        inputs = await _accepted_inputs(party, prepare, run, program, peers)
+        protocol = take_part(party, prepare.session, program, inputs, SystemRng())
+        outcome: Outcome = await links.run(
+            party,
+            protocol,
+            peers,
+            silence_seconds=run.silence_seconds,
+            deadline_seconds=run.deadline_seconds,
+            progress=report,
+        )
+        await asyncio.gather(*reports)
+        return outcome
+
+
+@asynccontextmanager
+async def _connected(transport: Transport, party: Party, prepare: Prepare, run: Run) -> AsyncIterator[dict[int, Link]]:
+    """Links to the three peers: the lower position dials. Raises CommitteeAbort about a peer that does not come."""
+    label = f"rep4 {prepare.session.hex()}"
+    seconds = min(_CONNECTING_SECONDS, run.deadline_seconds)
+    peers: dict[int, Link] = {}
+
+    async def connect(position: int) -> None:
+        endpoint = Endpoint(NodeId(run.peers[position].ephemeral), run.peers[position].host, run.peers[position].port)
+        if party.position < position:
+            link: Link = await _dialled(transport, endpoint, label, seconds)
+        else:
+            link = await transport.accept_link(endpoint.node_id, label, seconds)
+        fault = run.fault
+        peers[position] = FaultyLink(link, fault) if fault is not None and fault.peer == position else link
+
+    try:
+        ended = await asyncio.gather(*(connect(peer) for peer in party.peers), return_exceptions=True)
+        for peer, problem in zip(party.peers, ended, strict=True):
+            if isinstance(problem, KoinonError):
+                missing = party.complain(abort.SILENCE, peer)
+                await links.say_farewell(peers, missing)
+                raise missing from problem
+            if isinstance(problem, BaseException):
+                raise problem
+        yield peers
+    finally:
+        async with AsyncExitStack() as closing:
+            for link in peers.values():
+                closing.push_async_callback(link.close)
+
+
+async def _dialled(transport: Transport, endpoint: Endpoint, label: str, seconds: float) -> Link:
+    """Dial until the peer answers; it may still be starting."""
+    async with asyncio.timeout(seconds):
+        while True:
+            with suppress(Unavailable):
+                return await transport.link(endpoint, label, seconds)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _accepted_inputs(
+    party: Party, prepare: Prepare, run: Run, program: Program, peers: dict[int, Link]
+) -> list[Shares]:
+    """Check every package against its manifest and the program. Raises CommitteeAbort, after telling the peers."""
+    accepted = []
+    for number, each in enumerate(run.inputs):
+        try:
+            accepted.append(_accepted(each, program, number, prepare.position))
+        except (Forged, InvalidInput):
+            problem = party.reject_input(number)
+            await links.say_farewell(peers, problem)
+            raise problem from None
+    return accepted
+
+
+def _accepted(dealt: Input, program: Program, number: int, position: int) -> Shares:
+    manifest = dealt.manifest
+    shape = (manifest.rows, len(manifest.columns))
+    if shape != program.shapes[number] or manifest.columns != program.columns:
+        raise InvalidInput(f"input {number} has other rows or columns than the study declares")
+    if manifest.fraction_bits != program.fraction_bits:
+        raise InvalidInput(f"input {number} has other fraction bits than the study declares")
+    return accept_package(manifest, position, dealt.package)
+
+
+def _agreed_program(prepare: Prepare, run: Run, key: NodeKey) -> Program:
+    """Check what the node asks for before anything is connected. Raises InvalidInput, Forged or Refused."""
+    if not (0 < run.deadline_seconds < float("inf") and 0 < run.silence_seconds < float("inf")):
+        raise InvalidInput("a run needs a deadline and a silence limit in seconds above 0")
+    if run.peers[prepare.position].ephemeral != key.node_id:
+        raise InvalidInput(f"the run names another worker at position {prepare.position}; start a fresh worker")
+    if len({peer.ephemeral for peer in run.peers}) != 4 or len({peer.node for peer in run.peers}) != 4:
+        raise InvalidInput("the four positions of a committee must be four different nodes and workers")
+    for position, peer in enumerate(run.peers):
+        message = _certified(prepare.session, position, peer.ephemeral)
+        verify_node_signature(NodeId(peer.node), CERTIFICATE_DOMAIN, message, peer.certificate)
+    if run.algorithm != registry.algorithm_hash(run.program):
+        raise InvalidInput(f"this node's {run.program} is not the algorithm of the study; install the agreed version")
+    program = registry.load(run.program, run.parameters)
+    if len(run.inputs) != len(program.shapes):
+        raise InvalidInput(f"the study has {len(program.shapes)} owners; {len(run.inputs)} inputs were given")
+    check_same_run([each.manifest for each in run.inputs])
+    estimate(program)
+    return program
+
+
+def _terms(prepare: Prepare, run: Run) -> Terms:
+    zeroth, first, second, third = run.peers
+    return Terms(
+        identity=prepare.session,
+        program=run.program,
+        algorithm=run.algorithm,
+        parameters=run.parameters,
+        result_party=run.result_party,
+        nodes=(zeroth.node, first.node, second.node, third.node),
+        workers=_workers(run),
+        manifests=tuple(each.manifest for each in run.inputs),
+    )
+
+
+def _workers(run: Run) -> tuple[NodeId, NodeId, NodeId, NodeId]:
+    zeroth, first, second, third = (NodeId(peer.ephemeral) for peer in run.peers)
+    return zeroth, first, second, third
+
+
+def _certified(session: bytes, position: int, ephemeral: bytes) -> bytes:
+    return session + bytes([position]) + ephemeral
+
+
+def _output(party: Party, outcome: Outcome) -> Output:
+    zeroth, first, second, third = (outcome.statements[position] for position in POSITIONS)
+    return Output(outcome.package, outcome.digest, (zeroth, first, second, third), party.round, party.bytes_sent)
+
+
+def _aborted(problem: CommitteeAbort) -> Aborted:
+    sender, backup, receiver = problem.triple
+    suspects = tuple(sorted(problem.suspects))
+    complaint = problem.complaint
+    return Aborted(str(problem), sender, backup, receiver, suspects, complaint.input, encode(complaint))
+
+
+async def _expect(channel: AsyncChannel, kind: type[_M]) -> _M:
+    message = from_frame(await channel.receive())
+    if not isinstance(message, kind):
+        raise MalformedMessage(f"the worker expects {kind.__name__}, not {type(message).__name__}")
+    return message

@@ -1,0 +1,89 @@
+"""An owner signs what its policy allows and refuses everything else with a reason."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from koinon.jobs.policy import Policy, agree, read_policy
+from koinon.jobs.study import StudyFile
+from koinon.kernel.errors import InvalidInput, Refused
+from koinon.kernel.ids import Address, Hash32
+from koinon.kernel.quantities import TokenAmount
+
+POLICY = Policy(
+    purposes=("tumour risk",),
+    publishers=(),
+    minimum_parties=3,
+    allowed_outputs=("coefficients", "intercept"),
+    allow_exact_outputs=True,
+    minimum_owner_fee=TokenAmount(7),
+    maximum_bond=TokenAmount(11),
+)
+INSTALLED = Hash32(b"a" * 32)
+OWNER = Address(bytes([2]) * 20)
+
+
+def test_an_acceptable_study_is_agreed_to(study: StudyFile) -> None:
+    agree(study, POLICY, OWNER, INSTALLED, rows=10)
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "sentence"),
+    [
+        ({"purposes": ("insurance",)}, {}, "purpose is none the policy accepts"),
+        ({"publishers": (Address(b"x" * 20),)}, {}, "no studies from this publisher"),
+        ({"minimum_parties": 4}, {}, "3 data owners; the policy asks for 4"),
+        ({"allowed_outputs": ("intercept",)}, {}, "'coefficients' is not allowed"),
+        ({"allow_exact_outputs": False}, {}, "does not allow exact outputs"),
+        ({"minimum_owner_fee": TokenAmount(8)}, {}, "below the policy's minimum"),
+        ({"maximum_bond": TokenAmount(10)}, {}, "above the policy's maximum"),
+        ({}, {"algorithm_hash": Hash32(b"b" * 32)}, "not that of the program installed here"),
+        ({}, {"minimum_rows": 11}, "fewer than the 11 rows"),
+    ],
+)
+def test_every_rule_refuses(study: StudyFile, policy: Any, changes: Any, sentence: str) -> None:
+    with pytest.raises(Refused, match=sentence):
+        agree(msgspec.structs.replace(study, **changes), replace(POLICY, **policy), OWNER, INSTALLED, rows=10)
+
+
+def test_an_outsider_refuses(study: StudyFile) -> None:
+    with pytest.raises(Refused, match="not among the study's data owners"):
+        agree(study, POLICY, Address(b"z" * 20), INSTALLED, rows=10)
+
+
+FILE = """
+purposes = ["tumour risk"]
+publishers = []
+minimum_parties = 3
+allowed_outputs = ["coefficients", "intercept"]
+allow_exact_outputs = true
+minimum_owner_fee = "0.000007"
+maximum_bond = "0.000011"
+"""
+
+
+def test_the_policy_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(FILE)
+    assert read_policy(path) == POLICY
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("minimum_parties = 3", "", "'minimum_parties' is missing"),
+        ("minimum_parties = 3", "minimum_parties = true", "must be a int"),
+        ('purposes = ["tumour risk"]', "purposes = [1]", "must be a list of texts"),
+        ("publishers = []", 'publishers = ["me"]', "an address must be"),
+        ("allow_exact_outputs", "allow_exact_output", "unknown key 'allow_exact_output'"),
+        ('"0.000007"', '"cheap"', "'minimum_owner_fee': an amount is digits"),
+    ],
+)
+def test_a_mistake_in_the_policy_is_named(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(FILE.replace(old, new))
+    with pytest.raises(InvalidInput, match=sentence):
+        read_policy(path)

@@ -1,0 +1,175 @@
+"""The study file: one canonical form, signed, refused whole for the first rule it breaks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from koinon.crypto.signature import NodeKey
+from koinon.jobs.study import (
+    Party,
+    SignedStudy,
+    StudyFile,
+    escrow,
+    open_study,
+    open_study_named,
+    read_study_toml,
+    sign_study,
+    specification_hash,
+)
+from koinon.kernel.errors import Forged, InvalidInput, MalformedMessage
+from koinon.kernel.ids import Address, Hash32
+from koinon.wire.committee import Column
+
+KEY = NodeKey.from_seed(b"p" * 32)
+
+
+def published(study: StudyFile, **changes: Any) -> StudyFile:
+    publisher = Party("company", KEY.node_id, study.publisher.account)
+    return msgspec.structs.replace(study, publisher=publisher, **changes)
+
+
+def test_a_signed_study_opens_to_the_same_file(study: StudyFile) -> None:
+    mine = published(study)
+    assert open_study_named(sign_study(mine, KEY), specification_hash(mine)) == mine
+
+
+def test_every_changed_byte_of_a_signed_study_is_refused(study: StudyFile) -> None:
+    signed = sign_study(published(study), KEY)
+    for position in range(0, len(signed.study), 7):
+        changed = bytearray(signed.study)
+        changed[position] ^= 1
+        with pytest.raises((Forged, InvalidInput)):
+            open_study(SignedStudy(bytes(changed), signed.signature))
+
+
+def test_another_file_than_the_one_on_the_chain_is_refused(study: StudyFile) -> None:
+    with pytest.raises(Forged, match="not the one whose hash is on the chain"):
+        open_study_named(sign_study(published(study), KEY), Hash32(bytes(32)))
+
+
+def test_a_study_signed_by_a_stranger_is_refused(study: StudyFile) -> None:
+    with pytest.raises(InvalidInput, match="another publisher"):
+        sign_study(study, KEY)
+
+
+def test_the_escrow_is_four_committee_fees_and_every_owner_fee(study: StudyFile) -> None:
+    assert escrow(study) == 4 * 5 + 3 * 7
+
+
+@dataclass(frozen=True)
+class Bad:
+    name: str
+    changes: dict[str, Any]
+    sentence: str
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Bad("version", {"version": 2}, "version 2"),
+        Bad("no title", {"title": ""}, "title"),
+        Bad("unknown algorithm", {"algorithm": "magic/1"}, "no algorithm is called"),
+        Bad("no columns", {"columns": ()}, "columns"),
+        Bad("twice the same column", {"columns": (Column("a", 0, 1), Column("a", 0, 1))}, "same name"),
+        Bad("empty range", {"columns": (Column("mean radius", 1, 1),)}, "low < high"),
+        Bad("infinite range", {"columns": (Column("mean radius", 0, float("inf")),)}, "finite range"),
+        Bad("target is a feature", {"target": "mean radius"}, "not also a feature"),
+        Bad("sensitive column unknown", {"sensitive_column": "age"}, "none of the columns"),
+        Bad("undeclared output", {"outputs": ("rows",)}, "outputs must be among"),
+        Bad("no output", {"outputs": ()}, "outputs must be among"),
+        Bad("noise asked for", {"epsilon": 1.0}, "noisy outputs are not offered"),
+        Bad("one owner", {"owners": ()}, "2 to 16 data owners"),
+        Bad("owners' shares too large", {"owner_revenue": 4000}, "exceed the whole"),
+        Bad("too few rows", {"minimum_rows": 1}, "minimum_rows"),
+    ],
+    ids=lambda bad: bad.name,
+)
+def test_a_broken_rule_gets_one_sentence(study: StudyFile, bad: Bad) -> None:
+    with pytest.raises(InvalidInput, match=bad.sentence):
+        sign_study(published(study, **bad.changes), KEY)
+
+
+def test_random_bytes_are_no_study() -> None:
+    with pytest.raises(MalformedMessage):
+        open_study(SignedStudy(b"\x93\x01\x02", b""))
+
+
+TOML = """
+title = "Tumour risk"
+purpose = "Tumour risk, for clinical decision support"
+algorithm = "logistic-regression/1"
+target = "malignant"
+sensitive_column = "mean radius"
+outputs = ["coefficients", "intercept"]
+epsilon = 0
+minimum_rows = 10
+owner_revenue_basis_points = 2000
+[[columns]]
+name = "mean radius"
+low = 0
+high = 40.0
+[[owners]]
+name = "a"
+node = "0101010101010101010101010101010101010101010101010101010101010101"
+account = "0x0101010101010101010101010101010101010101"
+[[owners]]
+name = "b"
+node = "0202020202020202020202020202020202020202020202020202020202020202"
+account = "0x0202020202020202020202020202020202020202"
+[terms]
+committee_fee = "5"
+owner_fee = "7.5"
+bond = "1"
+consent_seconds = 60
+reveal_seconds = 30
+run_seconds = 90
+challenge_seconds = 4
+maximum_attempts = 3
+"""
+
+
+def read(path: Path, study: StudyFile) -> StudyFile:
+    return read_study_toml(
+        path,
+        algorithm_hash=lambda _: Hash32(b"a" * 32),
+        publisher=study.publisher,
+        chain_id=1,
+        studies_contract=Address(bytes(20)),
+    )
+
+
+def test_the_form_people_write_is_read(tmp_path: Path, study: StudyFile) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(TOML)
+    result = read(path, study)
+    assert result.terms.owner_fee == 7_500_000
+    assert [owner.name for owner in result.owners] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('title = "Tumour risk"', "", "'title' is missing"),
+        ("epsilon = 0", 'epsilon = "none"', "'epsilon' must be a number"),
+        ("minimum_rows = 10", "minimum_rows = true", "'minimum_rows' must be a whole number"),
+        ("bond =", "bonds =", "'bond' is missing"),
+        ('"7.5"', '"7,5"', "'owner_fee': an amount is digits"),
+        ("challenge_seconds = 4", "challenge_seconds = 4\nwhatever = 1", "unknown key 'whatever'"),
+        ('account = "0x0202', 'account = "0x02', "an address must be 40 hexadecimal digits"),
+        ("[terms]", "[terms", "is not TOML"),
+        ("low = 0", "lo = 0", "'low' is missing"),
+    ],
+)
+def test_a_mistake_in_the_form_is_named(tmp_path: Path, study: StudyFile, old: str, new: str, sentence: str) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(TOML.replace(old, new))
+    with pytest.raises(InvalidInput, match=sentence):
+        read(path, study)
+
+
+def test_a_missing_form_says_so(tmp_path: Path, study: StudyFile) -> None:
+    with pytest.raises(InvalidInput, match="cannot read the study file"):
+        read(tmp_path / "none.toml", study)
