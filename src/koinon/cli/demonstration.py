@@ -101,7 +101,7 @@ class Demonstration:
                 await put_to_work(self._network, chain, step.say)
                 await add_rows(self._network, rows.owners, rows.evaluation, self._options.target, rows.ranges)
                 step.say(f"{len(self._network.names())} organisations joined; rows checked and committed to")
-            scene = self._scene(rows, report.with_suffix(".zip"), chain.coins)
+            scene = self._scene(rows, report.with_suffix(".zip"))
             actors = DemonstrationActors(self._network, scene)
             audited = await self._tell_story(actors)
             if self._options.chaos == "validator":
@@ -153,7 +153,7 @@ class Demonstration:
         async with ChainClient([url], key) as client:
             await client.send(self._network.identity(company).account, b"", Wei(40 * GAS_MONEY))
 
-    def _scene(self, rows: Rows, bundle: Path, coins: Wei) -> Scene:
+    def _scene(self, rows: Rows, bundle: Path) -> Scene:
         import numpy as np
 
         options = self._options
@@ -177,7 +177,7 @@ class Demonstration:
             bundle=bundle,
             effort=options.effort,
             chaos=options.chaos,
-            gas_money=coins,
+            gas_money=GAS_MONEY,
         )
 
     async def _tell_story(self, actors: DemonstrationActors) -> Audited:
