@@ -240,7 +240,7 @@ class Journey:
         self.model = await self.by("publisher").assets.mint(variant)
         service = Mint(AssetKind.SERVICE, digest_of("service"), "", (self.model,), payees, shares)
         self.service = await self.by("publisher").assets.mint(service)
-        offer = Offer(TokenAmount(33), TokenAmount(1_001), BasisPoints(2_999), True)
+        offer = Offer(TokenAmount(33), TokenAmount(1_001), TokenAmount(33), BasisPoints(2_999), True)
         await self.by("publisher").market.set_offer(self.service, offer)
 
     async def evaluate(self) -> None:

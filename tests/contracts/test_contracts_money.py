@@ -1,10 +1,10 @@
 """Whatever anybody calls, in whatever order and at whatever time, money is conserved and nobody's is stuck."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-import pytest
 from contracts_chain import Snapshot
 from contracts_world import OWNERS, PROVIDERS, digest_of, fresh_world, key_of, score
 from hypothesis import HealthCheck, settings
@@ -330,6 +330,6 @@ def test_money_is_conserved_and_never_stuck() -> None:
     search(examples=6, steps=20)
 
 
-@pytest.mark.long
-def test_money_is_conserved_and_never_stuck_in_long_searches() -> None:
-    search(examples=100, steps=40)
+if __name__ == "__main__":
+    # A longer search by hand: python tests/contracts/test_contracts_money.py EXAMPLES STEPS
+    search(int(sys.argv[1]), int(sys.argv[2]))

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from koinon.data.commitment import DatasetCommitment, check_row, check_table, decode_row
-from koinon.data.schema import Column, Schema
+from koinon.data.schema import Schema
 from koinon.data.table import Table
 from koinon.kernel.errors import Forged, InvalidInput
+from koinon.wire.committee import Column
 
 SCHEMA = Schema((Column("age", 0.0, 120.0), Column("size", -50.0, 50.0)), "sick")
 SECRET = bytes(range(32))

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from koinon.data.schema import Column, Schema
+from koinon.data.schema import Schema
 from koinon.data.table import Table, count_duplicates, infer_schema, read_table, write_csv
 from koinon.kernel.errors import InvalidInput, KoinonError, Unavailable
+from koinon.wire.committee import Column
 
 SCHEMA = Schema((Column("age", 0.0, 120.0), Column("size", -50.0, 50.0)), "sick")
 SECRET = "86.753"

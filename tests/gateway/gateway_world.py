@@ -4,7 +4,7 @@ It runs the same on the in-process EVM and on anvil, so that pages can be tested
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from koinon.contracts.assets import AssetKind, Mint
 from koinon.contracts.client import ChainClient
@@ -219,9 +219,6 @@ class World:
         """Three drawn evaluators measure the model; the last may be far off."""
         nonce = digest("nonce of the request")
         terms = EvaluationTerms(
-            self.model, tuple(CRITERIA), (PartsPerMillion(50_000),) * len(CRITERIA), tokens(20), 3, 3_600, 3_600
-        )
-        terms = EvaluationTerms(
             model_id=self.model,
             criteria=tuple(CRITERIA),
             tolerances=tuple(PartsPerMillion(40_000_000 if name == "load_p99" else 50_000) for name in CRITERIA),
@@ -262,7 +259,7 @@ class World:
     async def sell(self) -> None:
         """An offer, a pass, two channels, settlements, receipts; one channel is closed."""
         await self.suite.market.set_offer(
-            self.service, Offer(TokenAmount(25_001), TokenAmount(100_003), BasisPoints(1_500), True)
+            self.service, Offer(TokenAmount(25_001), TokenAmount(100_003), TokenAmount(25_001), BasisPoints(1_500), True)
         )
         buyer = self.of("buyer").market
         await buyer.buy(self.service, 200, 30 * DAY, tokens(1_000))
@@ -279,6 +276,13 @@ class World:
         market = self.of(PROVIDERS[place]).market
         digest_ = voucher_digest(await market.domain(), self.channels[place], cumulative)
         await market.settle(self.channels[place], cumulative, self.keys["buyer"].sign_digest(digest_))
+
+    def on(self, rpc: Rpc) -> "World":
+        """The same world on a copy of its chain."""
+        other = replace(self, rpc=rpc, channels=list(self.channels))
+        other.client = ChainClient(rpc, self.bank)
+        other.suite = self.suite.through(other.client)
+        return other
 
     async def play(self) -> None:
         """The whole story."""

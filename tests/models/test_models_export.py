@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koinon.kernel.errors import Forged, InvalidInput
-from koinon.models.onnx_export import LogisticParameters, check_equal, edge_rows, export_logistic, weights_hash
+from koinon.models.onnx_export import (
+    LogisticParameters,
+    check_equal,
+    check_equal_confined,
+    edge_rows,
+    export_logistic,
+    weights_hash,
+)
 from koinon.models.scan import scan
 
 
@@ -59,6 +66,15 @@ def test_other_weights_than_the_trained_ones_are_forged(parameters: LogisticPara
     narrower = LogisticParameters(parameters.low[:5], parameters.high[:5], parameters.coefficients[:5], 0.25)
     with pytest.raises(Forged, match="cannot run on the trained columns"):
         check_equal(exported, narrower)
+
+
+async def test_a_node_checks_in_a_sandbox_and_finds_the_same(parameters: LogisticParameters, exported: bytes) -> None:
+    assert await check_equal_confined(exported, parameters) == check_equal(exported, parameters)
+    with pytest.raises(Forged, match="differs from the trained weights"):
+        await check_equal_confined(exported, replace(parameters, intercept=0.251))
+    narrower = LogisticParameters(parameters.low[:5], parameters.high[:5], parameters.coefficients[:5], 0.25)
+    with pytest.raises(Forged, match="trained columns"):
+        await check_equal_confined(exported, narrower)
 
 
 def test_edge_rows_contain_the_ends_of_every_range(parameters: LogisticParameters) -> None:

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from koinon.crypto.hpke import HpkeKey
-from koinon.data.schema import Column
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage, Refused, Unavailable
 from koinon.models.card import Contribution, ModelCard, card_hash, decode_card, encode_card
@@ -19,6 +18,7 @@ from koinon.models.package import (
     store_model,
 )
 from koinon.store.blobs import MemoryBlobs
+from koinon.wire.committee import Column
 
 CARD = ModelCard(
     name="tumour-risk",

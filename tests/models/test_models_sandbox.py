@@ -137,7 +137,7 @@ async def test_a_child_that_dies_is_an_error_of_the_call(exported: bytes, rows: 
 
 
 async def test_the_processor_time_limit_ends_the_child() -> None:
-    async with SandboxedModel.open(slow_model(10), replace(LIMITS, cpu_seconds=2, call_seconds=60)) as model:
+    async with SandboxedModel.open(slow_model(10), replace(LIMITS, cpu_seconds=1, call_seconds=60)) as model:
         with pytest.raises(Unavailable, match="processor time"):
             await model.predict(np.zeros((5000, 6), np.float32))
 

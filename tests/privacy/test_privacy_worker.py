@@ -23,7 +23,7 @@ from koinon.privacy.programs.logistic_regression import Parameters, to_raw_units
 from koinon.privacy.rep4.adversary import SeededRng
 from koinon.privacy.rep4.worker import certify, from_frame, to_frame
 from koinon.privacy.sharing import Dealing, deal
-from koinon.wire.catalogue import Done, Message
+from koinon.wire.catalogue import Done, Failure, Message
 from koinon.wire.committee import (
     POSITIONS,
     Aborted,
@@ -179,6 +179,20 @@ async def test_a_worker_that_never_gets_its_order_is_named() -> None:
         assert 3 in told.suspects
 
 
+async def test_a_worker_that_died_before_the_run_is_named() -> None:
+    parameters, dealt = small_study()
+    async with committee() as (workers, peers):
+        os.kill(workers[3].pid, signal.SIGKILL)
+        await workers[3].wait()
+        runs = [
+            msgspec.structs.replace(run_message(i, peers, parameters, dealt), deadline_seconds=2.0) for i in POSITIONS
+        ]
+        answers = await asyncio.wait_for(asyncio.gather(*(answer(workers[i], runs[i]) for i in (0, 1, 2))), 30)
+    for told in answers:
+        assert isinstance(told, Aborted)
+        assert 3 in told.suspects
+
+
 async def test_a_tampered_share_ends_the_run_before_it_is_used() -> None:
     parameters, dealt = small_study()
     async with committee() as (workers, peers):
@@ -230,9 +244,10 @@ async def test_orders_that_make_no_sense_are_refused_with_a_reason() -> None:
             await worker.send(to_frame(Prepare(SESSION, 0, keys[0].seed, "127.0.0.1")))
             assert isinstance(from_frame(await worker.receive()), Listening)
             await worker.send(to_frame(run))
-            with pytest.raises(kind) as problem:
-                await worker.receive()
-            return str(problem.value)
+            failure = from_frame(await worker.receive())
+            assert isinstance(failure, Failure)
+            assert failure.kind == kind.__name__
+            return failure.reason
 
     for case, (run, kind) in cases.items():
         assert len(await refused(run, kind)) > 10, case
@@ -246,5 +261,6 @@ async def test_orders_that_make_no_sense_are_refused_with_a_reason() -> None:
 async def test_a_wrong_first_message_is_refused(message: Message) -> None:
     async with Worker.start(TARGET, LIMITS) as worker:
         await worker.send(to_frame(message))
-        with pytest.raises(MalformedMessage):
-            await worker.receive()
+        failure = from_frame(await worker.receive())
+    assert isinstance(failure, Failure)
+    assert failure.kind == "MalformedMessage"

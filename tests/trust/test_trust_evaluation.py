@@ -9,7 +9,6 @@ import pytest
 from trust_world import SALT
 
 from koinon.data.demonstration import DemoSplit
-from koinon.data.schema import Column
 from koinon.data.table import Table
 from koinon.kernel.errors import Expired, Forged, InvalidInput, Refused
 from koinon.models.card import ModelCard
@@ -18,6 +17,7 @@ from koinon.trust.evidence import encode_evidence, to_json
 from koinon.trust.queries import Predict
 from koinon.trust.recompute import check_linked, recompute
 from koinon.trust.vector import KINDS, encode_vector, grade
+from koinon.wire.committee import Column
 
 replace = msgspec.structs.replace
 

@@ -68,7 +68,7 @@ def test_arrivals_are_poisson_at_the_stated_rate() -> None:
 
 def test_a_queue_follows_theory() -> None:
     """M/D/1 at load ρ waits ρ·s / (2·(1 − ρ)) on average (Pollaczek and Khinchine); the median is a little below."""
-    found = step(Server(0.004), rate=200, calls=20_000, objective=1.0)
+    found = step(Server(0.004), rate=200, calls=4_000, objective=1.0)
     mean_wait = 0.8 * 0.004 / (2 * 0.2)
     assert 0.004 + 0.4 * mean_wait < found.p50 < 0.004 + 1.2 * mean_wait
 
@@ -129,6 +129,14 @@ def test_ranks_of_the_interval_are_the_binomials() -> None:
     probability = [comb(1000, k) * 0.99**k * 0.01 ** (1000 - k) for k in range(1001)]
     assert sum(probability[low:high]) >= 0.94
     assert low < 990 < high <= 1000
+
+
+def test_a_fault_of_the_callers_own_code_is_not_counted_as_load() -> None:
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_in_virtual_time(open_loop(broken, 100, 100, 0.05, np.random.default_rng(0)))
 
 
 def test_steps_without_sense_are_refused() -> None:

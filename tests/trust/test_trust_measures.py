@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from koinon.kernel.errors import InvalidInput
 from koinon.trust import data, fairness, privacy
 from koinon.trust.perturbations import PERTURBATIONS, add_noise, lose_values, swap_columns
-from koinon.trust.queries import Box, answer, ask
+from koinon.trust.queries import Box, answer, ask, probabilities
 
 BOX = Box(np.array([0.0, -10.0, 100.0]), np.array([1.0, 10.0, 5000.0]))
 
@@ -145,3 +145,16 @@ async def test_answers_that_are_no_probabilities_stop_a_measurement(bad: np.ndar
 
     with pytest.raises(InvalidInput, match=r"probability|one per row"):
         await ask(question(), predict)
+
+
+async def test_many_rows_are_asked_about_in_batches_and_put_together_in_order() -> None:
+    sizes: list[int] = []
+
+    async def predict(rows: np.ndarray) -> np.ndarray:
+        sizes.append(len(rows))
+        return rows[:, 0]
+
+    rows = np.random.default_rng(0).random((2500, 1000))
+    assert (await probabilities(predict, rows) == rows[:, 0].astype(np.float32)).all()
+    assert sizes == [1000, 1000, 500]
+    assert (await probabilities(predict, rows[:0])).shape == (0,)

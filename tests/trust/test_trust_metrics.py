@@ -20,7 +20,7 @@ def labelled(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return target, rng.integers(0, draw(st.integers(2, 50)), rows) / 50
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(data=labelled())
 def test_metrics_are_scikit_learns(data: tuple[np.ndarray, np.ndarray]) -> None:
     target, scores = data
@@ -34,7 +34,7 @@ def test_metrics_are_scikit_learns(data: tuple[np.ndarray, np.ndarray]) -> None:
     assert metrics.log_loss(target, scores, ones)[0] == pytest.approx(reference.log_loss(target, clipped))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(data=labelled(), seed=st.integers(0, 2**32))
 def test_a_weight_counts_like_copies_of_the_row(data: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     target, scores = data

@@ -138,3 +138,18 @@ async def test_each_evaluator_may_have_rows_of_its_own(task: Task, exported: byt
         found = await run.result()
     assert found.evidence.rows == mine.rows
     assert found.evidence.rows_root == other.rows_root
+
+
+async def test_a_model_that_answers_no_probabilities_ends_the_run(task: Task) -> None:
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["x"], ["y"], axes=[1], keepdims=0)],
+        "mean",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 30])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    async with EvaluationRun.start(model, dataclasses.replace(task, weights_hash=weights_hash(model))) as run:
+        with pytest.raises(InvalidInput, match="not a probability"):
+            await run.result()

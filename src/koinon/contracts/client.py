@@ -16,8 +16,10 @@ from koinon.kernel.quantities import ChainId, Gas, Height, Seconds, UnixSeconds,
 
 RECEIPT_SECONDS: Final = Seconds(60.0)
 FIRST_POLL: Final = Seconds(0.02)
-LONGEST_POLL: Final = Seconds(0.5)
+LONGEST_POLL: Final = Seconds(0.1)
 GAS_MARGIN_PERCENT: Final = 25
+GAS_MARGIN: Final = 60_000
+"""Besides: who comes last of several pays for the change of phase, and may not have been last at the estimate."""
 SEND_TRIES: Final = 3
 DEFAULT_PRIORITY_FEE: Final = Wei(10**9)
 LONGEST_ADVANCE: Final = 512
@@ -264,7 +266,7 @@ class ChainClient:
                 nonce=nonce,
                 max_priority_fee=tip,
                 max_fee=Wei(2 * base_fee + tip),
-                gas=Gas(estimate + estimate * GAS_MARGIN_PERCENT // 100),
+                gas=Gas(estimate + estimate * GAS_MARGIN_PERCENT // 100 + GAS_MARGIN),
                 to=to,
                 value=value,
                 data=data,

@@ -78,13 +78,11 @@ def create_application(source: ChainSource, hosts: tuple[str, ...] = ()) -> Fast
 
     application = FastAPI(title="Koinon", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     for page in PAGES:
-        application.add_api_route(page.path, _html(source, page), methods=["GET", "HEAD"], include_in_schema=False)
-        application.add_api_route(
-            f"/api{page.path}".rstrip("/"), _json(source, page), methods=["GET", "HEAD"], include_in_schema=False
-        )
-    application.add_api_route("/find", _find(source), methods=["GET", "HEAD"], include_in_schema=False)
-    application.add_api_route("/healthz", _health(source), methods=["GET", "HEAD"], include_in_schema=False)
-    application.add_api_route("/events", _events(source), methods=["GET"], include_in_schema=False)
+        application.add_api_route(page.path, _html(source, page), methods=["GET", "HEAD"])
+        application.add_api_route(f"/api{page.path}", _json(source, page), methods=["GET", "HEAD"])
+    application.add_api_route("/find", _find(source), methods=["GET", "HEAD"])
+    application.add_api_route("/healthz", _health(source), methods=["GET", "HEAD"])
+    application.add_api_route("/events", _events(source), methods=["GET"])
     application.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     for expected in (KoinonError, 404, 405, Exception):
         application.add_exception_handler(expected, _failed)

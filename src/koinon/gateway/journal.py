@@ -1,7 +1,8 @@
 """The journal: what the suite's contracts said, in order, kept by subject, bounded, and cut back when the chain is.
 
 An ``Entry`` is one decoded event. Every entry is filed under the subjects it speaks of — a study, an evaluation, a
-channel — so that a page reads only its own. The journal holds the newest ``capacity`` entries; what fell out is said, not hidden.
+channel — so that a page reads only its own. The journal holds the newest ``capacity`` entries; what
+fell out is said, not hidden.
 """
 
 from collections import defaultdict

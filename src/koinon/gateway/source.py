@@ -1,8 +1,8 @@
 """The chain as a source of pages: it follows the suite's events and answers what each page asks.
 
 It keeps one ``Journal`` and brings it up to date in the background and before every page, so that a page never shows
-less than the chain node had when it was asked for. A chain that was cut back (a reorganisation, a reset test chain) is noticed by the
-hashes of earlier readings.
+less than the chain node had when it was asked for. A chain that was cut back (a reorganisation, a reset test
+chain) is noticed by the hashes of earlier readings.
 """
 
 import asyncio

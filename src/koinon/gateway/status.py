@@ -13,7 +13,8 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One node's answer, or the fact that it gave none.
 
     ``account`` and ``node_id`` are ``0x`` hexadecimal; ``peers`` are node ids; ``observed_at`` is Unix seconds of
-    the last answer; ``cpu_percent`` is of one core since the previous answer; ``services`` are endpoint addresses it serves now.
+    the last answer; ``cpu_percent`` is of one core since the previous answer; ``services`` are endpoint
+    addresses it serves now.
     """
 
     account: str

@@ -115,7 +115,7 @@ async def study_page(facts: Facts, number: int) -> StudyPage:
         publisher=facts.party(study["publisher"]),
         result_party=facts.party(terms["resultParty"]),
         terms=_terms(facts, number, terms),
-        owners=_owners(facts, phase, entries, terms),
+        owners=_owners(facts, entries, terms),
         attempts=_attempts(facts, entries),
         events=_events(facts, entries),
         flows=_flows(facts, entries),
@@ -192,10 +192,12 @@ def _terms(facts: Facts, number: int, terms: Any) -> tuple[Term, ...]:
     )
 
 
-def _owners(facts: Facts, phase: str, entries: Sequence[Entry], terms: Any) -> tuple[Owner, ...]:
+def _owners(facts: Facts, entries: Sequence[Entry], terms: Any) -> tuple[Owner, ...]:
     consents = {entry.values["owner"]: entry for entry in named(entries, "Consented")}
     refusals = {entry.values["owner"] for entry in named(entries, "Refused")}
     opened = {entry.values["party"] for entry in named(entries, "Revealed")}
+    ended = named(entries, "Ended")
+    ending = "completed" if named(entries, "Completed") else ended[-1].values["reason"] if ended else ""
     rows = []
     for account in terms["owners"]:
         fees = [
@@ -203,7 +205,7 @@ def _owners(facts: Facts, phase: str, entries: Sequence[Entry], terms: Any) -> t
             for e in credited(entries, "Studies")
             if e.values["account"] == account and e.values["reason"] == "owner fee"
         ]
-        state, tone = _owner_state(account, phase, consents, refusals, opened)
+        state, tone = _owner_state(account, ending, consents, refusals, opened)
         consent = consents.get(account)
         rows.append(
             Owner(
@@ -220,15 +222,18 @@ def _owners(facts: Facts, phase: str, entries: Sequence[Entry], terms: Any) -> t
 
 
 def _owner_state(
-    account: str, phase: str, consents: dict[str, Entry], refusals: set[str], opened: set[str]
+    account: str, ending: str, consents: dict[str, Entry], refusals: set[str], opened: set[str]
 ) -> tuple[str, Tone]:
+    """``ending`` is ``completed``, the reason of an end without a result, or empty while the study goes on."""
     if account in refusals:
         return "refused", "failed"
     if account not in consents:
-        return ("did not consent", "failed") if phase == "ended" else ("asked", "pending")
+        if ending == "no consent":
+            return "did not consent", "failed"
+        return ("had not answered", "neutral") if ending else ("asked", "pending")
     if account in opened:
-        return ("took part", "final") if phase == "completed" else ("opened its nonce", "final")
-    return ("did not open its nonce", "failed") if phase == "ended" else ("consented", "pending")
+        return ("took part", "final") if ending == "completed" else ("opened its nonce", "final")
+    return ("did not open its nonce", "failed") if ending == "no reveal" else ("consented", "neutral")
 
 
 def _attempts(facts: Facts, entries: Sequence[Entry]) -> tuple[Attempt, ...]:
