@@ -70,9 +70,15 @@ class Liar:
         self._numbers = count()
         self._view = View(1)
         self._mood = 0.5
+        self._to_all = False
+
+    def listen(self) -> None:
+        """Hear the others and do nothing unasked."""
+        self._network.attach(self._position, self._receive)
 
     def start(self) -> None:
-        self._network.attach(self._position, self._receive)
+        """Hear the others and lie from time to time."""
+        self.listen()
         self._mood = self._world.random.choice((0.1, 0.4, 0.8))
         self._world.after(0.01, self._act)
 
@@ -127,9 +133,28 @@ class Liar:
             action()
         self._world.after(draw.uniform(0.002, 0.06), self._act)
 
+    def propose_in_turn(self) -> None:
+        """Build on any justification if the others are in a view of ours, and tell everybody."""
+        self._to_all = True
+        self._propose()
+        self._to_all = False
+
+    def report_something(self) -> None:
+        """Send everybody one view change that reports any certificate we know, or none at all."""
+        certificates = sorted(self._certificates.values(), key=rank)[-5:]
+        if not certificates or self._view not in self._entries:
+            return
+        highest = self._world.random.choice(certificates)
+        change = self._report(self._view, highest, self._entries[self._view])
+        self._changes[self._view][self._position] = change
+        for receiver in range(len(self._validators)):
+            if receiver != self._position:
+                self._network.send(self._position, receiver, change)
+
     def _tell_some(self, message: ConsensusMessage) -> None:
         others = [position for position in range(len(self._validators)) if position != self._position]
-        for receiver in self._world.random.sample(others, self._world.random.randint(1, len(others))):
+        some = others if self._to_all else self._world.random.sample(others, self._world.random.randint(1, len(others)))
+        for receiver in some:
             self._network.send(self._position, receiver, message)
 
     def _vote_for(self, view: View, index: BlockIndex, height: Height, block: Hash32) -> PrepareVote:

@@ -12,6 +12,10 @@ def _height_only(voted: Iterable[VotedSlot], header: Header) -> bool:
     return all(header.height != height for _, height in voted)
 
 
+def _any_proposal(*_: object) -> bool:
+    return True
+
+
 def _any_chain(_own: object, _line: object) -> bool:
     return True
 
@@ -33,7 +37,9 @@ def _any_parent(*_: object) -> bool:
 
 
 PLANTS: Final[dict[str, Scenario]] = {
-    "height-only-voting": Scenario(rules=Rules(slot_is_free=_height_only, follows_own_chain=_any_chain)),
+    "height-only-voting": Scenario(
+        rules=Rules(slot_is_free=_height_only, considers=_any_proposal, follows_own_chain=_any_chain)
+    ),
     "two-certificate-finality": Scenario(rules=Rules(is_final=_two_are_enough, linked_certificates=2)),
     "finality-across-any-views": Scenario(rules=Rules(is_final=_any_views)),
     "no-write-ahead": Scenario(write_ahead=False, crashes=12),

@@ -117,11 +117,11 @@ def run(scenario: Scenario, seed: int) -> Verdict:
 class Simulation:
     """One run. Public so that a test can steer a world by hand."""
 
-    def __init__(self, scenario: Scenario, seed: int) -> None:
+    def __init__(self, scenario: Scenario, seed: int, make_network: Callable[[World], Network] | None = None) -> None:
         self.scenario = scenario
         self.world = World(seed)
         faults = scenario.faults or self.world.random.choice(NETWORKS)
-        self.network = Network(self.world, faults)
+        self.network = Network(self.world, faults) if make_network is None else make_network(self.world)
         self.scheme = IdealScheme(hashlib.sha256(seed.to_bytes(8, "big")).digest())
         self.validators = ValidatorSet(
             tuple(
