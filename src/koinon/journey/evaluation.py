@@ -121,8 +121,8 @@ def open_plan(data: bytes, model: int, request: EvaluationRequest) -> Evaluation
 def seed_of(evaluation: int, draw_seed: Hash32) -> Hash32:
     """The seed of every random choice in an evaluation: fixed by the draw, which nobody can steer.
 
-    It is the same for all its evaluators. They differ in their rows and machines; luck in an attack's random start is no
-    reason to lose stake.
+    It is the same for all its evaluators. They differ in their rows and machines; luck in an attack's random start is
+    no reason to lose stake.
     """
     return tagged_hash(SEED_DOMAIN, evaluation.to_bytes(8, "big"), draw_seed)
 
