@@ -1,4 +1,4 @@
-"""Who acts in the demonstration: the company's node by its operator's orders, a stranger that pays, a stranger that audits."""
+"""Who acts in the demonstration: the company's node by its operator's orders, a stranger who pays, one who audits."""
 
 import asyncio
 from contextlib import AsyncExitStack

@@ -117,7 +117,7 @@ class Demonstration:
                 actors.disturbances,
                 self._options.chain_url or "our own ledger",
             )
-            report.write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+            await asyncio.to_thread(report.write_text, json.dumps(told, indent=2) + "\n", "utf-8")
             if not quiet:
                 print_story(told)
                 console.print(f"Report: {report}", style="dim")

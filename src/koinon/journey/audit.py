@@ -1,5 +1,6 @@
-"""audit: anyone collects the evidence behind a name, from the chain and from those who hold it, and checks it offline."""
+"""audit: anyone collects the evidence behind a name, from the chain and those who hold it, and checks it offline."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ async def export(auditor: Auditor, name: str, path: Path) -> Subject:
     say(f"{len(needed.transactions)} transactions with their proofs", 0.8)
     bundle = make_bundle(subject, network, proof, documents, receipts, auditor.key)
     try:
-        path.write_bytes(bundle)
+        await asyncio.to_thread(path.write_bytes, bundle)
     except OSError as problem:
         raise Unavailable(f"cannot write {path.name}: {problem.strerror}") from None
     return subject
