@@ -7,12 +7,14 @@ import {Credits} from "./Credits.sol";
 
 /// @title Offers: what the owner of a service asks for it
 abstract contract Offers is Credits {
-    /// @param pricePerCall of a pass, for each call of its quota; also what a service node asks for a call by voucher.
+    /// @param pricePerCall of a pass, for each call of its quota.
     /// @param pricePerDay of a pass, for each day begun.
+    /// @param voucherPrice what a service node asks for a call, by voucher in a channel.
     /// @param nodeShare part of channel revenue that goes to the service node, in basis points.
     struct Offer {
         uint128 pricePerCall;
         uint128 pricePerDay;
+        uint128 voucherPrice;
         uint16 nodeShare;
         bool open;
     }
@@ -21,7 +23,7 @@ abstract contract Offers is Credits {
     mapping(uint256 serviceId => Offer) private _offers;
 
     event OfferSet(
-        uint256 indexed serviceId, uint256 pricePerCall, uint256 pricePerDay, uint256 nodeShare, bool open
+        uint256 indexed serviceId, uint256 pricePerCall, uint256 pricePerDay, uint256 voucherPrice, uint256 nodeShare, bool open
     );
 
     error NotOffered(uint256 serviceId);
@@ -37,7 +39,7 @@ abstract contract Offers is Credits {
         if (assets.ownerOf(serviceId) != msg.sender) revert NotAllowed(msg.sender);
         if (offer.nodeShare > ALL_BASIS_POINTS) revert BadField("nodeShare");
         _offers[serviceId] = offer;
-        emit OfferSet(serviceId, offer.pricePerCall, offer.pricePerDay, offer.nodeShare, offer.open);
+        emit OfferSet(serviceId, offer.pricePerCall, offer.pricePerDay, offer.voucherPrice, offer.nodeShare, offer.open);
     }
 
     function offerOf(uint256 serviceId) public view returns (Offer memory) {

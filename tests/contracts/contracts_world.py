@@ -61,20 +61,23 @@ class World:
     async def build(cls, client: ChainClient, suite: Suite, rpc: Rpc) -> "World":
         """Fund, approve, register and stake."""
         world = cls(rpc, client, suite)
-        for name in PEOPLE:
-            await suite.token.transfer(world.address(name), PURSE)
-            own = world.by(name)
-            for contract in world.payers():
-                await own.token.approve(contract.address, UNLIMITED)
-        for number, name in enumerate(PROVIDERS):
-            own = world.by(name)
-            # The last two belong to one operator.
-            operator = digest_of(f"operator {min(number, len(PROVIDERS) - 2)}")
-            await own.providers.register(
-                NodeId(digest_of(f"node {name}")), operator, Role.COMPUTE | Role.EVALUATE | Role.SERVE
-            )
-            await own.providers.stake(STAKE)
+        await asyncio.gather(*(suite.token.transfer(world.address(name), PURSE) for name in PEOPLE))
+        await asyncio.gather(*(world.approve(name) for name in PEOPLE))
+        await asyncio.gather(*(world.enrol(number, name) for number, name in enumerate(PROVIDERS)))
         return world
+
+    async def approve(self, name: str) -> None:
+        """Let the suite pull from a person."""
+        own = self.by(name)
+        await asyncio.gather(*(own.token.approve(contract.address, UNLIMITED) for contract in self.payers()))
+
+    async def enrol(self, number: int, name: str) -> None:
+        """Make a person a provider with a stake; the last two belong to one operator."""
+        own = self.by(name)
+        operator = digest_of(f"operator {min(number, len(PROVIDERS) - 2)}")
+        roles = Role.COMPUTE | Role.EVALUATE | Role.SERVE
+        await own.providers.register(NodeId(digest_of(f"node {name}")), operator, roles)
+        await own.providers.stake(STAKE)
 
     def address(self, name: str) -> Address:
         """Account of a person."""
@@ -204,7 +207,7 @@ class World:
         """A service of the publisher with an open offer."""
         model = await self.model()
         service = await self.model(kind=AssetKind.SERVICE, content_hash=digest_of("service"), parents=(model,))
-        offer = Offer(TokenAmount(33), TokenAmount(1_001), BasisPoints(node_share), True)
+        offer = Offer(TokenAmount(33), TokenAmount(1_001), TokenAmount(33), BasisPoints(node_share), True)
         await self.by("publisher").market.set_offer(service, offer)
         return service
 
@@ -244,20 +247,22 @@ class World:
 
     # ------------------------------------------------------------------------------------------ money
 
-    async def check_money(self) -> None:
-        """Conservation: every contract has exactly what it holds and owes, and nothing was made or lost."""
-        total = 0
-        people = [self.address(name) for name in PEOPLE]
+    async def check_balances(self) -> None:
+        """Every contract has exactly what it holds and owes."""
         for contract in self.payers():
             balance = await self.suite.token.balance_of(contract.address)
             held, credit = await contract.total_held(), await contract.total_credit()
             assert balance == held + credit, f"{contract.NAME} has {balance}, holds {held} and owes {credit}"
+
+    async def check_money(self) -> None:
+        """Conservation: besides, everybody's credits add up, and no token was made or lost."""
+        await self.check_balances()
+        people = [self.address(name) for name in PEOPLE]
+        for contract in self.payers():
             owed = sum([await contract.credit_of(account) for account in people])
-            assert credit == owed, f"{contract.NAME} owes {credit} in total and {owed} to everybody"
-            total += balance
-        everybody = [*people, self.client.account]
-        total += sum([await self.suite.token.balance_of(account) for account in everybody])
-        assert total == PARAMETERS.supply
+            assert await contract.total_credit() == owed, f"{contract.NAME} does not owe what everybody's credit is"
+        everybody = [*people, self.client.account, *(contract.address for contract in self.payers())]
+        assert sum([await self.suite.token.balance_of(account) for account in everybody]) == PARAMETERS.supply
 
     async def wealth(self, name: str) -> int:
         """Tokens and credit of a person, without stake."""

@@ -86,7 +86,7 @@ async def test_the_main_job_on_an_outside_chain(outside: World) -> None:
     endpoint = ServiceEndpoint("https://one.example", world.address("provider-0"))
     await names.set_resolution("tumour-risk.clinic", Resolution(model, digest_of("weights"), request_id, (endpoint,)))
     service = await world.model(kind=AssetKind.SERVICE, parents=(model,))
-    offer = Offer(TokenAmount(33), TokenAmount(0), BasisPoints(3_000), True)
+    offer = Offer(TokenAmount(33), TokenAmount(0), TokenAmount(33), BasisPoints(3_000), True)
     await world.by("publisher").market.set_offer(service, offer)
     buyer = world.by("buyer").market
     await buyer.buy(service, 200, 86_400, TokenAmount(200 * 33))

@@ -13,6 +13,7 @@ from koinon.contracts.artifacts import Artifact, parse_artifact
 from koinon.contracts.assets import AssetKind, Assets, Mint
 from koinon.contracts.contract import deploy, interface
 from koinon.contracts.eip712 import Authorization
+from koinon.contracts.market import channel_id
 from koinon.contracts.providers import Providers, Role
 from koinon.contracts.refusals import Reverted
 from koinon.contracts.studies import Studies
@@ -271,6 +272,20 @@ async def test_contract_accounts_sign_consents_vouchers_and_payments(world: Worl
     )
     signature = key_of("stranger").sign_digest(order.transfer_digest(await world.suite.token.domain()))
     await world.by("buyer").token.transfer_with_authorization(order, signature)
+
+    service, node = await world.service(), world.address("provider-0")
+    await act(
+        world.suite.token.address, interface("Token").encode_call("approve", world.suite.market.address, UNLIMITED)
+    )
+    expiry = UnixSeconds(await world.now() + 100)
+    opening = interface("Market").encode_call("open", node, service, 10_000, expiry, digest_of("salt"))
+    await act(world.suite.market.address, opening)
+    channel = channel_id(await world.client.chain_id(), world.suite.market.address, wallet, node, digest_of("salt"))
+    voucher = eip712.voucher_digest(await world.suite.market.domain(), channel, TokenAmount(500))
+    with pytest.raises(Reverted, match="BadSignature"):
+        await world.by("provider-0").market.settle(channel, TokenAmount(500), key_of("north").sign_digest(voucher))
+    await world.by("provider-0").market.settle(channel, TokenAmount(500), key_of("stranger").sign_digest(voucher))
+    assert (await world.suite.market.channel_of(channel)).claimed == 500
 
 
 # ---------------------------------------------------------------------------------------------------- hostile token

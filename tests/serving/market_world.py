@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from koinon.contracts.eip712 import channels_domain
 from koinon.crypto.hash import sha256
 from koinon.crypto.signature import AccountKey
 from koinon.kernel.errors import Unavailable
@@ -10,10 +11,9 @@ from koinon.kernel.quantities import ChainId, TokenAmount, UnixSeconds
 from koinon.market.channels import Channel
 from koinon.market.passes import Pass
 from koinon.market.payments import Terms
-from koinon.market.vouchers import VoucherDomain
 
 SERVICE = 7
-DOMAIN = VoucherDomain(ChainId(1337), Address(sha256(b"market")[:20]))
+DOMAIN = channels_domain(ChainId(1337), Address(sha256(b"market")[:20]))
 BUYER = AccountKey.from_secret(sha256(b"buyer"))
 STRANGER = AccountKey.from_secret(sha256(b"stranger"))
 RECEIVER = AccountKey.from_secret(sha256(b"receiver")).address

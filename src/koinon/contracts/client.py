@@ -16,8 +16,11 @@ from koinon.kernel.quantities import ChainId, Gas, Height, Seconds, UnixSeconds,
 
 RECEIPT_SECONDS: Final = Seconds(60.0)
 FIRST_POLL: Final = Seconds(0.02)
-LONGEST_POLL: Final = Seconds(0.5)
+LONGEST_POLL: Final = Seconds(0.1)
 GAS_MARGIN_PERCENT: Final = 25
+GAS_MARGIN: Final = 60_000
+"""Besides: who comes last of several pays for the change of phase, and may not have been last at the estimate."""
+SEND_TRIES: Final = 3
 DEFAULT_PRIORITY_FEE: Final = Wei(10**9)
 LONGEST_ADVANCE: Final = 512
 NOTHING: Final = Wei(0)
@@ -207,6 +210,14 @@ class ChainClient:
             Refused: the chain does not take the transaction, for example for want of gas money.
             Expired: it was sent, and did not get into a block in time.
         """
+        for _ in range(SEND_TRIES - 1):
+            try:
+                return await self._send_once(to, data, value, doing)
+            except _Overtaken:
+                continue
+        return await self._send_once(to, data, value, doing)
+
+    async def _send_once(self, to: Address | None, data: bytes, value: Wei, doing: str) -> Receipt:
         try:
             signed = await self._submit(to, data, value, doing)
         except Reverted as refusal:
@@ -255,7 +266,7 @@ class ChainClient:
                 nonce=nonce,
                 max_priority_fee=tip,
                 max_fee=Wei(2 * base_fee + tip),
-                gas=Gas(estimate + estimate * GAS_MARGIN_PERCENT // 100),
+                gas=Gas(estimate + estimate * GAS_MARGIN_PERCENT // 100 + GAS_MARGIN),
                 to=to,
                 value=value,
                 data=data,
@@ -300,7 +311,9 @@ class ChainClient:
         if quantity(fields.get("status"), "receipt status") == 1:
             return receipt
         await self._replay(receipt, to, data, value, doing)
-        raise Refused(f"{doing}: the transaction failed in block {receipt.height} and would succeed now; send it again")
+        raise _Overtaken(
+            f"{doing}: the transaction failed in block {receipt.height} and would succeed now; send it again"
+        )
 
     async def _replay(self, receipt: Receipt, to: Address | None, data: bytes, value: Wei, doing: str) -> None:
         """Raise what the failed transaction ran into."""
@@ -311,6 +324,10 @@ class ChainClient:
             await self.request("eth_call", message, hex(receipt.height))
         except RpcError as error:
             raise _refusal(error, doing) from None
+
+
+class _Overtaken(Refused):
+    """A transaction failed that would succeed now: another came first and changed what it costs or may do."""
 
 
 def _refusal(error: RpcError, doing: str) -> Exception:

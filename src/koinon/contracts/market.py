@@ -15,13 +15,15 @@ class Offer:
     """What the owner of a service asks.
 
     Attributes:
-        price_per_call: of a pass, for each call of its quota; also what a service node asks for a call by voucher.
+        price_per_call: of a pass, for each call of its quota.
         price_per_day: of a pass, for each day begun.
+        voucher_price: what a service node asks for a call, by voucher in a channel.
         node_share: part of channel revenue that goes to the service node, in basis points.
     """
 
     price_per_call: TokenAmount
     price_per_day: TokenAmount
+    voucher_price: TokenAmount
     node_share: BasisPoints
     open: bool
 
@@ -55,6 +57,7 @@ class OfferSet(Event):
     service_id: int
     price_per_call: TokenAmount
     price_per_day: TokenAmount
+    voucher_price: TokenAmount
     node_share: BasisPoints
     open: bool
 

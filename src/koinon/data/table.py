@@ -262,7 +262,7 @@ def _read_parquet(content: bytes) -> _Raw:
             read += batch.num_rows
             if read > rows:
                 raise InvalidInput("the Parquet file holds more rows than it declares; write it again")
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):
         # pyarrow's own messages can quote cell values, so none of them is passed on.
         raise InvalidInput("the file is not a readable Parquet file; write it again without encryption") from None
     values = np.concatenate(blocks) if blocks else np.empty((0, len(names)))

@@ -14,12 +14,13 @@ may carry the same total again, so the loss is the seller's, never the buyer's.
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
+from koinon.contracts.eip712 import Domain
 from koinon.crypto.signature import AccountKey
 from koinon.kernel.errors import InvalidInput, Refused
 from koinon.kernel.ids import Address, Hash32, to_hex
 from koinon.kernel.quantities import TokenAmount, UnixSeconds
 from koinon.market.payments import MAXIMUM_AMOUNT, Payment, PaymentRequired
-from koinon.market.vouchers import Voucher, VoucherDomain, sign_voucher
+from koinon.market.vouchers import Voucher, sign_voucher
 
 MOST_HELD: Final = 256
 """Vouchers kept above the claimable one; more are in flight only where calls fail without end, and cost the seller."""
@@ -200,7 +201,7 @@ class Purse:
         signed: highest total ever signed: what the receiver could claim at worst.
     """
 
-    domain: VoucherDomain
+    domain: Domain
     channel: Hash32
     deposit: TokenAmount
     spent: TokenAmount = _NOTHING

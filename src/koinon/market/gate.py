@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
+from koinon.contracts.eip712 import Domain
 from koinon.kernel.effects import Clock
 from koinon.kernel.errors import Forged, InvalidInput, Refused, Unavailable
 from koinon.kernel.ids import ZERO_ADDRESS, Address, Hash32, to_hex
@@ -14,7 +15,7 @@ from koinon.market import channels, passes
 from koinon.market.channels import Account, Channel
 from koinon.market.passes import Pass, PassAccount
 from koinon.market.payments import Credentials, Payment, PaymentRequired, Terms, free_payment
-from koinon.market.vouchers import Voucher, VoucherDomain, parse_voucher, signer_of
+from koinon.market.vouchers import Voucher, parse_voucher, signer_of
 
 REFRESH_SECONDS: Final = Seconds(15.0)
 """How old a fact read from the chain may be; must stay below the market's dispute delay."""
@@ -131,7 +132,7 @@ class MeteredGate:
     def __init__(
         self,
         terms: Terms,
-        domain: VoucherDomain,
+        domain: Domain,
         receiver: Address,
         reader: MarketReader,
         clock: Clock,

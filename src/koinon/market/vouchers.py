@@ -5,30 +5,18 @@ EIP-712 domain ``("x402 Batch Settlement", "1", chain id, contract)``, primary t
 the highest on the chain whenever it likes.
 """
 
-from functools import lru_cache
 from typing import Final
 
-from koinon.crypto.hash import keccak256
+from koinon.contracts.eip712 import Domain, voucher_digest
 from koinon.crypto.signature import AccountKey, recover_address
 from koinon.kernel.codec import Record
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import Address, Hash32, parse_hash
-from koinon.kernel.quantities import ChainId, TokenAmount
+from koinon.kernel.quantities import TokenAmount
 from koinon.market.payments import MAXIMUM_AMOUNT
 
 SIGNATURE_BYTES: Final = 65
 _LONGEST_AMOUNT: Final = 39
-_DOMAIN_TYPE: Final = keccak256(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
-_VOUCHER_TYPE: Final = keccak256(b"Voucher(bytes32 channelId,uint128 maxClaimableAmount)")
-_NAME: Final = keccak256(b"x402 Batch Settlement")
-_VERSION: Final = keccak256(b"1")
-
-
-class VoucherDomain(Record, frozen=True):
-    """Where a voucher can be claimed: one contract on one chain."""
-
-    chain_id: ChainId
-    contract: Address
 
 
 class Voucher(Record, frozen=True):
@@ -39,30 +27,15 @@ class Voucher(Record, frozen=True):
     signature: bytes
 
 
-@lru_cache(maxsize=64)
-def domain_separator(domain: VoucherDomain) -> Hash32:
-    """EIP-712 domain separator; cached, as a node deals with one market at a time."""
-    return keccak256(
-        _DOMAIN_TYPE + _NAME + _VERSION + domain.chain_id.to_bytes(32, "big") + domain.contract.rjust(32, b"\0")
-    )
+def sign_voucher(key: AccountKey, domain: Domain, channel: Hash32, cumulative: TokenAmount) -> Voucher:
+    """Sign a running total in ``contracts.eip712.channels_domain``.
 
-
-def voucher_digest(domain: VoucherDomain, channel: Hash32, cumulative: TokenAmount) -> Hash32:
-    """The 32 bytes a payer signs. Raises InvalidInput for an amount outside uint128 or a channel not of 32 bytes."""
-    if not 0 <= cumulative <= MAXIMUM_AMOUNT:
-        raise InvalidInput(f"the total of a voucher is 0 to 2^128 − 1 token units; got {cumulative}")
-    if len(channel) != 32:
-        raise InvalidInput(f"a channel identifier has 32 bytes; got {len(channel)}")
-    struct = keccak256(_VOUCHER_TYPE + channel + cumulative.to_bytes(32, "big"))
-    return keccak256(b"\x19\x01" + domain_separator(domain) + struct)
-
-
-def sign_voucher(key: AccountKey, domain: VoucherDomain, channel: Hash32, cumulative: TokenAmount) -> Voucher:
-    """Sign a running total. A payer uses ``channels.Purse``, which never signs above the deposit."""
+    A payer uses ``channels.Purse``, which never signs above the deposit.
+    """
     return Voucher(channel, cumulative, key.sign_digest(voucher_digest(domain, channel, cumulative)))
 
 
-def signer_of(domain: VoucherDomain, voucher: Voucher) -> Address:
+def signer_of(domain: Domain, voucher: Voucher) -> Address:
     """Who signed a voucher. Raises Forged where the signature belongs to no key at all."""
     return recover_address(voucher_digest(domain, voucher.channel, voucher.cumulative), voucher.signature)
 

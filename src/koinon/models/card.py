@@ -5,11 +5,11 @@ Everything on a card is public.
 
 from typing import Final
 
-from koinon.wire.committee import Column
 from koinon.data.schema import Schema, check_schema
 from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import Hash32
+from koinon.wire.committee import Column
 
 CARD_VERSION: Final = 1
 MAXIMUM_CARD_BYTES: Final = 512 * 1024

@@ -21,6 +21,7 @@ from koinon.models.frames import (
     Operation,
     Status,
     TensorSpec,
+    joined,
 )
 from koinon.models.runtime import open_session
 from koinon.models.scan import ScanLimits, ScanReport, scan
@@ -47,7 +48,7 @@ def main(channel: "Channel") -> None:
         except KoinonError as problem:
             channel.send((REPLY.pack(Status.FAILED, sequence), str(problem).encode()))
         else:
-            channel.send((REPLY.pack(Status.DONE, sequence), body))
+            channel.send(joined(REPLY.pack(Status.DONE, sequence), body))
 
 
 class _Model:

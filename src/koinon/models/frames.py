@@ -15,6 +15,8 @@ REQUEST: Final = struct.Struct("<BIII")
 REPLY: Final = struct.Struct("<BI")
 """Status, sequence number; then the body."""
 LONGEST_REASON: Final = 300
+_JOINED_BYTES: Final = 64 * 1024
+"""Up to here copying is cheaper than one more system call for each part."""
 
 
 class Operation(IntEnum):
@@ -71,6 +73,11 @@ class OpenModel(Record, frozen=True):
     constant_bytes: int
     batch_activation_bytes: int
     batch_rows: int
+
+
+def joined(head: bytes, body: bytes | memoryview) -> bytes | tuple[bytes, bytes | memoryview]:
+    """Head and body as one buffer where that is cheaper, else as two."""
+    return head + body if len(body) <= _JOINED_BYTES else (head, body)
 
 
 def parse_reply(frame: bytes) -> tuple[Status, int, memoryview]:

@@ -154,13 +154,41 @@ def check_equal(
 
     from koinon.models.runtime import open_session
 
-    rows = edge_rows(parameters, np.random.default_rng(seed)).astype(np.float32)
+    rows = _float32_edge_rows(parameters, seed)
     try:
         session = open_session(onnx_bytes)
         (answers,) = session.run([OUTPUT_NAME], {INPUT_NAME: rows})
     except (InvalidArgument, InvalidGraph, InvalidProtobuf, Fail) as problem:
         raise Forged(f"the exported model cannot run on the trained columns: {type(problem).__name__}") from None
-    answers = np.asarray(answers)
+    return _largest_difference(np.asarray(answers), rows, parameters, tolerance)
+
+
+async def check_equal_confined(
+    onnx_bytes: bytes, parameters: LogisticParameters, tolerance: float = DEFAULT_TOLERANCE, seed: int = 0
+) -> float:
+    """``check_equal`` in a sandboxed child, for a node, whose own process never loads onnxruntime.
+
+    Raises:
+        Forged: as ``check_equal``.
+        InvalidInput, Unavailable, Expired: the sandbox refuses the model or fails.
+    """
+    from koinon.models.sandbox import SandboxedModel
+
+    rows = _float32_edge_rows(parameters, seed)
+    async with SandboxedModel.open(onnx_bytes) as model:
+        if model.metadata().columns != rows.shape[1]:
+            raise Forged("the exported model does not take the trained columns")
+        return _largest_difference(await model.predict(rows), rows, parameters, tolerance)
+
+
+def _float32_edge_rows(parameters: LogisticParameters, seed: int) -> NDArray[np.float32]:
+    check_parameters(parameters)
+    return edge_rows(parameters, np.random.default_rng(seed)).astype(np.float32)
+
+
+def _largest_difference(
+    answers: NDArray[np.float32], rows: NDArray[np.float32], parameters: LogisticParameters, tolerance: float
+) -> float:
     # The formula sees the same float32 rows: rounding an input is not an error of the export.
     expected = parameters.probability(rows.astype(np.float64))
     if answers.shape != expected.shape or not np.isfinite(answers).all():

@@ -23,6 +23,7 @@ from koinon.models.frames import (
     OpenModel,
     Operation,
     Status,
+    joined,
     parse_reason,
     parse_reply,
 )
@@ -119,7 +120,7 @@ class SandboxedModel:
         self._check(rows)
         if not len(rows):
             return np.empty(0, np.float32)
-        body = await self._ask(Operation.PREDICT, (_bytes_of(rows),), rows.shape[0], rows.shape[1])
+        body = await self._ask(Operation.PREDICT, _bytes_of(rows), rows.shape[0], rows.shape[1])
         if body.nbytes != 4 * len(rows):
             self._worker.cancel()
             raise MalformedMessage("the model's process answered another number of rows; it was stopped")
@@ -132,7 +133,7 @@ class SandboxedModel:
         """Seconds of each of ``repeats`` runs on ``rows``, taken inside the child. Raises as ``predict`` does."""
         self._check(rows)
         body = await self._ask(
-            Operation.TIME, (struct.pack("<I", repeats), _bytes_of(rows)), rows.shape[0], rows.shape[1]
+            Operation.TIME, struct.pack("<I", repeats) + _bytes_of(rows), rows.shape[0], rows.shape[1]
         )
         if body.nbytes != 8 * repeats:
             raise MalformedMessage("the model's process answered another number of timings")
@@ -146,7 +147,7 @@ class SandboxedModel:
             InvalidInput: this model has no such variant.
             Expired, Unavailable: as ``predict``.
         """
-        return bytes(await self._ask(Operation.DERIVE, (variant.encode(),), 0, 0))
+        return bytes(await self._ask(Operation.DERIVE, variant.encode(), 0, 0))
 
     def _check(self, rows: NDArray[np.float32]) -> None:
         columns = self._metadata.columns
@@ -161,14 +162,12 @@ class SandboxedModel:
         if len(rows) > self._limits.rows_per_call:
             raise InvalidInput(f"{len(rows)} rows are more than the {self._limits.rows_per_call} allowed in one call")
 
-    async def _ask(
-        self, operation: Operation, body: "tuple[bytes | memoryview, ...]", rows: int, columns: int
-    ) -> memoryview:
+    async def _ask(self, operation: Operation, body: bytes | memoryview, rows: int, columns: int) -> memoryview:
         async with self._turn:
             self._sequence = sequence = (self._sequence + 1) % 2**32
             try:
                 async with asyncio.timeout(self._limits.call_seconds):
-                    await self._worker.send((REQUEST.pack(operation, sequence, rows, columns), *body))
+                    await self._worker.send(joined(REQUEST.pack(operation, sequence, rows, columns), body))
                     while True:
                         status, answered, reply = parse_reply(await self._worker.receive())
                         # The answer to a call whose caller went away meanwhile comes first and is dropped.

@@ -11,7 +11,7 @@ shapes that exceed the budget.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
@@ -89,8 +89,8 @@ def scan(onnx_bytes: bytes, limits: ScanLimits = DEFAULT_SCAN_LIMITS) -> ScanRep
         InvalidInput: one sentence that names what was found, by operator or constant name.
     """
     model = _parse(onnx_bytes, limits)
-    opset = _check_frame(model)
     constant_bytes = _check_contents(model, limits)
+    opset = _check_frame(model)
     _check_interface(model)
     activation_bytes, unknown = _bound_activations(model, limits)
     operators = Counter(node.op_type for node in model.graph.node)
@@ -172,11 +172,18 @@ def _messages(message: Any) -> Iterator[Any]:
     waiting = [message]
     while waiting:
         current = waiting.pop()
-        yield current
         for field, value in current.ListFields():
+            # Protobuf hands over bytes where a name is no text; everything after this relies on text.
+            if field.type == field.TYPE_STRING and any(isinstance(name, bytes) for name in _all(value)):
+                raise InvalidInput("the model has names that are not UTF-8 text; the file is damaged")
             if field.message_type is not None:
-                # A singular message is the value; a repeated one is a container of values.
-                waiting.extend([value] if hasattr(value, "ListFields") else value)
+                waiting.extend(_all(value))
+        yield current
+
+
+def _all(value: Any) -> Iterable[Any]:
+    """The values of a field: a repeated field is a container of them, a singular one is its value."""
+    return (value,) if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value
 
 
 def _check_node(node: "onnx.NodeProto") -> None:

@@ -17,7 +17,7 @@ from typing import Final, Self, TypeVar
 from koinon.kernel.errors import Expired, InvalidInput, KoinonError, Unavailable
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
-from koinon.net.conversation import Conversation
+from koinon.net.conversation import Conversation, Workload
 from koinon.net.dispatch import Answers, check_request
 from koinon.wire.catalogue import Failure, Message
 from koinon.wire.failures import error_of
@@ -36,9 +36,9 @@ _M = TypeVar("_M", bound=Message)
 class _ControlStream(FrameStream):
     """A stream that is a conversation from its first byte."""
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: Answers, workload: Workload) -> None:
         super().__init__()
-        self.conversation = Conversation(self, OPERATOR, dialled=False, answers=answers, throttle=None)
+        self.conversation = Conversation(self, OPERATOR, dialled=False, answers=answers, workload=workload)
 
     def body_limit(self, head: FrameHead) -> int:
         return self.conversation.body_limit(head)
@@ -58,6 +58,7 @@ class ControlServer:
 
     def __init__(self) -> None:
         self._answers = Answers()
+        self._workload = Workload()
         self._streams: set[_ControlStream] = set()
 
     @classmethod
@@ -101,7 +102,7 @@ class ControlServer:
             await loop.connect_accepted_socket(self._stream, connection)
 
     def _stream(self) -> _ControlStream:
-        stream = _ControlStream(self._answers)
+        stream = _ControlStream(self._answers, self._workload)
         self._streams.add(stream)
         stream.closed.add_done_callback(lambda _: self._streams.discard(stream))
         return stream
@@ -114,7 +115,9 @@ class ControlServer:
             await asyncio.wait([stream.closed for stream in streams], timeout=_CLOSING_SECONDS)
         for stream in streams:
             stream.cut(Unavailable("this node is shutting down"))
-            await stream.conversation.settled()
+        for task in self._workload.tasks:
+            task.cancel()
+        await asyncio.gather(*self._workload.tasks, return_exceptions=True)
 
 
 async def control_call(path: Path, message: Message, timeout: Seconds | float = 10.0) -> Message:
@@ -126,7 +129,7 @@ async def control_call(path: Path, message: Message, timeout: Seconds | float = 
         KoinonError: the error that a ``Failure`` names.
     """
     check_request(message)
-    stream = _ControlStream(Answers())
+    stream = _ControlStream(Answers(), Workload())
     try:
         async with asyncio.timeout(timeout):
             await asyncio.get_running_loop().create_unix_connection(lambda: stream, str(path))

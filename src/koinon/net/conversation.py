@@ -1,6 +1,7 @@
 """Requests, answers and one-way messages over one connection, in both directions at once."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -19,11 +20,22 @@ ANSWER: Final = 7
 MOST_ASKED: Final = 256
 """Requests of one peer that may be at work at once; more are refused, not queued."""
 
-MOST_UNSENT_BYTES: Final = 64 * 1024 * 1024
-"""How much may wait for a peer that does not read before it is dropped."""
+_log: Final = logging.getLogger("koinon.net")
 
 Throttle = Callable[[NodeId, int], Seconds]
 """Counts one message of so many bytes from a peer; returns how long to stop reading from it."""
+
+
+class Workload:
+    """What is at work for one peer, on whatever connection it was asked for. It goes on when the connection breaks:
+    a message that was sent just before hanging up counts, and a peer cannot shed its share by reconnecting.
+
+    Attributes:
+        tasks: the functions at work.
+    """
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
 
 
 class Conversation:
@@ -37,13 +49,21 @@ class Conversation:
     """
 
     def __init__(
-        self, stream: FrameStream, peer: NodeId, *, dialled: bool, answers: Answers, throttle: Throttle | None
+        self,
+        stream: FrameStream,
+        peer: NodeId,
+        *,
+        dialled: bool,
+        answers: Answers,
+        workload: Workload,
+        throttle: Throttle | None = None,
     ) -> None:
         self.peer = peer
         self.dialled = dialled
         self.retired: Seconds | None = None
         self.stream = stream
         self._answers = answers
+        self._workload = workload
         self._throttle = throttle
         self._loop = asyncio.get_running_loop()
         self.began = Seconds(self._loop.time())
@@ -82,11 +102,6 @@ class Conversation:
         """Send a one-way message; returns when the connection has taken it. Raises Unavailable as ``ask`` does."""
         await self._write(TELL, 0, message)
 
-    async def settled(self) -> None:
-        """Wait until no function is at work for this conversation any more, once its connection has ended."""
-        if self._at_work:
-            await asyncio.wait(self._at_work)
-
     def body_limit(self, head: FrameHead) -> int:
         if head.kind not in (TELL, ASK, ANSWER):
             raise MalformedMessage(f"a frame of kind {head.kind} has no place in a conversation")
@@ -106,22 +121,23 @@ class Conversation:
         message = unpack(head.number, memoryview(body))
         if expects_answer(type(message)) != (head.kind == ASK):
             raise MalformedMessage(f"{type(message).__name__} came in a frame of kind {head.kind}")
-        if len(self._at_work) >= MOST_ASKED:
+        if len(self._workload.tasks) >= MOST_ASKED:
             if head.kind == TELL:
                 raise Unavailable(f"the peer sent more than {MOST_ASKED} messages before one of them was dealt with")
+            if self.stream.stalled_since is not None:
+                raise Unavailable(f"the peer sent more than {MOST_ASKED} requests and reads no answers")
             busy = Refused(f"more than {MOST_ASKED} of your requests are at work here; wait for their answers")
             self._write_now(ANSWER, head.request, failure_of(busy))
             return
         task = self._loop.create_task(self._serve(head, message))
-        self._at_work.add(task)
-        task.add_done_callback(self._at_work.discard)
+        for tasks in (self._at_work, self._workload.tasks):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     def ended(self, problem: KoinonError) -> None:
         for _, arrival in self._waiting.values():
             if not arrival.done():
                 arrival.set_exception(Unavailable(f"node 0x{self.peer.hex()[:16]}… is gone: {problem}"))
-        for task in self._at_work:
-            task.cancel()
         if self._resumption is not None:
             self._resumption.cancel()
 
@@ -141,8 +157,12 @@ class Conversation:
             await self._answers.hear(self.peer, message)
             return
         answer = await self._answers.answer(self.peer, message)
-        if self.is_open:
+        try:
             await self._write(ANSWER, head.request, answer)
+        except Unavailable:
+            _log.debug("the answer to %s came too late: the peer has gone", type(message).__name__)
+        except MalformedMessage as problem:
+            self._write_now(ANSWER, head.request, failure_of(Unavailable(f"the answer is too long: {problem}")))
 
     async def _write(self, kind: int, request: int, message: Message) -> None:
         await self.stream.drain()
@@ -154,8 +174,4 @@ class Conversation:
             raise MalformedMessage(
                 f"{type(message).__name__} of {len(body)} bytes is longer than the {limit_of(number)} allowed"
             )
-        if self.stream.waiting_bytes > MOST_UNSENT_BYTES:
-            problem = Unavailable(f"the peer left {self.stream.waiting_bytes} bytes unread and was dropped")
-            self.stream.cut(problem)
-            raise problem
         self.stream.write_frame(FrameHead(kind, request, number), body)

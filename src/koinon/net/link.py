@@ -6,7 +6,7 @@ from typing import Final
 
 from koinon.kernel.errors import InvalidInput, KoinonError, MalformedMessage, Unavailable
 from koinon.kernel.ids import NodeId
-from koinon.wire.frames import LARGEST_BODY, Buffer, FrameHead, FrameStream, Inbox
+from koinon.wire.frames import LARGEST_BODY, Buffer, FrameHead, FrameStream, Inbox, flat_views
 
 _DATA: Final = FrameHead(8, 0, 0)
 _UNREAD_BYTES: Final = 32 * 1024 * 1024
@@ -45,7 +45,7 @@ class FrameLink:
         async with self._writing:
             if length <= _WHOLE_BYTES:
                 await self.stream.drain()
-                self.stream.write_frame(_DATA, *(memoryview(part).cast("B") for part in parts))
+                self.stream.write_frame(_DATA, *flat_views(parts))
             else:
                 await self.stream.write_large(_DATA, parts)
 
@@ -67,7 +67,7 @@ class FrameLink:
             raise MalformedMessage(f"a frame of kind {head.kind} has no place on a link")
         return LARGEST_BODY
 
-    def frame_received(self, head: FrameHead, body: bytes | bytearray) -> None:  # noqa: ARG002 — Session's signature
+    def frame_received(self, head: FrameHead, body: bytes | bytearray) -> None:
         self._inbox.put(body, len(body) + 64)  # an empty frame takes memory too
 
     def ended(self, problem: KoinonError) -> None:

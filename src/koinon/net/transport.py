@@ -1,8 +1,7 @@
 """A node's connections: listen, dial on demand, one conversation per peer, links on the side, all keys proven.
 
-A node keeps one conversation with each peer, whoever dialled it. When two nodes dial each other at once, both keep the
-connection dialled by the smaller node id and let the other finish what it carries. Every peer and every address has its
-quota, whatever connections it opens; exhausting it slows the peer down through TCP.
+A node keeps one conversation with each peer, whoever dialled it (``peers``), and any number of links (``parking``).
+Every peer and every address has its quota, whatever connections it opens; TCP slows down whoever is beyond it.
 """
 
 import asyncio
@@ -22,7 +21,9 @@ from koinon.net.conversation import Conversation
 from koinon.net.dispatch import Answers, Respond, check_one_way, check_request
 from koinon.net.handshake import CalledStream, CallingStream, GreetingStream, Session
 from koinon.net.link import FrameLink
-from koinon.net.pace import DEFAULT_PACE, Pace, check_pace
+from koinon.net.pace import DEFAULT_PACE, Pace
+from koinon.net.parking import LinkYard
+from koinon.net.peers import Peers
 from koinon.net.quota import DEFAULT_ALLOWANCES, Allowances, Quotas
 from koinon.wire.catalogue import Failure, Message
 from koinon.wire.discovery import Endpoint
@@ -33,8 +34,6 @@ LOOPBACK: Final = "127.0.0.1"
 DEFAULT_TIMEOUT: Final = Seconds(10.0)
 
 _MOST_GREETINGS: Final = 128
-_MOST_PER_PEER: Final = 4
-_MOST_PARKED: Final = 256
 _BACKLOG: Final = 256
 
 _log: Final = logging.getLogger("koinon.net")
@@ -65,15 +64,10 @@ class Transport:
         self._pace = pace
         self._loop = asyncio.get_running_loop()
         self._answers = Answers()
-        self._preferred: dict[NodeId, Conversation] = {}
-        self._conversations: set[Conversation] = set()
-        self._links: set[FrameLink] = set()
-        self._parked: dict[tuple[NodeId, str], tuple[FrameLink, Seconds]] = {}
-        self._awaited: dict[tuple[NodeId, str], asyncio.Future[FrameLink]] = {}
+        self._peers = Peers(key.node_id, self._answers, pace, allowances)
+        self._yard = LinkYard(pace)
         self._dials: dict[NodeId, asyncio.Task[Conversation]] = {}
         self._greetings: set[asyncio.Task[None]] = set()
-        self._messages = Quotas(allowances.messages_per_peer)
-        self._bytes = Quotas(allowances.bytes_per_peer)
         self._arrivals = Quotas(allowances.connections_per_address)
         self._tls = server_context(key)
         self._closing = False
@@ -188,7 +182,7 @@ class Transport:
                 await self._dial(endpoint, label, begin)
         except TimeoutError:
             raise _expired(f"no link {label}", endpoint, timeout) from None
-        self._keep(made[0])
+        self._yard.keep(made[0])
         return made[0]
 
     async def accept_link(self, peer: NodeId, label: str, timeout: Seconds | float = DEFAULT_TIMEOUT) -> FrameLink:
@@ -197,35 +191,22 @@ class Transport:
         Raises:
             Expired: it did not come within ``timeout`` seconds.
         """
-        name = (peer, label)
-        parked = self._parked.pop(name, None)
-        if parked is not None and parked[0].stream.is_open:
-            parked[0].stream.resume_reading()
-            return parked[0]
-        if name in self._awaited:
-            raise ValueError(f"the link {label} of node {to_hex(peer)[:18]}… is awaited already")
-        arrival: asyncio.Future[FrameLink] = self._loop.create_future()
-        self._awaited[name] = arrival
-        try:
-            async with asyncio.timeout(timeout):
-                return await arrival
-        except TimeoutError:
-            if arrival.done() and not arrival.cancelled():
-                return arrival.result()
-            raise Expired(f"node {to_hex(peer)[:18]}… opened no link {label} within {timeout:g} s") from None
-        finally:
-            del self._awaited[name]
+        return await self._yard.take(peer, label, timeout)
 
     def peers(self) -> frozenset[NodeId]:
-        """The nodes with an open conversation."""
-        return frozenset(peer for peer, conversation in self._preferred.items() if conversation.is_open)
+        """The nodes this one is connected with."""
+        return frozenset(conversation.peer for conversation in self._peers.all() if conversation.is_open)
+
+    def conversations(self) -> frozenset[Conversation]:
+        """Every open conversation, for showing and testing; two with one peer for a moment after mutual dialling."""
+        return self._peers.all()
 
     # Dialling.
 
     async def _conversation(self, endpoint: Endpoint) -> Conversation:
         peer = endpoint.node_id
-        current = self._preferred.get(peer)
-        if current is not None and current.is_open:
+        current = self._peers.preferred(peer)
+        if current is not None:
             return current
         if self._closing:
             raise Unavailable("this node is shutting down")
@@ -236,8 +217,8 @@ class Transport:
         try:
             return await asyncio.shield(dial)
         except KoinonError:
-            current = self._preferred.get(peer)
-            if current is not None and current.is_open:
+            current = self._peers.preferred(peer)
+            if current is not None:
                 return current  # it has dialled us in the meantime
             raise
 
@@ -248,10 +229,10 @@ class Transport:
 
     async def _dial_conversation(self, endpoint: Endpoint) -> Conversation:
         def begin(stream: FrameStream) -> Session:
-            return self._adopt(stream, endpoint.node_id, dialled=True)
+            return self._peers.adopt(stream, endpoint.node_id, dialled=True)
 
         await self._dial(endpoint, None, begin)
-        current = self._preferred.get(endpoint.node_id)
+        current = self._peers.preferred(endpoint.node_id)
         if current is None:
             raise Unavailable(f"node {to_hex(endpoint.node_id)[:18]}… hung up at once")
         return current
@@ -292,7 +273,9 @@ class Transport:
                 await asyncio.sleep(self._pace.sweep / 10)
                 continue
             host = str(address[0]).encode()
-            if len(self._greetings) >= _MOST_GREETINGS or not self._arrivals.try_spend(host, 1, self._now()):
+            if len(self._greetings) >= _MOST_GREETINGS or not self._arrivals.try_spend(
+                host, 1, Seconds(self._loop.time())
+            ):
                 connection.close()
                 continue
             greeting = asyncio.create_task(self._greet(connection))
@@ -323,87 +306,28 @@ class Transport:
         if self._closing or not self._admit(peer):
             raise Refused(f"this node does not admit node {to_hex(peer)[:18]}…")
         if label is None:
-            return self._adopt(stream, peer, dialled=False)
-        name = (peer, label)
-        if name in self._parked or len(self._parked) >= _MOST_PARKED:
-            raise Refused(f"a link {label} from this node waits already, or too many do")
+            return self._peers.adopt(stream, peer, dialled=False)
+        self._yard.check_room(peer, label)
         link = FrameLink(stream, peer, label)
-        self._keep(link)
-        awaited = self._awaited.get(name)
-        if awaited is not None and not awaited.done():
-            awaited.set_result(link)
-        else:
-            stream.pause_reading()
-            self._parked[name] = link, self._now()
+        self._yard.arrive(link)
         return link
 
-    # One conversation per peer.
-
-    def _adopt(self, stream: FrameStream, peer: NodeId, *, dialled: bool) -> Conversation:
-        fresh = Conversation(stream, peer, dialled=dialled, answers=self._answers, throttle=self._throttle)
-        same = sorted((old for old in self._conversations if old.peer == peer), key=lambda old: old.began)
-        for surplus in same[: max(0, len(same) + 1 - _MOST_PER_PEER)]:
-            surplus.stream.cut(Unavailable("the peer opened too many connections"))
-        self._conversations.add(fresh)
-        stream.closed.add_done_callback(lambda _: self._forget(fresh))
-        current = self._preferred.get(peer)
-        if current is None or not current.is_open or self._is_better(fresh, current):
-            self._preferred[peer], loser = fresh, current
-        else:
-            loser = fresh
-        if loser is not None and loser.retired is None:
-            loser.retired = self._now()
-        return fresh
-
-    def _is_better(self, fresh: Conversation, current: Conversation) -> bool:
-        """Both ends judge alike: the smaller id's dial wins; of two dials by the same end, the newer."""
-        if fresh.dialled == current.dialled:
-            return True
-        return fresh.dialled == (self.node_id < fresh.peer)
-
-    def _forget(self, conversation: Conversation) -> None:
-        self._conversations.discard(conversation)
-        if self._preferred.get(conversation.peer) is conversation:
-            del self._preferred[conversation.peer]
-
-    def _keep(self, link: FrameLink) -> None:
-        self._links.add(link)
-        link.stream.closed.add_done_callback(lambda _: self._links.discard(link))
-
     # Time.
-
-    def _now(self) -> Seconds:
-        return Seconds(self._loop.time())
-
-    def _throttle(self, peer: NodeId, size: int) -> Seconds:
-        now = self._now()
-        return max(self._messages.spend(peer, 1, now), self._bytes.spend(peer, size, now))
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self._pace.sweep)
-            now = self._now()
-            for conversation in tuple(self._conversations):
-                check_pace(conversation.stream, self._pace, now, self._pace.stall)
-                retired = conversation.retired
-                # The end that dialled it hangs up, so that the other one's requests on the way are still answered.
-                patience = self._pace.retirement if conversation.dialled else 10 * self._pace.retirement
-                if retired is not None and conversation.is_idle and now - retired > patience:
-                    conversation.stream.finish(Unavailable("another connection to this peer is in use"))
-            for link in tuple(self._links):
-                check_pace(link.stream, self._pace, now, self._pace.link_stall)
-            for name, (link, since) in tuple(self._parked.items()):
-                if now - since > self._pace.parked or not link.stream.is_open:
-                    del self._parked[name]
-                    link.stream.cut(Unavailable(f"nobody accepted the link {link.label}"))
+            now = Seconds(self._loop.time())
+            self._peers.sweep(now)
+            self._yard.sweep(now)
 
     async def _close(self) -> None:
         tasks = [*self._greetings, *self._dials.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        conversations = tuple(self._conversations)
-        streams: list[FrameStream] = [each.stream for each in conversations] + [each.stream for each in self._links]
+        streams: list[FrameStream] = [each.stream for each in self._peers.all()]
+        streams += [each.stream for each in self._yard.all()]
         for stream in streams:
             stream.finish(Unavailable("this node is shutting down"))
         if streams:
@@ -411,8 +335,7 @@ class Transport:
         for stream in streams:
             stream.cut(Unavailable("this node is shutting down"))
         await asyncio.gather(*(stream.closed for stream in streams))
-        for conversation in conversations:
-            await conversation.settled()
+        await self._peers.stop_work()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,15 +6,15 @@ from koinon.kernel.effects import Rng
 from koinon.node.config import NodeConfig, write_config
 from koinon.node.home import Home, Identity, Secrets
 
-DEFAULT_POLICY = """# Which studies this organisation's node signs without asking. It refuses every other, with the
-reason.
-purposes = ["tumour risk"]               # the study's stated purpose must contain one of these phrases
-publishers = []                          # accounts whose studies are considered; empty for any
-minimum_parties = 3                      # with fewer owners, one could subtract its own part from the result
+DEFAULT_POLICY = """\
+# Which studies this organisation's node signs without asking. It refuses every other, with the reason.
+purposes = ["tumour risk"]       # the study's stated purpose must contain one of these phrases
+publishers = []                  # accounts whose studies are considered; empty for any
+minimum_parties = 3              # with fewer owners, one could subtract its own part from the result
 allowed_outputs = ["coefficients", "intercept"]
-allow_exact_outputs = true               # whether an output without differential-privacy noise may leave
-minimum_owner_fee = "1"                  # least pay for this organisation
-maximum_bond = "100"                     # most that it locks against not revealing its nonce
+allow_exact_outputs = true       # whether an output without differential-privacy noise may leave
+minimum_owner_fee = "1"          # least pay for this organisation
+maximum_bond = "100"             # most that it locks against not revealing its nonce
 """
 
 

@@ -30,7 +30,7 @@ class Narrator:
         """Add a sentence; ``fraction`` never goes back."""
         self.notes.append(sentence)
         if fraction is not None:
-            self.fraction = max(self.fraction, min(fraction, 1.0))
+            self.fraction = max(self.fraction, min(float(fraction), 1.0))
         self.news.set()
 
 

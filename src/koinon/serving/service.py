@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koinon.audit.receipt_log import ReceiptLog
+from koinon.contracts.eip712 import Domain
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.effects import Clock, Rng
 from koinon.kernel.errors import KoinonError, Unavailable
@@ -18,7 +19,7 @@ from koinon.kernel.ids import Address, Hash32, to_hex
 from koinon.kernel.quantities import TokenAmount
 from koinon.market.gate import FreeGate, MarketReader, MeteredGate
 from koinon.market.payments import Payment, Terms
-from koinon.market.vouchers import Voucher, VoucherDomain
+from koinon.market.vouchers import Voucher
 from koinon.serving.open_inference import OpenInference, Predict, ServedModel
 from koinon.serving.requests import RequestLimits
 from koinon.serving.server import Served, serve_app
@@ -52,7 +53,7 @@ class ServiceConfig:
 class Till:
     """Where the money of a metered service goes, and how to ask the chain about it."""
 
-    domain: VoucherDomain
+    domain: Domain
     receiver: Address
     reader: MarketReader
 

@@ -6,7 +6,7 @@ output FP32 [N].
 """
 
 from dataclasses import dataclass
-from typing import Final, NewType
+from typing import Annotated, Final, NewType
 
 import msgspec
 import numpy as np
@@ -22,12 +22,13 @@ _ITEM_BYTES: Final = 4
 _LONGEST_NAME: Final = 256
 _LITTLE_ENDIAN: Final = np.dtype("<f4")
 
+_Extent = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Parameter = bool | int | float | str
 
 
 class _Input(msgspec.Struct):
     name: str
-    shape: list[int]
+    shape: list[_Extent]
     datatype: str
     data: msgspec.Raw = msgspec.Raw()
     parameters: dict[str, _Parameter] = {}

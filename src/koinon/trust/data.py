@@ -32,7 +32,7 @@ def examine(features: FloatArray, target: FloatArray, low: FloatArray, high: Flo
     positive = float((target == 1).mean())
     return DataFinding(
         duplicates=count_duplicates(np.column_stack([features, target])) / len(features),
-        missing=float(1 - finite.mean()),
+        missing=float((~finite).mean()),
         constant=float((features == features[0]).all(axis=0).mean()),
         outside=float((finite & ((features < low) | (features > high))).mean()),
         minority=min(positive, 1 - positive),

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, comb
+from math import ceil, exp, lgamma, log, log1p
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -103,7 +103,10 @@ async def open_loop(
             await asyncio.sleep(max(wait, 0.0))
             lateness.append(max(clock() - scheduled, 0.0))
             tasks.add(asyncio.create_task(one(scheduled)))
-        await asyncio.wait(tasks, timeout=DRAIN_OBJECTIVES * objective)
+        answered, _ = await asyncio.wait(tasks, timeout=DRAIN_OBJECTIVES * objective)
+        for task in answered:
+            # Failed calls have ended quietly; what is raised here is a fault of the caller's own code.
+            task.result()
     return _judge(rate, calls, sorted(latencies), lateness, objective)
 
 
@@ -224,7 +227,9 @@ def _quantile_ranks(count: int, quantile: float) -> tuple[int, int]:
     """Ranks between which the quantile lies with 95 % (binomial); the upper one may be that of the largest value."""
     cumulative, low, high = 0.0, 1, count
     for successes in range(count + 1):
-        cumulative += comb(count, successes) * quantile**successes * (1 - quantile) ** (count - successes)
+        # In logarithms: the coefficients alone would overflow from a thousand calls on.
+        ways = lgamma(count + 1) - lgamma(successes + 1) - lgamma(count - successes + 1)
+        cumulative += exp(ways + successes * log(quantile) + (count - successes) * log1p(-quantile))
         if cumulative <= 0.025:
             low = successes + 1
         if cumulative >= 0.975:

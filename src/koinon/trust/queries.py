@@ -6,16 +6,19 @@ test or a canary (``answer``), and a replay, with the same random numbers and th
 
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from koinon.data.schema import Column
 from koinon.kernel.errors import InvalidInput
+from koinon.wire.committee import Column
 
 FloatArray: TypeAlias = NDArray[np.float64]
 T = TypeVar("T")
+
+CELLS_PER_CALL: Final = 1_000_000
+"""Rows are asked about in batches of at most this many cells: 4 MB, far below any sandbox's limit."""
 
 Queries: TypeAlias = Generator[FloatArray, FloatArray, T]
 """Yields rows (n, d) in original units, is sent probabilities (n,), returns its finding."""
@@ -75,9 +78,15 @@ async def ask(queries: Queries[T], predict: Predict) -> T:
 
 async def probabilities(predict: Predict, rows: FloatArray) -> FloatArray:
     """Answers for rows (n, d), checked: n finite numbers in [0, 1]. Raises InvalidInput otherwise."""
-    found = np.asarray(await predict(np.ascontiguousarray(rows, dtype=np.float32)), dtype=np.float64)
-    if found.shape != (len(rows),):
-        raise InvalidInput(f"the model answered {found.size} numbers for {len(rows)} rows; one per row is needed")
+    size = max(1, CELLS_PER_CALL // max(1, rows.shape[1]))
+    parts = []
+    for start in range(0, len(rows), size):
+        part = np.ascontiguousarray(rows[start : start + size], dtype=np.float32)
+        answers = np.asarray(await predict(part), dtype=np.float64)
+        if answers.shape != (len(part),):
+            raise InvalidInput(f"the model answered {answers.size} numbers for {len(part)} rows; one per row is needed")
+        parts.append(answers)
+    found = np.concatenate(parts) if parts else np.empty(0)
     if not (np.isfinite(found).all() and (found >= 0).all() and (found <= 1).all()):
         raise InvalidInput("the model answered something that is not a probability between 0 and 1")
     return found

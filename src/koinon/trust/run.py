@@ -7,7 +7,7 @@ their own, and a model must not share a process with the labels it is judged by.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -109,8 +109,10 @@ class EvaluationRun:
                 yield run
             finally:
                 run._relay.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await run._relay
+                await asyncio.wait({run._relay})
+                if not run._relay.cancelled():
+                    # Told to whoever awaited ``result``; a caller that left early did not want to know.
+                    run._relay.exception()
 
     async def progress(self) -> AsyncIterator[Progress]:
         """Every stage as it begins, until the evaluation ends, in whatever way."""

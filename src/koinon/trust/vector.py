@@ -12,7 +12,6 @@ Grade rule
 """
 
 from collections.abc import Iterable
-from statistics import median_low
 from typing import Final
 
 from koinon.kernel.codec import Record, decode, encode
@@ -212,8 +211,8 @@ def grade(vector: TrustVector) -> str:
 def combine(vectors: Iterable[TrustVector]) -> tuple[Criterion, ...]:
     """Median of value, low and high of each criterion that a majority measured, as the evaluations contract takes it.
 
-    With an even number of vectors the lower median is taken, in integers. The evidence hash of each is zero: the
-    evidence is that of the single vectors.
+    Of an even number it is the mean of the two in the middle, rounded towards minus infinity. The evidence hash of each
+    is zero: the evidence is that of the single vectors.
 
     Raises:
         InvalidInput: no vectors, or vectors of different models.
@@ -226,7 +225,12 @@ def combine(vectors: Iterable[TrustVector]) -> tuple[Criterion, ...]:
         found = [criterion for vector in listed if (criterion := vector.find(name)) is not None]
         if 2 * len(found) > len(listed):
             value, low, high = (
-                median_low(numbers) for numbers in zip(*((c.value, c.low, c.high) for c in found), strict=True)
+                _median(numbers) for numbers in zip(*((c.value, c.low, c.high) for c in found), strict=True)
             )
             combined.append(Criterion(name, value, low, high, bytes(32)))
     return tuple(combined)
+
+
+def _median(numbers: tuple[int, ...]) -> int:
+    ordered = sorted(numbers)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) // 2

@@ -28,6 +28,12 @@ _JOINED_BYTES: Final = 64 * 1024
 _HIGH_WATER_BYTES: Final = 1024 * 1024
 
 
+def flat_views(parts: Sequence[Buffer]) -> list[memoryview]:
+    """The bytes of each part that has any; contiguous arrays of any shape and type are taken as they lie in memory."""
+    views = [memoryview(part) for part in parts]
+    return [view.cast("B") for view in views if view.nbytes]
+
+
 class FrameHead(NamedTuple):
     """The header of a frame without its length."""
 
@@ -152,19 +158,28 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
     async def write_large(self, head: FrameHead, parts: Sequence[Buffer]) -> None:
         """Write one frame piece by piece at the peer's pace. The caller lets no other frame in between.
 
+        When it is cancelled halfway the connection is cut: what came next would be read as the rest of this frame.
+
         Raises:
             Unavailable: the connection is gone; part of the frame may have left.
         """
-        views = [memoryview(part).cast("B") for part in parts]
+        views = flat_views(parts)
         self._writable().write(HEADER.pack(sum(len(view) for view in views), *head))
-        for view in views:
-            for begin in range(0, len(view), _HIGH_WATER_BYTES):
-                self._writable().write(view[begin : begin + _HIGH_WATER_BYTES])
-                await self.drain()
+        try:
+            for view in views:
+                for begin in range(0, len(view), _HIGH_WATER_BYTES):
+                    self._writable().write(view[begin : begin + _HIGH_WATER_BYTES])
+                    await self.drain()
+        except asyncio.CancelledError:
+            self.cut(Unavailable("a frame was given up halfway"))
+            raise
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough of what was written. Raises Unavailable if the connection ends first."""
-        if self.stalled_since is not None:
+        if self._problem is not None:
+            raise Unavailable(str(self._problem))
+        # Again and again: of several that are woken, the first may fill the buffer at once.
+        while self.stalled_since is not None:
             waiter = self._loop.create_future()
             self._paused_writers.append(waiter)
             await waiter
@@ -172,11 +187,6 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
     @property
     def frame_length(self) -> int:
         return 0 if self._body is None else len(self._body)
-
-    @property
-    def waiting_bytes(self) -> int:
-        """How much of what was written has not left this process."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def transport_info(self, name: str) -> Any:
         """What the transport says about itself, such as ``"ssl_object"``; None before it is open."""
@@ -309,6 +319,7 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
         if self._problem is not None:
             return
         self._problem = problem
+        self.stalled_since = None
         waiters, self._paused_writers = self._paused_writers, []
         for waiter in waiters:
             if not waiter.done():

@@ -64,12 +64,17 @@ class WrappedKey(Record, frozen=True):
     sealed: bytes
 
 
-@message(0x0506, limit=4096)
+@message(0x0506, limit=8192)
 class ModelKeyReply(Message, frozen=True):
-    """The model's data key, sealed to the node that asked and may open it."""
+    """The model's data key, sealed to the node that asked and may open it.
+
+    ``manifest`` is the CID of the encrypted package in ASCII, the same as on the chain; ``sources`` are node ids that
+    keep its blobs, the publisher's among them.
+    """
 
     key: WrappedKey
     manifest: bytes
+    sources: tuple[bytes, ...]
 
 
 @message(0x0507, answers=(ModelKeyReply,), limit=256)
@@ -157,3 +162,20 @@ class FetchManifest(Message, frozen=True):
 
     study: int
     attempt: int
+
+
+@message(0x0512, limit=4096)
+class EvaluationPlanReply(Message, frozen=True):
+    """The settings of an evaluation (encoding of ``journey.evaluation.EvaluationPlan``).
+
+    The nonce that the requester committed to on the chain is a hash of them, so whoever asks can check them.
+    """
+
+    plan: bytes
+
+
+@message(0x0513, answers=(EvaluationPlanReply,), limit=64)
+class FetchEvaluationPlan(Message, frozen=True):
+    """Anyone may ask the requester of an evaluation with which settings evaluators measure."""
+
+    evaluation: int

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, Self
 
 from koinon.kernel.errors import InvalidInput, KoinonError, MalformedMessage, Unavailable
-from koinon.wire.frames import HEADER, Buffer, FrameHead, FrameStream, Inbox
+from koinon.wire.frames import HEADER, Buffer, FrameHead, FrameStream, Inbox, flat_views
 
 READY: Final = FrameHead(1, 0, 0)
 DATA: Final = FrameHead(2, 0, 0)
@@ -58,8 +58,8 @@ class Channel:
         length = sum(memoryview(part).nbytes for part in parts)
         try:
             self._socket.sendall(HEADER.pack(length, *head))
-            for part in parts:
-                self._socket.sendall(part)
+            for view in flat_views(parts):
+                self._socket.sendall(view)
         except OSError as problem:
             raise Unavailable(f"the parent process closed the channel: {problem.strerror}") from None
 

@@ -52,7 +52,7 @@ async def _row(facts: Facts, name: str) -> ModelRow:
         name=name,
         grade=grade_of(criteria),
         publisher=facts.party(_owner(facts, name)),
-        price=None if offer is None else facts.from_entry(offer.values["pricePerCall"], offer),
+        price=None if offer is None else facts.from_entry(offer.values["voucherPrice"], offer),
         since=resolution.at,
     )
 
@@ -97,7 +97,7 @@ async def model_page(facts: Facts, name: str) -> ModelPage:
         calls=ways_to_call(name, [endpoint.url for endpoint in endpoints]),
         shares=_shares(facts, service),
         service=service,
-        price=None if offer is None else facts.from_entry(offer.values["pricePerCall"], offer),
+        price=None if offer is None else facts.from_entry(offer.values["voucherPrice"], offer),
         node_share=None if offer is None else offer.values["nodeShare"],
     )
 

@@ -301,7 +301,7 @@ def _event(facts: Facts, entry: Entry) -> Event | None:
                 "Offered at {price} a call; the service node keeps {share} %."
                 if values["open"]
                 else "The offer was closed.",
-                price=facts.amount(values["pricePerCall"]),
+                price=facts.amount(values["voucherPrice"]),
                 share=f"{values['nodeShare'] / 100:g}",
             )
         case "PassBought":

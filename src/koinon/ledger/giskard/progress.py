@@ -38,6 +38,7 @@ def advance(turn: Turn) -> None:
         pass
     if not turn.state.halted:
         _propose(turn)
+        _ask_for_missing(turn)
     _set_timer(turn)
 
 
@@ -49,11 +50,6 @@ def give_up_view(turn: Turn) -> None:
     state, configuration = turn.state, turn.configuration
     state.timed_out = True
     state.deadline = turn.now + timeout(state)
-    for tracked in ancestors(state, state.highest.block):
-        if not is_certified(state, tracked.hash):
-            fetch(turn, tracked.hash, tracked.header.height)
-    if state.highest.block not in state.blocks:
-        fetch(turn, state.highest.block, state.highest.height)
     if configuration.position is None:
         return
     statement = view_change_message(configuration.chain_id, configuration.epoch, state.view, state.highest)
@@ -77,8 +73,6 @@ def _leave_view(turn: Turn) -> bool:
         return False
     certificate = certify_view_change(changes, configuration.verifier, len(configuration.validators))
     enter_view(turn, View(state.view + 1), ViewEntry(None, certificate))
-    if certificate.highest.block not in state.blocks:
-        fetch(turn, certificate.highest.block, certificate.highest.height)
     return True
 
 
@@ -112,9 +106,6 @@ def _finalise(turn: Turn) -> bool:
         if newly_final[0].header.height <= state.final_header.height + 1:
             turn.halt(f"two blocks of height {state.final_header.height} are final")
         return False
-    for tracked in newly_final:
-        if not is_certified(state, tracked.hash):
-            fetch(turn, tracked.hash, tracked.header.height)
     if not all(is_certified(state, t.hash) and t.execution is Execution.VALID for t in newly_final):
         return False
     turn.emit(
@@ -218,6 +209,25 @@ def _line_within_view(state: State, header: Header) -> Iterator[tuple[int, Hash3
         yield final.index, state.final_hash
 
 
+def _ask_for_missing(turn: Turn) -> None:
+    """Ask, in every step until it is here, for what lies between the last final and the highest certified block.
+
+    The certificate of a block whose child was certified just now is usually on its way as votes; older ones are not.
+    """
+    state, highest = turn.state, turn.state.highest
+    if highest.height <= state.final_header.height:
+        return
+    lowest = None
+    for tracked in ancestors(state, highest.block):
+        lowest = tracked.header
+        if lowest.height < highest.height - 1 and not is_certified(state, tracked.hash):
+            fetch(turn, tracked.hash, lowest.height)
+    if lowest is None:
+        fetch(turn, highest.block, highest.height)
+    elif lowest.parent != state.final_hash:
+        fetch(turn, lowest.parent, Height(lowest.height - 1))
+
+
 def _locked_height(state: State) -> int:
     """GISKARD-SAFETY-4: height of the highest certified block with a certified child; never falls."""
     for name in state.certificates:
@@ -297,10 +307,12 @@ def _set_timer(turn: Turn) -> None:
     before = state.deadline
     if state.halted:
         state.deadline = None
-    elif not state.timed_out:
-        if not _has_work(state):
-            state.deadline = None
-        elif before is None or turn.progress:
-            state.deadline = turn.now + timeout(state)
+    elif state.timed_out:
+        # None here means a restart: what was said before the crash is said again at once.
+        state.deadline = turn.now if before is None else before
+    elif not _has_work(state):
+        state.deadline = None
+    elif before is None or turn.progress:
+        state.deadline = turn.now + timeout(state)
     if state.deadline != before:
         turn.emit(SetTimer(state.deadline))

@@ -181,7 +181,7 @@ def _on_block(turn: Turn, sender: int, message: PrepareBlock) -> None:
     if first.block.header != header:
         evidence = ProposalEvidence(first.block.header, first.signature, header, message.signature)
         turn.emit(Report(header.proposer, evidence))
-        if name not in state.certificates:
+        if name not in state.certificates and not configuration.rules.considers(first.block.header, header):
             return
     track(turn, message.block, message.signature, message.parent_certificate)
     if name in state.blocks:

@@ -35,6 +35,14 @@ def slot_is_free(voted: Iterable[VotedSlot], header: Header) -> bool:
     return all(header.index > index and header.height > height for index, height in voted)
 
 
+def considers(first: Header, header: Header) -> bool:
+    """GISKARD-SAFETY-1 again, a step earlier: of several proposals for one place only the first to come is considered.
+
+    Another one enters the tree only with a certificate.
+    """
+    return first == header
+
+
 def follows_own_chain(own: tuple[int, bytes] | None, line: Iterable[tuple[int, bytes]]) -> bool:
     """GISKARD-SAFETY-2: a block must stand on the block this validator accepted before it in the same view.
 
@@ -79,6 +87,7 @@ class Rules:
     """The replaceable predicates; the defaults are the protocol."""
 
     slot_is_free: Callable[[Iterable[VotedSlot], Header], bool] = slot_is_free
+    considers: Callable[[Header, Header], bool] = considers
     follows_own_chain: Callable[[tuple[int, bytes] | None, Iterable[tuple[int, bytes]]], bool] = follows_own_chain
     is_final: Callable[[Sequence[Header]], bool] = is_final
     linked_certificates: int = LINKED_CERTIFICATES

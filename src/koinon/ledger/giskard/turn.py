@@ -124,8 +124,6 @@ def track(turn: Turn, block: Block, signature: bytes | None, parent_certificate:
     name = header_hash(block.header)
     if name not in state.blocks and block.header.height > state.final_header.height:
         state.blocks[name] = Tracked(block, signature, parent_certificate, justified=False)
-        if state.header_of(block.header.parent) is None:
-            fetch(turn, block.header.parent, Height(block.header.height - 1))
 
 
 def fetch(turn: Turn, block: Hash32, height: Height) -> None:
@@ -161,17 +159,12 @@ def places(certificate: QuorumCertificate) -> tuple[View, BlockIndex, Height]:
     return certificate.view, certificate.index, certificate.height
 
 
-def add_certificate(turn: Turn, certificate: QuorumCertificate, *, from_votes: bool = False) -> None:
-    """Take in a checked certificate: the highest may rise, the view may change, missing blocks are asked for."""
+def add_certificate(turn: Turn, certificate: QuorumCertificate) -> None:
+    """Take in a checked certificate: the highest may rise and the view may change."""
     state = turn.state
     if certificate.block in state.certificates or certificate.height <= state.final_header.height:
         return
     state.certificates[certificate.block] = certificate
-    tracked = state.blocks.get(certificate.block)
-    if tracked is None:
-        fetch(turn, certificate.block, certificate.height)
-    elif not from_votes and not is_certified(state, tracked.header.parent):
-        fetch(turn, tracked.header.parent, Height(certificate.height - 1))
     if rank(certificate) > rank(state.highest):
         state.highest = certificate
         turn.progress = True

@@ -41,4 +41,4 @@ def count_votes(turn: Turn, vote: PrepareVote) -> None:
         if rest and len(rest) < len(same):
             count_votes(turn, rest[0])
         return
-    add_certificate(turn, certificate, from_votes=True)
+    add_certificate(turn, certificate)

@@ -49,7 +49,7 @@ CHALLENGE_MARGIN_SECONDS: Final = 1
 DELIVERY_TRIES: Final = 20
 MOST_EARLY: Final = 64
 WORKER_MEMORY_BYTES: Final = 2 * 1024**3
-WORKER_FRAME_BYTES: Final = 512 * 1024**2
+WORKER_FRAME_BYTES: Final = 256 * 1024**2
 LIE_ROUND: Final = 12
 """A demonstration's lie is told in the middle of the computation, not in its set-up."""
 
@@ -282,7 +282,7 @@ class ComputeRole:
                 parameters=parameters(study, tuple(one.rows for one in manifests)),
                 result_party=study.publisher.node_id,
                 inputs=run.packages,
-                deadline_seconds=seat.run_seconds,
+                deadline_seconds=float(seat.run_seconds),
                 silence_seconds=SILENCE_SECONDS,
                 fault=fault,
             )

@@ -42,7 +42,8 @@ class DataRole:
         self._locks: dict[int, asyncio.Lock] = {}
 
     def attach(self) -> None:
-        """Follow the studies contract."""
+        """Follow the studies contract. Raises InvalidInput where the policy cannot be read."""
+        read_policy(self._context.home.policy)
         feed, studies = self._context.feed, self._context.suite.studies
         feed.on(studies, Proposed, self._proposed)
         feed.on(studies, LockedIn, self._locked)

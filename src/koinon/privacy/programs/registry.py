@@ -65,12 +65,16 @@ def load(name: str, parameters: bytes) -> Program:
     return _entry(name)[0](parameters)
 
 
+def modules(name: str) -> tuple[str, ...]:
+    """The modules whose text the algorithm hash covers, in order. Raises InvalidInput for an unknown program."""
+    return tuple(sorted((*_ARITHMETIC, *_entry(name)[1])))
+
+
 @cache
 def algorithm_hash(name: str) -> Hash32:
     """BLAKE3 over the name and the source text of the modules that define the result. Raises InvalidInput."""
-    modules = sorted((*_ARITHMETIC, *_entry(name)[1]))
     parts: list[bytes] = [name.encode()]
-    for module in modules:
+    for module in modules(name):
         parts += [module.encode(), _source(module)]
     return tagged_hash(_DOMAIN, *parts)
 

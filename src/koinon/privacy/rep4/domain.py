@@ -15,8 +15,6 @@ from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.shares import Shares, constant, joined
 from koinon.privacy.secret import together
 
-ROUNDS = 12
-
 
 def check_domain(
     party: Party, inputs: Sequence[Shares], fraction_bits: int, flags: Sequence[int], number: int

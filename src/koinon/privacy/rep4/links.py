@@ -21,8 +21,10 @@ _FRAMES_AHEAD: Final = 2
 _FRAMES_BEHIND: Final = 8
 """A peer that has not taken so many of our frames does not read."""
 _PATIENCE_SECONDS: Final = 1.0
-"""After a time-out, how long to wait for somebody's explanation before complaining ourselves: whoever waited for the
-true culprit began to wait earlier, so its complaint is under way."""
+"""After silence, how long to collect what the others are waiting for. Of all complaints about silence the one of the
+earliest round counts: whoever it is about had not even sent that round's frame, while everybody accused of a later
+round may have been waiting itself."""
+_MOST_COMPLAINTS: Final = 4
 _FAREWELL_SECONDS: Final = 2.0
 
 Progress = Callable[[int], None]
@@ -118,18 +120,16 @@ class _Exchange:
         missing = sorted(expected)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while True:
-                    self._raise_complaint(party)
-                    missing = [peer for peer in expected if not self._arrived[peer]]
+                while not self._heard(party):
+                    missing = [peer for peer in sorted(expected) if not self._arrived[peer]]
                     if not missing:
                         return {peer: self._take(peer) for peer in expected}
                     if not self._gone.isdisjoint(missing):
                         break
                     self._news.clear()
                     await self._news.wait()
-        await self._hear_explanation(party)
-        culprit = min(missing, key=lambda peer: peer not in self._gone)
-        raise party.complain(abort.SILENCE, culprit)
+        missing = [peer for peer in sorted(expected) if not self._arrived[peer]]
+        raise await self._explained(party, missing)
 
     async def flush(self, seconds: float) -> None:
         """Wait until every frame was handed to its link, or its peer is gone."""
@@ -141,22 +141,36 @@ class _Exchange:
 
     async def tell_all(self, frame: bytes) -> None:
         """Send a last frame to every peer that still listens."""
+        self._post_all(frame)
+        await self.flush(_FAREWELL_SECONDS)
+
+    def _post_all(self, frame: bytes) -> None:
         for peer in self._links:
             self._outgoing[peer].append(frame)
             self._work[peer].set()
-        await self.flush(_FAREWELL_SECONDS)
 
-    def _raise_complaint(self, party: Party) -> None:
-        for peer, frame in self._complaints:
-            raise party.heard(peer, frame)
+    def _heard(self, party: Party) -> list[CommitteeAbort]:
+        """Complaints about silence so far. Raises the first one about anything else: that one explains itself."""
+        problems = [party.heard(peer, frame) for peer, frame in self._complaints]
+        for problem in problems:
+            if problem.complaint.reason != abort.SILENCE:
+                raise problem
+        return problems
 
-    async def _hear_explanation(self, party: Party) -> None:
+    async def _explained(self, party: Party, missing: list[int]) -> CommitteeAbort:
+        """Say whom we miss, hear whom the others miss, and blame the silence that came first."""
+        ours = []
+        if missing:
+            culprit = min(missing, key=lambda peer: peer not in self._gone)
+            ours.append(party.complain(abort.SILENCE, culprit))
+            self._post_all(complaint_frame(ours[0].complaint))
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                while not self._complaints:
+                while True:
+                    self._heard(party)
                     self._news.clear()
                     await self._news.wait()
-        self._raise_complaint(party)
+        return min(ours + self._heard(party), key=lambda problem: problem.complaint.round)
 
     def _take(self, peer: int) -> bytes:
         self._space[peer].set()
@@ -164,12 +178,14 @@ class _Exchange:
 
     async def _read(self, peer: int, link: Link) -> None:
         try:
-            while True:
+            complaints = 0
+            while complaints < _MOST_COMPLAINTS:
                 frame = await link.receive()
                 if is_complaint(frame):
+                    complaints += 1
                     self._complaints.append((peer, frame))
                     self._news.set()
-                    return
+                    continue
                 self._arrived[peer].append(frame)
                 self._news.set()
                 while len(self._arrived[peer]) >= _FRAMES_AHEAD:

@@ -1,18 +1,26 @@
 """All four parties in one process, round by round: for tests, simulation and measurements.
 
-A ``tamper`` function sees every frame before it is delivered and may change, drop or replace it; a party that aborts
-sends its complaint, as in a real run, and the others receive it in the next round they take part in.
+A ``Corruption`` sees a party's state before it sends and every frame before it is delivered, and may change anything;
+a party that aborts sends its complaint, as in a real run, and the others receive it in the next round.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from koinon.privacy.rep4.abort import CommitteeAbort
 from koinon.privacy.rep4.party import Party, complaint_frame, is_complaint
 
-Tamper = Callable[[Party, dict[int, bytes]], dict[int, bytes]]
-"""(the sending party, its frames by peer) → what is really sent."""
+
+class Corruption(Protocol):
+    """What corrupted positions do instead of what they should."""
+
+    def before(self, party: Party) -> None:
+        """Called when a round is composed, before its frames are made: may change the party's queued arrays."""
+
+    def frames(self, party: Party, frames: dict[int, bytes]) -> dict[int, bytes]:
+        """The party's frames by peer → what is really sent."""
+        ...
 
 
 @dataclass(slots=True)
@@ -27,7 +35,7 @@ class Ending:
 def run(
     parties: Sequence[Party],
     protocols: Sequence[Generator[None, None, Any]],
-    tamper: Tamper | None = None,
+    corruption: Corruption | None = None,
 ) -> list[Ending]:
     """Drive the four protocols to their ends.
 
@@ -57,9 +65,11 @@ def run(
                 stop(position, problem)
                 continue
             party = parties[position]
+            if corruption is not None:
+                corruption.before(party)
             frames = party.send_frames()
             endings[position].rounds_sent.append(party.round)
-            for peer, frame in (tamper(party, frames) if tamper else frames).items():
+            for peer, frame in (corruption.frames(party, frames) if corruption else frames).items():
                 sent[peer][position] = frame
         for position in list(running):
             try:

@@ -140,7 +140,8 @@ class Party:
         elif self.position in (sender, backup):
             if value is None:
                 raise ValueError(f"position {self.position} must know what it sends or backs up")
-            held = np.ascontiguousarray(np.broadcast_to(value, shape), dtype)
+            whole = value if value.shape == shape else np.broadcast_to(value, shape)
+            held = np.ascontiguousarray(whole, dtype)
         else:
             return None
         self._joint.append(JointMessage(sender, backup, receiver, held))
@@ -157,6 +158,10 @@ class Party:
         return expected
 
     # What a driver uses.
+
+    def outgoing(self) -> list[JointMessage]:
+        """The joint messages of this round that this party sends or backs up."""
+        return [message for message in self._joint if self.position in (message.sender, message.backup)]
 
     def compose(self) -> dict[int, Frame]:
         """The frames of this round by peer; a peer to whom there is nothing to say gets none."""
@@ -206,9 +211,7 @@ class Party:
             if frame is None:
                 raise self.complain(abort.SILENCE, peer)
             claimed |= self._take(peer, frame)
-        for route, values in self._backed_up():
-            if route[2] == self.position and self._digest(route, values) != claimed[route]:
-                raise self.complain(abort.MISMATCH, route[0], route[1])
+        self._compare(claimed)
         for peer in self.expected():
             self.received[peer] = _chained(self.received[peer], frames[peer])
         self._joint.clear()
@@ -262,6 +265,11 @@ class Party:
         heard = sum(a.length for a in self._announcements if a.sender == peer and a.receiver == self.position)
         routes = {(m.sender, m.receiver) for m in self._joint if m.backup == peer and m.receiver == self.position}
         return values + heard + HASH_BYTES * len(routes)
+
+    def _compare(self, claimed: Mapping[tuple[int, int, int], bytes]) -> None:
+        for route, values in self._backed_up():
+            if route[2] == self.position and self._digest(route, values) != claimed[route]:
+                raise self.complain(abort.MISMATCH, route[0], route[1])
 
     def _take(self, peer: int, frame: bytes) -> dict[tuple[int, int, int], bytes]:
         length = self._payload_length(peer)

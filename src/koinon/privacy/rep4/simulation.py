@@ -13,7 +13,7 @@ from koinon.privacy.backend import Adversary, PlainInput, Program, Result, check
 from koinon.privacy.estimate import estimate
 from koinon.privacy.opening import reconstruct
 from koinon.privacy.rep4 import lockstep
-from koinon.privacy.rep4.lockstep import Ending, Tamper
+from koinon.privacy.rep4.lockstep import Corruption, Ending
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.session import Terms, take_part
 from koinon.privacy.rep4.signing import IdealSignatures
@@ -36,10 +36,10 @@ class SimulatedRep4:
     """The backend ``rep4`` in one process.
 
     Attributes:
-        tamper: what a corrupted party does to its frames; None for an honest run.
+        corruption: what a corrupted party does; None for an honest run.
     """
 
-    tamper: Tamper | None = None
+    corruption: Corruption | None = None
 
     @property
     def name(self) -> str:
@@ -58,14 +58,14 @@ class SimulatedRep4:
             deal(each.values, each.columns, program.fraction_bits, dealing, NodeKey.generate(rng), rng)
             for each in inputs
         ]
-        endings = simulate(program, dealt, rng, self.tamper)
+        endings = simulate(program, dealt, rng, self.corruption)
         packages = [outcome.package for outcome in lockstep.finished(endings)]
         values, liars = reconstruct(packages, packages[0].session)
         return Result(named_outputs(program, values), liars)
 
 
-def simulate(program: Program, dealt: Sequence[Dealt], rng: Rng, tamper: Tamper | None = None) -> list[Ending]:
-    """Four honest or tampered parties on dealt inputs; how each ended."""
+def simulate(program: Program, dealt: Sequence[Dealt], rng: Rng, corruption: Corruption | None = None) -> list[Ending]:
+    """Four parties on dealt inputs, one of them perhaps corrupted; how each ended."""
     identity = rng.bytes(32)
     session = _terms(program, identity, [manifest for manifest, _ in dealt]).digest()
     secrets = (rng.bytes(32), rng.bytes(32), rng.bytes(32), rng.bytes(32))
@@ -80,7 +80,7 @@ def simulate(program: Program, dealt: Sequence[Dealt], rng: Rng, tamper: Tamper 
         )
         for position in POSITIONS
     ]
-    return lockstep.run(parties, protocols, tamper)
+    return lockstep.run(parties, protocols, corruption)
 
 
 def _terms(program: Program, identity: bytes, manifests: Sequence[ShareManifest]) -> Terms:

@@ -3,7 +3,8 @@
     node → Prepare     worker → Listening      (a transport of its own, under an ephemeral key)
     node → Run         worker → Progress …     then Output, or Aborted
 
-Whatever happens, the worker answers Run with Output or Aborted within the deadline and a few seconds, or dies.
+An order that makes no sense is answered with Failure. Whatever happens, the worker answers Run within its deadline and
+a few seconds, or dies.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ from koinon.privacy.sharing import accept_package, check_same_run
 from koinon.wire.catalogue import Message, pack, unpack
 from koinon.wire.committee import POSITIONS, Aborted, Input, Listening, Output, Prepare, Progress, Run
 from koinon.wire.discovery import Endpoint
+from koinon.wire.failures import failure_of
 from koinon.worker.channel import AsyncChannel
 
 CERTIFICATE_DOMAIN: Final = "koinon/rep4/worker-key/1"
@@ -69,11 +71,14 @@ def from_frame(frame: bytes) -> Message:
 
 
 async def main(channel: AsyncChannel) -> None:
-    """Take part in one run and end.
+    """Take part in one run and end."""
+    try:
+        await _serve(channel)
+    except KoinonError as problem:
+        await channel.send(to_frame(failure_of(problem)))
 
-    Raises:
-        MalformedMessage, InvalidInput: the node asked for something that makes no sense; it is told so.
-    """
+
+async def _serve(channel: AsyncChannel) -> None:
     prepare = await _expect(channel, Prepare)
     if prepare.position not in POSITIONS or len(prepare.session) != 32:
         raise MalformedMessage("a worker needs a position from 0 to 3 and a session id of 32 bytes")
@@ -140,7 +145,7 @@ async def _connected(transport: Transport, party: Party, prepare: Prepare, run: 
     try:
         ended = await asyncio.gather(*(connect(peer) for peer in party.peers), return_exceptions=True)
         for peer, problem in zip(party.peers, ended, strict=True):
-            if isinstance(problem, KoinonError):
+            if isinstance(problem, KoinonError | TimeoutError):
                 missing = party.complain(abort.SILENCE, peer)
                 await links.say_farewell(peers, missing)
                 raise missing from problem

@@ -1,6 +1,6 @@
 """A model that is weak by construction: an attack that does not break it has not been carried out.
 
-The canary is linear in the scaled columns, ``p(u) = sigmoid(steepness * (w·u − b))``, with rows laid at known
+The canary is linear in the scaled columns, ``p(u) = sigmoid(k (w·u − b))``, with rows laid at known
 distances from its boundary: the L∞ distance of u is exactly ``|w·u − b| / sum |w|`` (Hölder). Square must turn nearly
 all rows that lie within half of ε; HopSkipJump must come within a factor of the known distances. An evaluation whose
 canary survives is refused as a whole, because its other numbers would only look like robustness.
@@ -19,6 +19,7 @@ from koinon.trust.queries import Box, FloatArray, answer
 ROWS: Final = 40
 THRESHOLD: Final = 0.5
 REQUIRED_BROKEN: Final = 0.95
+_SLOPE: Final = 4.0
 ALLOWED_FACTOR: Final = 3.0
 """The median of found over true distance must not exceed this; a failed search ends at ten times and more."""
 
@@ -30,6 +31,7 @@ class Canary:
     Attributes:
         rows: (ROWS, d), original units.
         distance: (ROWS,), true L∞ distance to the other answer, in shares of the ranges.
+        farthest: largest of these; the answer there is about 0.98, so that no row is saturated.
     """
 
     box: Box
@@ -37,6 +39,7 @@ class Canary:
     offset: float
     rows: FloatArray
     distance: FloatArray
+    farthest: float
 
     @classmethod
     def make(cls, box: Box, epsilon: float, rng: np.random.Generator) -> "Canary":
@@ -48,14 +51,15 @@ class Canary:
         total = np.abs(weights).sum()
         # Project to the boundary along the weights, then step off it by the wanted L∞ distance.
         on_boundary = middle - np.outer((middle @ weights - offset) / (weights @ weights), weights)
-        distance = rng.uniform(0.1, 0.5, ROWS) * min(epsilon, 0.2)
+        farthest = min(epsilon, 0.2) / 2
+        distance = rng.uniform(0.2, 1.0, ROWS) * farthest
         side = np.where(np.arange(ROWS) % 2 == 0, 1.0, -1.0)
         rows = on_boundary + np.outer(side * distance, np.sign(weights))
-        return cls(box, weights, offset, box.original(rows), np.abs(rows @ weights - offset) / total)
+        return cls(box, weights, offset, box.original(rows), np.abs(rows @ weights - offset) / total, farthest)
 
     def probability(self, rows: FloatArray) -> FloatArray:
-        score = 20.0 * (self.box.scale(rows) @ self.weights - self.offset)
-        return np.asarray(1 / (1 + np.exp(-np.clip(score, -500, 500))))
+        distance = (self.box.scale(rows) @ self.weights - self.offset) / np.abs(self.weights).sum()
+        return np.asarray(1 / (1 + np.exp(-np.clip(_SLOPE * distance / self.farthest, -500, 500))))
 
 
 def check_square(box: Box, epsilon: float, budget: int, rng: np.random.Generator) -> float:

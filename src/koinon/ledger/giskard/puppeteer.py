@@ -1,0 +1,130 @@
+"""The strongest network adversary, at random: it decides view by view who sees which message, with one liar's help.
+
+The simulation of ``simulation.py`` draws the fate of each message alone, and certificates that only a liar knows are
+rare in it. Here every view is a move: the block reaches everybody, the votes reach the liar and nobody, one or all of
+the others, the view times out, and the liar reports whatever certificate it likes in place of one honest report. All
+of it is what an asynchronous network may do, so safety must hold; what was held back arrives in the end.
+"""
+
+from typing import Any, Final
+
+from koinon.ledger.giskard.simulation import Scenario, Simulation
+from koinon.ledger.giskard.state import BlockFetched, Fetch
+from koinon.ledger.types import PrepareBlock, PrepareVote, ViewChange, ViewSync
+from koinon.sim.network import GOOD_NETWORK, Network
+from koinon.sim.world import World
+
+_VIEWS: Final = 14
+_LONGEST_PATIENCE: Final = 400.0
+
+Letter = tuple[int, int, Any]
+"""Sender, receiver, message."""
+
+
+class HeldNetwork(Network):
+    """Keeps every message until it is delivered by hand; the liars hear everything at once."""
+
+    def __init__(self, world: World, liars: frozenset[int]) -> None:
+        super().__init__(world, GOOD_NETWORK)
+        self.held: list[Letter] = []
+        self._liars = liars
+
+    def send(self, sender: int, receiver: int, message: Any) -> None:
+        if receiver in self._liars:
+            self._deliver(sender, receiver, message)
+        else:
+            self.held.append((sender, receiver, message))
+
+    def deliver(self, letters: list[Letter]) -> None:
+        """Let these arrive now."""
+        for letter in letters:
+            self._deliver(*letter)
+
+    def take(self, kind: type[Any]) -> list[Letter]:
+        """Remove and give the held messages of one kind."""
+        taken = [letter for letter in self.held if isinstance(letter[2], kind)]
+        self.held = [letter for letter in self.held if not isinstance(letter[2], kind)]
+        return taken
+
+
+def play(scenario: Scenario, seed: int) -> tuple[str, ...]:
+    """Play one game; the violations found. Crashes and network faults of the scenario do not count here."""
+    return _Game(scenario, seed).play()
+
+
+class _Game:
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        honest = scenario.nodes - scenario.byzantine
+        self._simulation = Simulation(
+            scenario, seed, lambda world: HeldNetwork(world, frozenset(range(honest, scenario.nodes)))
+        )
+        network = self._simulation.network
+        assert isinstance(network, HeldNetwork)
+        self._network = network
+        self._world = self._simulation.world
+        self._late: list[Letter] = []
+
+    def play(self) -> tuple[str, ...]:
+        for liar in self._simulation.liars:
+            liar.listen()
+        for validator in self._simulation.honest:
+            validator.start()
+        for _ in range(_VIEWS):
+            self._play_view()
+        self._network.deliver([*self._late, *self._network.take(object)])
+        self._pass(1.0)
+        return tuple(self._simulation.violations)
+
+    def _pass(self, seconds: float) -> None:
+        """Let time pass, and let missing blocks be fetched, which only helps the honest."""
+        self._world.run(self._world.monotonic() + seconds)
+        for kind in (Fetch, BlockFetched):
+            self._network.deliver(self._network.take(kind))
+
+    def _play_view(self) -> None:
+        simulation, network, draw = self._simulation, self._network, self._world.random
+        self._pass(0.3)
+        for liar in simulation.liars:
+            liar.propose_in_turn()
+        network.deliver(network.take(PrepareBlock))
+        self._pass(0.1)
+        seeing = draw.choice((0, 0, 1, simulation.scenario.nodes))
+        lucky = draw.sample(range(len(simulation.honest)), min(seeing, len(simulation.honest)))
+        votes = network.take(PrepareVote)
+        network.deliver([letter for letter in votes if letter[1] in lucky])
+        self._late.extend(letter for letter in votes if letter[1] not in lucky)
+        self._pass(0.1)
+        self._time_out()
+        for liar in simulation.liars:
+            liar.report_something()
+        self._deliver_reports()
+        if draw.random() < 0.2 and self._late:
+            network.deliver(draw.sample(self._late, len(self._late) // 3))
+        for kind in (PrepareVote, ViewChange, ViewSync):
+            self._late.extend(network.take(kind))
+
+    def _time_out(self) -> None:
+        """Let time pass until every honest validator has given up a view it was in when this began."""
+        begun = {validator.position: validator.state.view for validator in self._simulation.honest}
+        end = self._world.monotonic() + _LONGEST_PATIENCE
+        while self._world.monotonic() < end and not all(
+            validator.state.timed_out or validator.state.view > begun[validator.position]
+            for validator in self._simulation.honest
+        ):
+            self._pass(0.1)
+
+    def _deliver_reports(self) -> None:
+        """To each validator, the liar's report and all but one of the honest ones, or the honest ones only."""
+        draw = self._world.random
+        reports = self._network.take(ViewChange)
+        honest = range(len(self._simulation.honest))
+        left_out = draw.choice((*honest, None))
+        with_liar = left_out is not None
+        chosen = [
+            letter
+            for letter in reports
+            if letter[0] != left_out and (letter[1] == left_out or with_liar or letter[0] in honest)
+        ]
+        self._network.deliver(sorted(chosen, key=lambda letter: letter[0] in honest))
+        self._late.extend(letter for letter in reports if letter not in chosen)
+        self._pass(0.1)

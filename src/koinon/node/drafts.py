@@ -1,0 +1,63 @@
+"""A ``study.toml`` to start from: what ``koinon study new`` writes and people edit."""
+
+from dataclasses import dataclass
+
+from koinon.contracts.tokens import format_amount
+from koinon.jobs.study import Party, Terms
+from koinon.kernel.ids import to_hex
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The contents of a new study file."""
+
+    title: str
+    purpose: str
+    columns: tuple[tuple[str, float, float], ...]
+    target: str
+    sensitive_column: str
+    owners: tuple[Party, ...]
+    owner_revenue_basis_points: int
+    minimum_rows: int
+    terms: Terms
+    algorithm: str = "logistic-regression/1"
+    outputs: tuple[str, ...] = ("coefficients", "intercept")
+
+
+def write_draft(draft: Draft) -> str:
+    """The text of the file, with a comment for everything that needs a decision."""
+    terms = draft.terms
+    lines = [
+        "# A study: what is computed, for what, on whose rows, at what price. Every data owner signs exactly this.",
+        f"title = {_text(draft.title)}",
+        f"purpose = {_text(draft.purpose)}  # owners' policies look for phrases in it",
+        f"algorithm = {_text(draft.algorithm)}",
+        f"target = {_text(draft.target)}  # the 0/1 column that is predicted",
+        f"sensitive_column = {_text(draft.sensitive_column)}  # fairness is measured over its tertiles",
+        f"outputs = [{', '.join(_text(name) for name in draft.outputs)}]  # nothing else leaves",
+        "epsilon = 0  # 0: the output is exact; owners' policies say whether that may leave",
+        f"minimum_rows = {draft.minimum_rows}  # of each owner",
+        f"owner_revenue_basis_points = {draft.owner_revenue_basis_points}  # each owner's share of what the model earns",
+        "",
+        "[terms]  # amounts in tokens, times in seconds",
+        f"committee_fee = {_text(format_amount(terms.committee_fee))}  # to each of the four that compute",
+        f"owner_fee = {_text(format_amount(terms.owner_fee))}  # to each data owner",
+        f"bond = {_text(format_amount(terms.bond))}  # lost by a party that does not reveal its nonce",
+        f"consent_seconds = {terms.consent_seconds}",
+        f"reveal_seconds = {terms.reveal_seconds}",
+        f"run_seconds = {terms.run_seconds}",
+        f"challenge_seconds = {terms.challenge_seconds}  # a silent node has so long to answer on the chain",
+        f"maximum_attempts = {terms.maximum_attempts}",
+    ]
+    for owner in draft.owners:
+        lines += ["", "[[owners]]", f"name = {_text(owner.name)}"]
+        lines += [f"node = {_text(to_hex(owner.node_id))}", f"account = {_text(to_hex(owner.account))}"]
+    lines += ["", "# Public ranges: owners map their columns into them and refuse rows outside."]
+    for name, low, high in draft.columns:
+        lines += ["[[columns]]", f"name = {_text(name)}", f"low = {low!r}", f"high = {high!r}"]
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'

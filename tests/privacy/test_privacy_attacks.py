@@ -1,0 +1,199 @@
+"""The published attack on deferred checks, what a party sees, and the tamper harness."""
+
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from privacy_scenes import new_parties, shared
+
+from koinon.privacy.rep4 import adversary, arithmetic, lockstep
+from koinon.privacy.rep4.lockstep import Ending
+from koinon.privacy.rep4.party import HASH_BYTES, HEADER, Party
+from koinon.privacy.rep4.shares import Shares
+from koinon.wire.committee import POSITIONS
+
+CHEATER, VICTIM, WITNESS = 2, 1, 3
+"""In product (0, 1) the cheater sends to the victim; in product (0, 2) of the next multiplication the victim sends to
+the cheater, and the witness sends the hash of the right value."""
+DELTA = 1
+SECRET = 42
+
+
+class TrustingParty(Party):
+    """A party that puts the comparison of hashes off for later, as the attacked protocols do."""
+
+    def _compare(self, claimed: Mapping[tuple[int, int, int], bytes]) -> None:
+        """Not now."""
+
+
+class DeferredCheckAttack:
+    """Adds DELTA to one value of the first product, then tests guesses of a secret with the victim's next message."""
+
+    def __init__(self) -> None:
+        self.candidates: list[int] = []
+        self._hash = b""
+        self._value = b""
+
+    def before(self, party: Party) -> None:
+        """Its own state stays right."""
+
+    def frames(self, party: Party, frames: dict[int, bytes]) -> dict[int, bytes]:
+        if party.position == CHEATER and party.round == 0:
+            word = int.from_bytes(frames[VICTIM][HEADER.size : HEADER.size + 8], "little") + DELTA
+            changed = (word % 2**64).to_bytes(8, "little")
+            return {**frames, VICTIM: frames[VICTIM][: HEADER.size] + changed + frames[VICTIM][HEADER.size + 8 :]}
+        if party.round == 1 and party.position == VICTIM:
+            self._value = frames[CHEATER][HEADER.size : HEADER.size + 8]
+        if party.round == 1 and party.position == WITNESS:
+            # The witness sends nothing but this hash to the cheater, after its own values.
+            self._hash = frames[CHEATER][-HASH_BYTES:]
+        return frames
+
+    def guess(self, cheater: Party, known: int) -> list[int]:
+        """Secrets that fit what was seen; ``known`` is the sum of the cheater's three components of the secret."""
+        if not self._value:
+            return []
+        received = np.frombuffer(self._value, np.uint64)
+        cheater.round = 1
+        return [
+            guess
+            for guess in range(200)
+            if cheater._digest((VICTIM, WITNESS, CHEATER), [received - np.uint64(DELTA * (guess - known) % 2**64)])
+            == self._hash
+        ]
+
+
+def two_products(party: Party, a: Shares, b: Shares, d: Shares) -> Generator[None, None, Shares]:
+    c = yield from arithmetic.multiply(party, a, b)
+    return (yield from arithmetic.multiply(party, c, d))
+
+
+def attack(parties: list[Party]) -> tuple[list[int], list[Ending]]:
+    inputs = [shared(np.array([value], np.uint64), value) for value in (5, 7, SECRET)]
+    attack = DeferredCheckAttack()
+    protocols = [two_products(parties[i], *(each[i] for each in inputs)) for i in POSITIONS]
+    endings = lockstep.run(parties, protocols, attack)
+    known = int(sum(inputs[2][CHEATER].part(j)[0] for j in POSITIONS if j != CHEATER)) % 2**64
+    return attack.guess(new_parties()[CHEATER], known), endings
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_deferred_checks_would_give_the_secret_away() -> None:
+    """The attack is real: against parties that compare later it finds the secret among two hundred."""
+    guesses, _ = attack(new_parties(kind=TrustingParty))
+    assert guesses == [SECRET]
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_the_attack_on_deferred_checks_gets_nothing_from_us() -> None:
+    guesses, endings = attack(new_parties())
+    assert guesses == []
+    victim = endings[VICTIM]
+    assert victim.abort is not None
+    assert victim.abort.suspects == {CHEATER, 3}
+    assert victim.rounds_sent == [0]
+
+
+# What one party sees.
+
+
+class Recorder:
+    """Notes the payload of every frame to one position."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.seen: list[bytes] = []
+
+    def before(self, party: Party) -> None:
+        """Changes nothing."""
+
+    def frames(self, party: Party, frames: dict[int, bytes]) -> dict[int, bytes]:
+        for peer in frames:
+            if peer == self.position:
+                values = party.compose()[peer].values
+                self.seen += [value.tobytes() for value in values]
+        return frames
+
+
+def everything(party: Party, x: Shares, y: Shares) -> Generator[None, None, Shares]:
+    from koinon.privacy.secret import Product
+
+    product = yield from arithmetic.multiply_truncate(party, x, y, Product.ELEMENTWISE, 20, None)
+    halved = yield from arithmetic.truncate(party, product, 3)
+    return (yield from arithmetic.negative(party, halved))
+
+
+def leaky(party: Party, x: Shares, y: Shares) -> Generator[None, None, Shares]:
+    """Forgets to mask: the control that shows the test can fail."""
+    known = x.part(0) + x.part(1) if party.position in (2, 3) else None
+    party.joint(2, 3, 1, known, x.shape, np.uint64)
+    yield
+    return (yield from everything(party, x, y))
+
+
+def view(position: int, protocol: Any, secrets: tuple[int, int], runs: int) -> np.ndarray:
+    """(runs, bytes) of everything one position receives; keys fresh in every run, its own shares of x and y fixed."""
+    words = [np.full(4, secret % 2**64, np.uint64) for secret in secrets]
+    inputs = []
+    for number, each in enumerate(words):
+        base = shared(np.zeros(4, np.uint64), number)
+        # The secret goes into the component that this position lacks.
+        parts = [[None if part is None else part.copy() for part in views.parts] for views in base]
+        for i in POSITIONS:
+            if i != position:
+                parts[i][position] = parts[i][position] + each
+        inputs.append([Shares(tuple(p), (4,)) for p in parts])
+    rows = []
+    for run in range(runs):
+        recorder = Recorder(position)
+        parties = new_parties(b"view" + run.to_bytes(4, "big"))
+        lockstep.run(parties, [protocol(parties[i], *(each[i] for each in inputs)) for i in POSITIONS], recorder)
+        rows.append(np.frombuffer(b"".join(recorder.seen), np.uint8))
+    return np.unpackbits(np.stack(rows), axis=1)
+
+
+def largest_bias(one: np.ndarray, other: np.ndarray) -> float:
+    """The largest difference in how often any received bit is set, in standard deviations of a fair coin."""
+    runs = len(one)
+    return float(np.abs(one.mean(0) - other.mean(0)).max() / (0.5 * (2 / runs) ** 0.5))
+
+
+RUNS = 48
+SECRETS = ((3 << 20, 5 << 20), (-(901 << 20), 1 << 11))
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_what_a_party_receives_does_not_depend_on_the_secrets(position: int) -> None:
+    one, other = (view(position, everything, secrets, RUNS) for secrets in SECRETS)
+    # The largest of some 2,500 normal deviations exceeds 6 once in 200,000 times; the seeds are fixed.
+    assert largest_bias(one, other) < 6
+    assert max(largest_bias(each, np.full_like(each, 0) + (np.arange(RUNS) % 2)[:, None]) for each in (one, other)) < 6
+
+
+def test_the_test_of_views_notices_a_leak() -> None:
+    one, other = (view(1, leaky, secrets, RUNS) for secrets in SECRETS)
+    assert largest_bias(one, other) > 6
+
+
+# The harness.
+
+
+def check(first: int, count: int) -> None:
+    verdicts = [adversary.trial(seed) for seed in range(first, first + count)]
+    counts = adversary.summary(verdicts)
+    assert len(counts) == len(adversary.Lie)
+    for verdict in verdicts:
+        assert not any((verdict.wrong, verdict.framed, verdict.sent_on)), verdict
+        assert verdict.told, verdict
+        # A flipped bit of state that no later message uses is harmless; every other lie is noticed.
+        assert verdict.detected or verdict.lie is adversary.Lie.STATE, verdict
+
+
+def test_no_lie_of_one_party_is_accepted() -> None:
+    check(0, 144)
+
+
+@pytest.mark.long
+def test_no_lie_of_one_party_is_accepted_in_many_trials() -> None:
+    check(1000, 3600)

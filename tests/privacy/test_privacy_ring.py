@@ -1,0 +1,68 @@
+"""Exactness of the local arithmetic."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from koinon.privacy.rep4.ring import (
+    MatrixLimbs,
+    balanced_limbs,
+    gram_cross_products,
+    matrix_product,
+    permute_bits,
+)
+from koinon.privacy.rep4.shares import DIAGONAL, ROUTES
+
+EXTREMES = np.array(
+    [0, 1, 2**64 - 1, 2**63, 2**63 - 1, 2**21, 2**21 - 1, 2**43 + 2**21, 2**64 - 2**21, 2**62 + 2**43 + 2**21],
+    np.uint64,
+)
+
+
+def test_limbs_are_balanced_and_add_up_to_the_word() -> None:
+    words = np.concatenate([EXTREMES, np.random.default_rng(1).integers(0, 2**64, 10_000, dtype=np.uint64)])
+    low, middle, top = balanced_limbs(words)
+    assert np.abs(low).max() <= 2**21
+    assert np.abs(middle).max() <= 2**21
+    assert np.abs(top).max() <= 2**19
+    joined = low.view(np.uint64) + (middle.view(np.uint64) << np.uint64(22)) + (top.view(np.uint64) << np.uint64(44))
+    assert (joined == words).all()
+
+
+@given(st.integers(1, 9), st.integers(1, 2500), st.integers(1, 70), st.booleans(), st.integers(0, 2**32))
+@settings(max_examples=25, deadline=None)
+def test_matrix_product_is_exact(rows: int, terms: int, columns: int, extreme: bool, seed: int) -> None:
+    random = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> np.ndarray:
+        return random.choice(EXTREMES, shape) if extreme else random.integers(0, 2**64, shape, dtype=np.uint64)
+
+    left, right = draw(rows, terms), draw(terms, columns)
+    assert (matrix_product(MatrixLimbs(left), MatrixLimbs(right)) == left @ right).all()
+
+
+def test_matrix_product_of_the_largest_limbs_is_exact() -> None:
+    """Every limb at its largest absolute value: the sums come closest to 2⁵³."""
+    word = np.uint64((2**64 - 2**21 - 2**43 - 2**63) % 2**64)
+    left, right = np.full((40, 2048), word), np.full((2048, 40), word)
+    assert (matrix_product(MatrixLimbs(left), MatrixLimbs(right)) == left @ right).all()
+
+
+@given(st.integers(1, 2100), st.integers(1, 12), st.integers(0, 2**32))
+@settings(max_examples=15, deadline=None)
+def test_gram_cross_products_are_exact(rows: int, columns: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    held = {j: random.integers(0, 2**64, (rows, columns), dtype=np.uint64) for j in (0, 2, 3)}
+    pairs = [pair for pair in ROUTES if 1 not in pair]
+    result = gram_cross_products(held, pairs, DIAGONAL)
+    for i, j in pairs:
+        want = held[i].T @ held[j] + held[j].T @ held[i]
+        if (i, j) in DIAGONAL:
+            want = want + held[i].T @ held[i]
+        assert (result[i, j] == want).all()
+
+
+def test_permuting_bits_moves_each_bit_to_its_reversed_index() -> None:
+    for bit in range(64):
+        reversed_index = int(f"{bit:06b}"[::-1], 2)
+        assert permute_bits(np.array([1 << bit], np.uint64))[0] == 1 << reversed_index

@@ -1,0 +1,266 @@
+"""Four real worker processes over TLS: an honest run, a lie, a killed peer, and nodes that ask for nonsense."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from privacy_scenes import cancer_columns
+from test_privacy_programs import cancer, pooled_scores, scores
+
+from koinon.crypto.hash import keccak256
+from koinon.crypto.signature import NodeKey
+from koinon.kernel.codec import encode
+from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage, Unavailable
+from koinon.privacy.opening import reconstruct
+from koinon.privacy.programs import logistic_regression, registry
+from koinon.privacy.programs.logistic_regression import Parameters, to_raw_units
+from koinon.privacy.rep4.adversary import SeededRng
+from koinon.privacy.rep4.worker import certify, from_frame, to_frame
+from koinon.privacy.sharing import Dealing, deal
+from koinon.wire.catalogue import Done, Failure, Message
+from koinon.wire.committee import (
+    POSITIONS,
+    Aborted,
+    Fault,
+    Input,
+    Listening,
+    Output,
+    Peer,
+    Prepare,
+    Progress,
+    Run,
+)
+from koinon.worker import Limits, Worker
+
+TARGET = "koinon.privacy.rep4.worker:main"
+LIMITS = Limits(network=True)
+SESSION = bytes([9]) * 32
+SEED = 1
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed")
+
+
+def node(position: int) -> NodeKey:
+    return NodeKey.from_seed(bytes([100 + position]) * 32)
+
+
+@asynccontextmanager
+async def committee() -> AsyncIterator[tuple[list[Worker], tuple[Peer, Peer, Peer, Peer]]]:
+    async with AsyncExitStack() as stack:
+        starting = (stack.enter_async_context(Worker.start(TARGET, LIMITS)) for _ in POSITIONS)
+        workers = list(await asyncio.gather(*starting))
+        peers = []
+        for i, worker in enumerate(workers):
+            await worker.send(to_frame(Prepare(SESSION, i, os.urandom(32), "127.0.0.1")))
+        for i, worker in enumerate(workers):
+            listening = from_frame(await worker.receive())
+            assert isinstance(listening, Listening)
+            certificate = certify(node(i), SESSION, i, listening.ephemeral)
+            peers.append(Peer(node(i).node_id, listening.ephemeral, certificate, "127.0.0.1", listening.port))
+        yield workers, (peers[0], peers[1], peers[2], peers[3])
+
+
+def small_study() -> tuple[Parameters, list[Any]]:
+    return study([np.array([[0.5, 1.0], [0.1, 0.0], [0.7, 1.0]]), np.array([[0.2, 0.0], [0.9, 1.0]])], iterations=3)
+
+
+def study(parts: list[np.ndarray], iterations: int) -> tuple[Parameters, list[Any]]:
+    columns = cancer_columns(np.concatenate(parts)[:, :-1])
+    parameters = Parameters(tuple(len(part) for part in parts), columns, iterations=iterations)
+    rng, dealing = SeededRng(b"owners"), Dealing(SESSION, 0, bytes(32))
+    return parameters, [deal(part, columns, 20, dealing, NodeKey.generate(rng), rng) for part in parts]
+
+
+def run_message(position: int, peers: tuple[Peer, Peer, Peer, Peer], parameters: Parameters, dealt: list[Any]) -> Run:
+    return Run(
+        peers=peers,
+        program=logistic_regression.NAME,
+        algorithm=registry.algorithm_hash(logistic_regression.NAME),
+        parameters=encode(parameters),
+        result_party=bytes(32),
+        inputs=tuple(Input(manifest, packages[position]) for manifest, packages in dealt),
+        deadline_seconds=60.0,
+        silence_seconds=15.0,
+    )
+
+
+async def answer(worker: Worker, run: Run, on_progress: Callable[[Progress], None] = lambda _: None) -> Message:
+    await worker.send(to_frame(run))
+    while True:
+        message = from_frame(await worker.receive())
+        if not isinstance(message, Progress):
+            return message
+        on_progress(message)
+
+
+async def test_four_processes_train_the_model_of_the_pooled_rows() -> None:
+    parts, held_out = cancer(SEED)
+    parameters, dealt = study(parts, iterations=40)
+    stages: list[Progress] = []
+    async with committee() as (workers, peers):
+        answers = await asyncio.gather(
+            *(answer(workers[i], run_message(i, peers, parameters, dealt), stages.append) for i in POSITIONS)
+        )
+    outputs = [each for each in answers if isinstance(each, Output)]
+    assert len(outputs) == 4, answers
+    assert {output.output_digest for output in outputs} == {keccak256(b"".join(outputs[0].package.digests))}
+    values, liars = reconstruct([output.package for output in outputs], SESSION, outputs[0].output_digest)
+    assert liars == ()
+    slopes, bias = to_raw_units(values[:-1], values[-1], parameters.columns[:-1])
+    area, loss = scores(held_out, 1 / (1 + np.exp(-(held_out[:, :-1] @ slopes + bias))))
+    want_area, want_loss = pooled_scores(parts, held_out)
+    assert abs(area - want_area) < 0.005
+    assert abs(loss - want_loss) < 0.01
+    # No position saw the result: each holds three components, whose sum is not it.
+    for output in outputs:
+        held = sum(np.frombuffer(share.values, "<u8") for share in output.package.components)
+        assert np.abs(held.view(np.int64) / 2.0**output.package.fraction_bits - values).min() > 1
+    assert {head.position for head in outputs[2].heads} == set(POSITIONS)
+    assert stages
+    assert all(0 < stage.done <= stage.total for stage in stages)
+
+
+async def test_a_lying_process_is_named_by_the_three_others() -> None:
+    parameters, dealt = small_study()
+    async with committee() as (workers, peers):
+        runs = [run_message(i, peers, parameters, dealt) for i in POSITIONS]
+        runs[1] = msgspec.structs.replace(runs[1], fault=Fault(round=30, peer=0, bit=17))
+        answers = await asyncio.gather(*(answer(workers[i], runs[i]) for i in POSITIONS))
+    for i in (0, 2, 3):
+        told = answers[i]
+        assert isinstance(told, Aborted)
+        assert 1 in told.suspects
+        assert 1 in (told.sender, told.backup, told.receiver)
+        assert told.complaint
+    assert not any(isinstance(each, Output) for each in answers)
+
+
+async def test_a_killed_process_is_named_and_nobody_waits() -> None:
+    parameters, dealt = study(cancer(SEED)[0], iterations=40)
+    async with committee() as (workers, peers):
+
+        def kill(_: Progress) -> None:
+            if workers[2].exit is None:
+                os.kill(workers[2].pid, signal.SIGKILL)
+
+        answers = await asyncio.wait_for(
+            asyncio.gather(
+                *(
+                    answer(workers[i], run_message(i, peers, parameters, dealt), kill if i == 2 else lambda _: None)
+                    for i in POSITIONS
+                ),
+                return_exceptions=True,
+            ),
+            timeout=30,
+        )
+    assert isinstance(answers[2], Unavailable)
+    for i in (0, 1, 3):
+        told = answers[i]
+        assert isinstance(told, Aborted), told
+        assert 2 in told.suspects
+
+
+async def test_a_worker_that_never_gets_its_order_is_named() -> None:
+    parameters, dealt = small_study()
+    async with committee() as (workers, peers):
+        runs = [
+            msgspec.structs.replace(run_message(i, peers, parameters, dealt), deadline_seconds=3.0, silence_seconds=2.0)
+            for i in POSITIONS
+        ]
+        answers = await asyncio.wait_for(asyncio.gather(*(answer(workers[i], runs[i]) for i in (0, 1, 2))), 30)
+    for told in answers:
+        assert isinstance(told, Aborted)
+        assert 3 in told.suspects
+
+
+async def test_a_worker_that_died_before_the_run_is_named() -> None:
+    parameters, dealt = small_study()
+    async with committee() as (workers, peers):
+        os.kill(workers[3].pid, signal.SIGKILL)
+        await workers[3].wait()
+        runs = [
+            msgspec.structs.replace(run_message(i, peers, parameters, dealt), deadline_seconds=2.0) for i in POSITIONS
+        ]
+        answers = await asyncio.wait_for(asyncio.gather(*(answer(workers[i], runs[i]) for i in (0, 1, 2))), 30)
+    for told in answers:
+        assert isinstance(told, Aborted)
+        assert 3 in told.suspects
+
+
+async def test_a_tampered_share_ends_the_run_before_it_is_used() -> None:
+    parameters, dealt = small_study()
+    async with committee() as (workers, peers):
+        runs = [run_message(i, peers, parameters, dealt) for i in POSITIONS]
+        given = runs[0].inputs[1]
+        share = given.package.components[2]
+        changed = msgspec.structs.replace(share, value=bytes([share.value[0] ^ 1]) + share.value[1:])
+        components = (*given.package.components[:2], changed)
+        package = msgspec.structs.replace(given.package, components=components)
+        tampered = (runs[0].inputs[0], msgspec.structs.replace(given, package=package))
+        runs[0] = msgspec.structs.replace(runs[0], inputs=tampered)
+        answers = await asyncio.wait_for(asyncio.gather(*(answer(workers[i], runs[i]) for i in POSITIONS)), 60)
+    for told in answers:
+        assert isinstance(told, Aborted)
+        assert told.input == 1
+        assert told.receiver == 0
+
+
+def bad_runs(run: Run) -> dict[str, tuple[Run, type[KoinonError]]]:
+    replace = msgspec.structs.replace
+    first, second, third, fourth = run.peers
+    stranger = replace(second, certificate=bytes(64))
+    return {
+        "another algorithm": (replace(run, algorithm=bytes(32)), InvalidInput),
+        "unknown program": (replace(run, program="nothing/1"), InvalidInput),
+        "parameters that are none": (replace(run, parameters=b"\xc0"), MalformedMessage),
+        "an input missing": (replace(run, inputs=run.inputs[:1]), InvalidInput),
+        "one owner twice": (replace(run, inputs=(run.inputs[0],) * 2), Forged),
+        "a worker nobody vouches for": (replace(run, peers=(first, stranger, third, fourth)), Forged),
+        "one node twice": (replace(run, peers=(first, second, third, replace(fourth, node=third.node))), InvalidInput),
+        "another worker here": (replace(run, peers=(second, first, third, fourth)), InvalidInput),
+        "no deadline": (replace(run, deadline_seconds=0.0), InvalidInput),
+        "endless deadline": (replace(run, deadline_seconds=float("inf")), InvalidInput),
+        "no silence limit": (replace(run, silence_seconds=float("nan")), InvalidInput),
+    }
+
+
+async def test_orders_that_make_no_sense_are_refused_with_a_reason() -> None:
+    parameters, dealt = small_study()
+    keys = [NodeKey.from_seed(bytes([50 + i]) * 32) for i in POSITIONS]
+    certified = [certify(node(i), SESSION, i, keys[i].node_id) for i in POSITIONS]
+    zeroth, first, second, third = (
+        Peer(node(i).node_id, keys[i].node_id, certified[i], "127.0.0.1", 1) for i in POSITIONS
+    )
+    cases = bad_runs(run_message(0, (zeroth, first, second, third), parameters, dealt))
+
+    async def refused(run: Run, kind: type[KoinonError]) -> str:
+        async with Worker.start(TARGET, LIMITS) as worker:
+            await worker.send(to_frame(Prepare(SESSION, 0, keys[0].seed, "127.0.0.1")))
+            assert isinstance(from_frame(await worker.receive()), Listening)
+            await worker.send(to_frame(run))
+            failure = from_frame(await worker.receive())
+            assert isinstance(failure, Failure)
+            assert failure.kind == kind.__name__
+            return failure.reason
+
+    for case, (run, kind) in cases.items():
+        assert len(await refused(run, kind)) > 10, case
+
+
+@pytest.mark.parametrize(
+    "message",
+    [Done(), Prepare(SESSION, 4, bytes(32), "127.0.0.1"), Prepare(b"", 0, bytes(32), "127.0.0.1")],
+    ids=["out of turn", "no such position", "no session"],
+)
+async def test_a_wrong_first_message_is_refused(message: Message) -> None:
+    async with Worker.start(TARGET, LIMITS) as worker:
+        await worker.send(to_frame(message))
+        failure = from_frame(await worker.receive())
+    assert isinstance(failure, Failure)
+    assert failure.kind == "MalformedMessage"
