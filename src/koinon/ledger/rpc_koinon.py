@@ -3,8 +3,10 @@
 Records travel as the hexadecimal of their canonical encoding (``kernel.codec``), beside a readable form.
 """
 
-from collections.abc import Callable
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final
 
 from koinon.crypto import merkle
 from koinon.kernel.codec import Record, encode
@@ -14,6 +16,8 @@ from koinon.ledger.giskard.state import State
 from koinon.ledger.rpc import Method
 from koinon.ledger.rpc_forms import Json, data, quantity, read_hash, read_quantity
 from koinon.ledger.types import bitmap_positions, header_hash
+
+LONGEST_WAIT: Final = 60
 
 
 class ReceiptProof(Record, frozen=True):
@@ -32,12 +36,18 @@ class ReceiptProof(Record, frozen=True):
     receipt_path: tuple[bytes, ...]
 
 
-def koinon_methods(chain: Chain, state: Callable[[], State], waiting: Callable[[], int]) -> dict[str, Method]:
+def koinon_methods(
+    chain: Chain,
+    state: Callable[[], State],
+    waiting: Callable[[], int],
+    wait_final: Callable[[int], Awaitable[object]],
+) -> dict[str, Method]:
     """The table of methods.
 
     Args:
         state: Giskard's, for the view.
         waiting: how many transactions wait in the mempool.
+        wait_final: returns once a block of this height is final.
     """
 
     async def finality(parameters: list[Any]) -> Json:
@@ -120,7 +130,20 @@ def koinon_methods(chain: Chain, state: Callable[[], State], waiting: Callable[[
             "waitingTransactions": waiting(),
         }
 
+    async def wait_for_block(parameters: list[Any]) -> Json:
+        """Height of the last final block, once it has reached the first parameter or the seconds are over."""
+        if len(parameters) != 2:
+            raise InvalidInput("koinon_waitForBlock takes a height and how many seconds to wait at most")
+        height, seconds = read_quantity(parameters[0], "the height"), parameters[1]
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_WAIT:
+            raise InvalidInput(f"koinon_waitForBlock waits 0 to {LONGEST_WAIT} seconds; got {str(seconds)[:40]}")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await wait_final(height)
+        return quantity(chain.final_height)
+
     return {
+        "koinon_waitForBlock": wait_for_block,
         "koinon_finality": finality,
         "koinon_receiptProof": receipt_proof,
         "koinon_validators": validators,

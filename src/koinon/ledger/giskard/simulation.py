@@ -261,7 +261,8 @@ class Honest:
         if final is None:
             fresh = initial_state(self._configuration, self.simulation.genesis)
             final = (fresh.final_header, fresh.highest)
-        self.state = restored_state(self._configuration, *final, record, tuple(kept))
+        final_header, certificate = final
+        self.state = restored_state(self._configuration, final_header, certificate, record, tuple(kept))
         self.start()
 
     def _receive(self, sender: int, message: object) -> None:
