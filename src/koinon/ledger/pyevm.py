@@ -74,7 +74,7 @@ class Outcome:
 
 
 class PyEvmEngine:
-    """The engine. Loading the interpreter takes most of a second; ``prepare`` does it before the first contract call."""
+    """The engine. Loading the interpreter takes most of a second; ``prepare`` does it ahead of the first call."""
 
     def prepare(self) -> None:
         _computation_class()
