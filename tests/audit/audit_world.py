@@ -1,5 +1,6 @@
 """The main job on a chain in the test process, from the study file to the settlement, with all its evidence."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from koinon.audit.receipt_log import Draft, ReceiptLog
 from koinon.contracts import eip712
 from koinon.contracts.assets import AssetKind, Mint
 from koinon.contracts.client import ChainClient
+from koinon.contracts.contract import PaysCredit
 from koinon.contracts.evaluations import EvaluationTerms, Score, report_commitment
 from koinon.contracts.evaluations import nonce_commitment as request_commitment
 from koinon.contracts.market import Offer
@@ -94,11 +96,10 @@ def proving_chain(*, outside: bool = False) -> ProvingChain:
 class Journey:
     """Plays the main job. Each method is one step."""
 
-    def __init__(self, folder: Path, chain: ProvingChain | HttpRpc) -> None:
-        self.chain = chain
-        self.client = ChainClient(
-            chain, account("deployer"), **({"now": chain.now} if isinstance(chain, ProvingChain) else {})
-        )
+    def __init__(self, folder: Path, chain: ProvingChain | HttpRpc, *, outside: bool = False) -> None:
+        self.outside = outside
+        clock = {"now": chain.now} if isinstance(chain, ProvingChain) else {}
+        self.client = ChainClient(chain, account("deployer"), **clock)
         self.folder = folder
         self.documents: list[Document] = []
         self.suite: Suite
@@ -124,16 +125,20 @@ class Journey:
             **dict.fromkeys(OWNERS, (self.suite.studies,)),
             **dict.fromkeys(PROVIDERS, (self.suite.providers,)),
         }
-        for name, contracts in payers.items():
-            await self.suite.token.transfer(account(name).address, TokenAmount(10_000 * UNIT))
-            for contract in contracts:
-                await self.by(name).token.approve(contract.address, UNLIMITED)
-        for number, name in enumerate(PROVIDERS):
-            own = self.by(name)
-            # The last two have one operator, so that one of them can never be drawn with the other.
-            operator = digest_of(f"operator {min(number, len(PROVIDERS) - 2)}")
-            await own.providers.register(node(name).node_id, operator, Role.COMPUTE | Role.EVALUATE | Role.SERVE)
-            await own.providers.stake(TokenAmount(2_000 * UNIT))
+        await asyncio.gather(*(self._fund(name, contracts) for name, contracts in payers.items()))
+        # The last two have one operator, so that one of them can never be drawn with the other.
+        operators = [digest_of(f"operator {min(number, len(PROVIDERS) - 2)}") for number in range(len(PROVIDERS))]
+        await asyncio.gather(*(self._enlist(*each) for each in zip(PROVIDERS, operators, strict=True)))
+
+    async def _fund(self, name: str, contracts: tuple[PaysCredit, ...]) -> None:
+        await self.suite.token.transfer(account(name).address, TokenAmount(10_000 * UNIT))
+        own = self.by(name)
+        await asyncio.gather(*(own.token.approve(contract.address, UNLIMITED) for contract in contracts))
+
+    async def _enlist(self, name: str, operator: Hash32) -> None:
+        own = self.by(name)
+        await own.providers.register(node(name).node_id, operator, Role.COMPUTE | Role.EVALUATE | Role.SERVE)
+        await own.providers.stake(TokenAmount(2_000 * UNIT))
 
     async def agree(self) -> None:
         def party(name: str) -> Party:
@@ -311,8 +316,7 @@ class Journey:
         subject = Subject(NAME, self.study, self.model, self.service, self.evaluation)
         addresses = {name: contract.address for name, contract in self.suite.contracts.items()}
         needed = await collect(self.client, addresses, subject)
-        outside = not isinstance(self.chain, ProvingChain) or self.chain.outside
-        reader = OutsideProofs(self.client) if outside else KoinonProofs(self.client)
+        reader = OutsideProofs(self.client) if self.outside else KoinonProofs(self.client)
         network = await reader.network(addresses)
         proof = await reader.prove(needed.transactions, needed.heights)
         return Evidence(subject, network, proof, needed, tuple(self.documents), receipts)

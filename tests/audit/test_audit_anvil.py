@@ -44,7 +44,7 @@ async def test_a_bundle_from_an_outside_chain(anvil: str, tmp_path: Path) -> Non
     rpc = HttpRpc([anvil])
     for name in PEOPLE:
         await rpc.request("anvil_setBalance", [to_hex(account(name).address), hex(10**24)])
-    evidence = await Journey(tmp_path, rpc).evidence()
+    evidence = await Journey(tmp_path, rpc, outside=True).evidence()
     await rpc.close()
     bundle = make_bundle(
         evidence.subject, evidence.network, evidence.proof, evidence.documents, evidence.receipts, EXPORTER

@@ -23,6 +23,7 @@ from koinon.crypto.signature import NodeKey
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import Forged, InvalidInput, Unavailable
 from koinon.ledger.transaction import parse_transaction
+from koinon.ledger.types import ValidatorSet
 
 STRANGER = NodeKey.from_seed(sha256(b"a stranger"))
 STEP_IN_FILE = 311
@@ -33,7 +34,8 @@ Entries = dict[str, bytes]
 
 @pytest.fixture(scope="session", params=["koinon", "outside"])
 def evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
-    journey = Journey(tmp_path_factory.mktemp("journey"), proving_chain(outside=request.param == "outside"))
+    outside = request.param == "outside"
+    journey = Journey(tmp_path_factory.mktemp("journey"), proving_chain(outside=outside), outside=outside)
     return asyncio.run(journey.evidence())
 
 
@@ -84,7 +86,10 @@ def test_signed_anew_it_still_holds_because_the_evidence_speaks_for_itself(entri
 
 
 def test_what_is_taken_on_trust_is_said(evidence: Evidence, bundle: bytes) -> None:
-    chain, contracts = verify_bundle(bundle).trusts
+    report = verify_bundle(bundle)
+    chain, contracts = report.trusts
+    members = evidence.network.validators
+    assert report.validators == (ValidatorSet(members).hash if members else None)
     expected = "the chain's RPC at export" if evidence.network.kind == "outside" else "that the validator set 0x"
     assert chain.startswith(expected)
     assert "Studies 0x" in contracts

@@ -10,14 +10,14 @@ import pytest_asyncio
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "contracts"))
 
-from gateway_chain import FullChain  # noqa: E402  # stands on the suite's test chain, which the line above makes visible
-from gateway_world import World  # noqa: E402
+from gateway_chain import FullChain  # stands on the suite's test chain, which the line above makes visible
+from gateway_world import World
 
-from koinon.contracts.client import ChainClient  # noqa: E402
-from koinon.crypto.hash import keccak256  # noqa: E402
-from koinon.crypto.signature import AccountKey  # noqa: E402
-from koinon.gateway.application import create_application  # noqa: E402
-from koinon.gateway.source import ChainSource  # noqa: E402
+from koinon.contracts.client import ChainClient
+from koinon.crypto.hash import keccak256
+from koinon.crypto.signature import AccountKey
+from koinon.gateway.application import create_application
+from koinon.gateway.source import ChainSource
 
 
 def new_world() -> tuple[FullChain, World]:

@@ -259,7 +259,8 @@ class World:
     async def sell(self) -> None:
         """An offer, a pass, two channels, settlements, receipts; one channel is closed."""
         await self.suite.market.set_offer(
-            self.service, Offer(TokenAmount(25_001), TokenAmount(100_003), TokenAmount(25_001), BasisPoints(1_500), True)
+            self.service,
+            Offer(TokenAmount(25_001), TokenAmount(100_003), TokenAmount(25_001), BasisPoints(1_500), True),
         )
         buyer = self.of("buyer").market
         await buyer.buy(self.service, 200, 30 * DAY, tokens(1_000))

@@ -5,6 +5,7 @@ import re
 import string
 from decimal import Decimal
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -70,7 +71,7 @@ async def test_no_word_of_ours_stays_english_on_a_chinese_page(
     browser: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     class Recording(dict[str, str]):
-        missed: set[str] = set()
+        missed: ClassVar[set[str]] = set()
 
         def get(self, key: str, default: str = "") -> str:  # type: ignore[override]
             if key not in self and re.search("[a-zA-Z]", key):

@@ -17,7 +17,7 @@ from koinon.wire.discovery import Endpoint
 from koinon.wire.frames import HEADER, FrameHead
 
 RNG = SystemRng()
-HASTY = Pace(greeting=0.3, frame=0.3, stall=0.3, link_stall=0.3, parked=0.3, retirement=0.05, closing=0.5, sweep=0.05)
+HASTY = Pace(greeting=1.0, frame=0.5, stall=0.3, link_stall=0.3, parked=0.3, retirement=0.05, closing=0.5, sweep=0.05)
 
 
 @message(0xFE01)

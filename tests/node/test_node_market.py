@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from contracts_world import PROVIDERS, score
 from node_market_world import (
     COLUMNS,
     TARGET,
@@ -31,9 +32,13 @@ from koinon.node.context import Context
 from koinon.node.roles.evaluator import Assignment, EvaluatorRole, Prepared
 from koinon.node.roles.market import ModelKeys
 from koinon.trust.evidence import decode_evidence, evidence_hash
-from koinon.wire.studies import EvaluationEvidenceReply, FetchEvaluationEvidence, FetchModelKey
+from koinon.wire.studies import (
+    EvaluationEvidenceReply,
+    FetchEvaluationEvidence,
+    FetchEvaluationPlan,
+    FetchModelKey,
+)
 
-PROVIDERS = ("provider-0", "provider-1", "provider-2", "provider-3", "provider-4", "provider-5", "provider-6")
 FEE = TokenAmount(5_000_000)
 
 
@@ -107,12 +112,17 @@ async def test_the_split_of_a_study_is_whole_and_leaves_out_who_gets_nothing(net
         assert len(accounts) == len(shares) == payees
 
 
-@pytest.mark.parametrize("purpose", ["evaluate", "serve", "curiosity"])
-async def test_nobody_gets_a_key_without_a_draw_or_a_contract(network: Network, purpose: str) -> None:
+async def test_nobody_gets_a_key_without_a_draw_or_a_contract(network: Network) -> None:
     publisher, providers, published = await published_by(network)
-    request = FetchModelKey(published.model, purpose, 1)
-    with pytest.raises(Refused):
-        await providers[0].transport.call(publisher.transport.endpoint, request)
+    for purpose in ("evaluate", "serve", "curiosity"):
+        for model in (published.model, 1, 0, 10**9, -1, 2**64 - 1):
+            for reference in (1, 0, published.model, -1, 2**64 - 1):
+                request = FetchModelKey(model, purpose, reference)
+                with pytest.raises(InvalidInput):
+                    await providers[0].transport.call(publisher.transport.endpoint, request)
+    for evaluation in (0, 1, -1, 2**64 - 1):
+        with pytest.raises(InvalidInput):
+            await providers[0].transport.call(publisher.transport.endpoint, FetchEvaluationPlan(evaluation))
 
 
 async def test_the_key_goes_to_the_drawn_and_to_nobody_else(network: Network) -> None:
@@ -128,7 +138,7 @@ async def test_the_key_goes_to_the_drawn_and_to_nobody_else(network: Network) ->
             with pytest.raises(Refused, match="did not draw you"):
                 await fetch_model(desk, published.model, "evaluate", number)
     network.chain.sleep(101)
-    late = next(by_name[name] for name in drawn if name in by_name)
+    late = by_name[drawn[0]]
     with pytest.raises(Refused, match="no more commitments"):
         await fetch_model(desk_of(late)[0], published.model, "evaluate", number)
     stranger = await network.node("stranger")
@@ -241,7 +251,7 @@ async def test_an_evaluator_without_rows_stays_away_and_says_so(network: Network
 async def test_a_restart_between_commit_and_reveal_still_reveals(network: Network) -> None:
     publisher, providers, published = await published_by(network)
     number, drawn = await network.world.evaluating(published.model)
-    name = next(one for one in drawn if one in PROVIDERS)
+    name = drawn[0]
     context = dict(zip(PROVIDERS, providers, strict=True))[name]
     scores = ((900_000, 895_000, 905_000), (400_000, 395_000, 405_000))
     prepared = Prepared(scores, b"evidence", network.world.nonce("evidence"), b"s" * 32)
@@ -252,8 +262,6 @@ async def test_a_restart_between_commit_and_reveal_still_reveals(network: Networ
     before.attach()
     await until(lambda: has_committed(network, number))
     await context.close()  # the process ends
-
-    from contracts_world import score
 
     honest = (score(900_000), score(400_000))
     for other in others:

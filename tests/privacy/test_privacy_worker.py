@@ -179,6 +179,20 @@ async def test_a_worker_that_never_gets_its_order_is_named() -> None:
         assert 3 in told.suspects
 
 
+async def test_a_worker_that_died_before_the_run_is_named() -> None:
+    parameters, dealt = small_study()
+    async with committee() as (workers, peers):
+        os.kill(workers[3].pid, signal.SIGKILL)
+        await workers[3].wait()
+        runs = [
+            msgspec.structs.replace(run_message(i, peers, parameters, dealt), deadline_seconds=2.0) for i in POSITIONS
+        ]
+        answers = await asyncio.wait_for(asyncio.gather(*(answer(workers[i], runs[i]) for i in (0, 1, 2))), 30)
+    for told in answers:
+        assert isinstance(told, Aborted)
+        assert 3 in told.suspects
+
+
 async def test_a_tampered_share_ends_the_run_before_it_is_used() -> None:
     parameters, dealt = small_study()
     async with committee() as (workers, peers):

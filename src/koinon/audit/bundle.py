@@ -80,10 +80,13 @@ class VerificationReport:
 
     Attributes:
         trusts: what a reader still takes on trust, in sentences.
+        validators: hash of the validator set that everything rests on, to compare with the one of a genesis that the
+            reader knows; None for an outside chain, or where the bundle cannot be read that far.
     """
 
     checks: tuple[Check, ...]
     trusts: tuple[str, ...]
+    validators: Hash32 | None = None
 
     @property
     def holds(self) -> bool:
@@ -184,7 +187,9 @@ def verify_bundle(archive: bytes) -> VerificationReport:
     for identifier, check in STORY:
         sentence = (check.__doc__ or "").strip()
         run(identifier, sentence, lambda check=check: (None, check(exhibit)))  # type: ignore[misc]
-    return VerificationReport(tuple(checks), _trusts(exhibit, manifest))
+    network = exhibit.network
+    validators = ValidatorSet(network.validators).hash if network.kind == KOINON_CHAIN else None
+    return VerificationReport(tuple(checks), _trusts(exhibit, manifest), validators)
 
 
 def _read_container(archive: bytes) -> tuple[dict[str, bytes], str]:

@@ -7,17 +7,15 @@ numbering goes back to what is on disk.
 """
 
 import asyncio
-from array import array
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Self, TypeAlias
+from typing import Final, Self
 
 from koinon.audit.group_file import GroupFile
+from koinon.audit.receipt_books import FORMAT, Anchored, Answer, Entry, Group, Opening, Position, ReceiptBooks, Sealed
 from koinon.audit.receipts import (
-    MOST_BATCHES_IN_ANCHOR,
     MOST_RECEIPTS_IN_BATCH,
     REQUEST_DOMAIN,
     RESPONSE_DOMAIN,
@@ -26,17 +24,16 @@ from koinon.audit.receipts import (
     Receipt,
     ReceiptProof,
     SignedBatch,
-    anchor_of,
     receipt_hash,
     sign_batch,
 )
 from koinon.crypto import merkle
 from koinon.crypto.commitment import SALT_BYTES, commit
 from koinon.crypto.signature import NodeKey
-from koinon.kernel.codec import Record, decode, encode
+from koinon.kernel.codec import decode, encode
 from koinon.kernel.effects import Clock, Rng
-from koinon.kernel.errors import Forged, InvalidInput, KoinonError, Unavailable
-from koinon.kernel.ids import ZERO_HASH, Hash32, NodeId
+from koinon.kernel.errors import InvalidInput, KoinonError, Unavailable
+from koinon.kernel.ids import Hash32, NodeId
 from koinon.kernel.quantities import Seconds, UnixSeconds
 from koinon.market.payments import Payment
 
@@ -44,37 +41,6 @@ BATCH_SECONDS: Final = Seconds(0.1)
 """A receipt waits at most this long for its batch to be signed."""
 RETRY_SECONDS: Final = Seconds(1.0)
 """After the disk refused, calls are turned away unasked for this long; then one may try it again."""
-_FORMAT: Final = 1
-
-
-class _Opening(Record, frozen=True, tag=0):
-    """First entry of a log: whose it is."""
-
-    version: int
-    service: int
-    node: NodeId
-
-
-class _Answer(Record, frozen=True, tag=1):
-    receipt: Receipt
-    salt: bytes
-    payment: Payment
-
-
-class _Sealed(Record, frozen=True, tag=2):
-    signed: SignedBatch
-
-
-class _Anchored(Record, frozen=True, tag=3):
-    anchor: Anchor
-    transaction: Hash32
-
-
-_Entry: TypeAlias = _Opening | _Answer | _Sealed | _Anchored
-
-
-class _Group(Record, frozen=True):
-    entries: tuple[_Entry, ...]
 
 
 @dataclass(frozen=True)
@@ -104,34 +70,9 @@ class Stamped:
 
 
 @dataclass
-class _Position:
-    """Where the log stands, with or without what is still being written."""
-
-    sequence: int = 0
-    head: Hash32 = ZERO_HASH
-    sealed: int = 0
-    """Receipts below this sequence are in a batch."""
-
-
-@dataclass
 class _Pending:
-    entry: _Entry
+    entry: Entry
     done: asyncio.Future[None]
-
-
-@dataclass
-class _Index:
-    """Where each group's entries begin in the file, and all batches; a receipt itself is read from disk."""
-
-    offsets: "array[int]" = field(default_factory=lambda: array("Q"))
-    lengths: "array[int]" = field(default_factory=lambda: array("Q"))
-    first_sequences: "array[int]" = field(default_factory=lambda: array("Q"))
-    """First receipt of the group; equal to the next group's where a group holds none."""
-    batches: list[SignedBatch] = field(default_factory=list)
-    batch_starts: "array[int]" = field(default_factory=lambda: array("Q"))
-    anchored: int = 0
-    """Number of batches that are on the chain."""
-    anchors: list[tuple[Anchor, Hash32]] = field(default_factory=list)
 
 
 class ReceiptLog:
@@ -147,10 +88,8 @@ class ReceiptLog:
         self._rng = rng
         self._clock = clock
         self._file: GroupFile
-        self._durable = _Position()
-        self._stamped = _Position()
-        self._unsealed: dict[int, Hash32] = {}
-        self._index = _Index()
+        self._books = ReceiptBooks(service, key.node_id)
+        self._stamped = Position()
         self._queue: list[_Pending] = []
         self._writing: asyncio.Task[None] | None = None
         self._seal_timer: asyncio.TimerHandle | None = None
@@ -159,7 +98,6 @@ class ReceiptLog:
         self._refused: tuple[float, KoinonError] | None = None
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="receipt-log")
-        self._identified = False
         self.cut_bytes = 0
 
     @classmethod
@@ -191,7 +129,12 @@ class ReceiptLog:
         log = cls(service, key, rng, clock)
 
         def visit(offset: int, body: bytes) -> None:
-            log._recover_group(offset, body, replay)
+            entries = decode(Group, body, limit=len(body)).entries
+            log._books.recover(offset, len(body), entries)
+            if replay is not None:
+                for entry in entries:
+                    if isinstance(entry, Answer):
+                        replay(entry.payment)
 
         try:
             log._file = await asyncio.get_running_loop().run_in_executor(log._thread, GroupFile.open, path, visit)
@@ -199,9 +142,9 @@ class ReceiptLog:
             log._thread.shutdown(wait=False)
             raise
         log.cut_bytes = log._file.cut_bytes
-        log._stamped = _Position(log._durable.sequence, log._durable.head, log._durable.sealed)
-        if not log._identified:
-            await log._write([_Opening(_FORMAT, service, key.node_id)])
+        log._stamped = replace(log._books.durable)
+        if not log._books.identified:
+            await log._write([Opening(FORMAT, service, key.node_id)])
         if log._stamped.sequence > log._stamped.sealed:
             log._schedule_seal()
         return log
@@ -214,12 +157,12 @@ class ReceiptLog:
     @property
     def count(self) -> int:
         """Receipts on disk."""
-        return self._durable.sequence
+        return self._books.durable.sequence
 
     @property
     def batches(self) -> int:
         """Signed batches on disk."""
-        return len(self._index.batches)
+        return len(self._books.batches)
 
     def check_writable(self) -> None:
         """Refuse work whose receipt could not be written: raises what the disk said for a second after it did."""
@@ -259,7 +202,7 @@ class ReceiptLog:
         stamped = Stamped(receipt, receipt_hash(receipt), salt)
         self._stamped.sequence += 1
         self._stamped.head = stamped.hash
-        self._unsealed[receipt.sequence] = stamped.hash
+        self._books.unsealed[receipt.sequence] = stamped.hash
 
         def settle(written: asyncio.Future[None]) -> None:
             problem = written.exception()
@@ -270,7 +213,7 @@ class ReceiptLog:
             else:
                 outcome.set_exception(problem)
 
-        self._enqueue(_Answer(receipt, salt, payment)).add_done_callback(settle)
+        self._enqueue(Answer(receipt, salt, payment)).add_done_callback(settle)
         if self._stamped.sequence - self._stamped.sealed >= MOST_RECEIPTS_IN_BATCH:
             self._seal()
         else:
@@ -284,9 +227,9 @@ class ReceiptLog:
             InvalidInput: no such receipt.
             Unavailable: the disk refuses.
         """
-        if not 0 <= sequence < self._durable.sequence:
-            raise InvalidInput(f"receipt {sequence} does not exist; this log has {self._durable.sequence}")
-        if sequence >= self._durable.sealed:
+        if not 0 <= sequence < self._books.durable.sequence:
+            raise InvalidInput(f"receipt {sequence} does not exist; this log has {self._books.durable.sequence}")
+        if sequence >= self._books.durable.sealed:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._seal_waiters.append((sequence, waiter))
             self._schedule_seal()
@@ -295,42 +238,34 @@ class ReceiptLog:
 
     def batch_of(self, sequence: int) -> SignedBatch:
         """The signed batch a receipt is in. Raises InvalidInput if there is none yet."""
-        if not 0 <= sequence < self._durable.sealed:
-            raise InvalidInput(f"receipt {sequence} is in no signed batch yet")
-        return self._index.batches[bisect_right(self._index.batch_starts, sequence) - 1]
+        return self._books.batch_of(sequence)
 
     def signed_batches(self) -> tuple[SignedBatch, ...]:
         """Every batch on disk, in order; what a service node shows for a bundle."""
-        return tuple(self._index.batches)
+        return tuple(self._books.batches)
 
     def pending_anchors(self) -> tuple[Anchor, ...]:
         """Anchors over all signed batches that are not on the chain yet, oldest first."""
-        waiting = self._index.batches[self._index.anchored :]
-        return tuple(
-            anchor_of(tuple(signed.batch for signed in waiting[start : start + MOST_BATCHES_IN_ANCHOR]))
-            for start in range(0, len(waiting), MOST_BATCHES_IN_ANCHOR)
-        )
+        return self._books.pending_anchors()
 
     async def anchored(self, anchor: Anchor, transaction: Hash32) -> None:
         """Note that ``anchor`` is final on the chain.
 
         Raises:
-            InvalidInput: not the oldest of ``pending_anchors``.
+            InvalidInput: it does not cover the oldest batches that are not on the chain.
             Unavailable: the disk refuses.
         """
         async with self._anchoring:
-            self._check_next_anchor(anchor)
-            await self._enqueue(_Anchored(anchor, transaction))
+            self._books.check_next_anchor(anchor)
+            await self._enqueue(Anchored(anchor, transaction))
 
     def anchors(self) -> tuple[tuple[Anchor, Hash32], ...]:
         """Every anchor on the chain with its transaction, in order."""
-        return tuple(self._index.anchors)
+        return tuple(self._books.anchors)
 
     def anchored_batches(self, anchor: Anchor) -> tuple[SignedBatch, ...]:
         """The signed batches under an anchor, in order."""
-        start = bisect_right(self._index.batch_starts, anchor.first_sequence) - 1
-        end = bisect_right(self._index.batch_starts, anchor.first_sequence + anchor.count - 1)
-        return tuple(self._index.batches[start:end])
+        return self._books.anchored_batches(anchor)
 
     async def close(self) -> None:
         """Sign the open batch, write everything, give the file back."""
@@ -361,10 +296,10 @@ class ReceiptLog:
         first, end = self._stamped.sealed, self._stamped.sequence
         while first < end:
             count = min(end - first, MOST_RECEIPTS_IN_BATCH)
-            leaves = [self._unsealed[sequence] for sequence in range(first, first + count)]
+            leaves = [self._books.unsealed[sequence] for sequence in range(first, first + count)]
             batch = Batch(self.service, self._key.node_id, first, count, merkle.root(leaves))
             # A batch that cannot be written stays open; the next call or question seals again.
-            self._enqueue(_Sealed(sign_batch(self._key, batch))).add_done_callback(_observe)
+            self._enqueue(Sealed(sign_batch(self._key, batch))).add_done_callback(_observe)
             first += count
         self._stamped.sealed = end
 
@@ -375,14 +310,14 @@ class ReceiptLog:
                 continue
             if problem is not None:
                 waiter.set_exception(problem)
-            elif sequence < self._durable.sealed:
+            elif sequence < self._books.durable.sealed:
                 waiter.set_result(None)
             else:
                 self._seal_waiters.append((sequence, waiter))
 
     # Writing
 
-    def _enqueue(self, entry: _Entry) -> asyncio.Future[None]:
+    def _enqueue(self, entry: Entry) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         pending = _Pending(entry, loop.create_future())
         self._queue.append(pending)
@@ -400,7 +335,7 @@ class ReceiptLog:
                 self._roll_back(group + self._queue, known)
                 if known is problem:
                     continue
-                self._writing = None
+                self._writing, self._closing = None, True
                 raise
             self._refused = None
             for pending in group:
@@ -409,112 +344,33 @@ class ReceiptLog:
             self._release_seal_waiters()
         self._writing = None
 
-    async def _write(self, entries: list[_Entry]) -> None:
-        body = encode(_Group(tuple(entries)))
+    async def _write(self, entries: list[Entry]) -> None:
+        body = encode(Group(tuple(entries)))
         offset = self._file.body_offset
         await asyncio.get_running_loop().run_in_executor(self._thread, self._file.append, body)
-        self._enter_group(offset, len(body), entries)
+        self._books.enter(offset, len(body), entries)
 
     def _roll_back(self, refused: list[_Pending], problem: KoinonError) -> None:
         self._queue = []
         self._refused = (self._clock.monotonic(), problem)
-        for sequence in range(self._durable.sequence, self._stamped.sequence):
-            del self._unsealed[sequence]
-        self._stamped = _Position(self._durable.sequence, self._durable.head, self._durable.sealed)
+        self._books.forget_unwritten(self._stamped.sequence)
+        self._stamped = replace(self._books.durable)
         for pending in refused:
             if not pending.done.done():
                 pending.done.set_exception(problem)
         self._release_seal_waiters(problem)
 
-    def _enter_group(self, offset: int, length: int, entries: Iterable[_Entry]) -> None:
-        """Take a group that is on disk into the books."""
-        self._index.offsets.append(offset)
-        self._index.lengths.append(length)
-        self._index.first_sequences.append(self._durable.sequence)
-        for entry in entries:
-            self._enter(entry)
-
-    def _enter(self, entry: _Entry) -> None:
-        index, durable = self._index, self._durable
-        match entry:
-            case _Answer(receipt):
-                durable.sequence = receipt.sequence + 1
-                durable.head = self._unsealed[receipt.sequence]
-            case _Sealed(signed):
-                batch = signed.batch
-                index.batches.append(signed)
-                index.batch_starts.append(batch.first_sequence)
-                durable.sealed = batch.first_sequence + batch.count
-                for sequence in range(batch.first_sequence, durable.sealed):
-                    del self._unsealed[sequence]
-            case _Anchored(anchor, transaction):
-                index.anchored += len(self.anchored_batches(anchor))
-                index.anchors.append((anchor, transaction))
-            case _Opening():
-                self._identified = True
-
-    # Reading back
-
-    def _recover_group(self, offset: int, body: bytes, replay: Callable[[Payment], None] | None) -> None:
-        def checked() -> Iterator[_Entry]:
-            for entry in decode(_Group, body, limit=len(body)).entries:
-                self._check(entry)
-                yield entry
-                if replay is not None and isinstance(entry, _Answer):
-                    replay(entry.payment)
-
-        self._enter_group(offset, len(body), checked())
-
-    def _check(self, entry: _Entry) -> None:
-        durable = self._durable
-        match entry:
-            case _Opening(version, service, node):
-                if (version, service, node) != (_FORMAT, self.service, self._key.node_id):
-                    raise InvalidInput("the receipt log belongs to another service or node; give this one its own")
-            case _Answer(receipt):
-                if (receipt.sequence, receipt.previous) != (durable.sequence, durable.head):
-                    raise Forged(f"the receipt log breaks at receipt {durable.sequence}; restore a copy")
-                self._unsealed[receipt.sequence] = receipt_hash(receipt)
-            case _Sealed(signed):
-                batch = signed.batch
-                span = range(batch.first_sequence, batch.first_sequence + batch.count)
-                leaves = [self._unsealed.get(sequence, ZERO_HASH) for sequence in span]
-                if batch.first_sequence != durable.sealed or merkle.root(leaves) != batch.root:
-                    raise Forged(f"the batch of receipt {batch.first_sequence} in the log is not of its receipts")
-            case _Anchored(anchor):
-                self._check_next_anchor(anchor)
-
-    def _check_next_anchor(self, anchor: Anchor) -> None:
-        waiting = self._index.batches[self._index.anchored :]
-        covered = tuple(
-            signed.batch
-            for signed in waiting
-            if signed.batch.first_sequence + signed.batch.count <= anchor.first_sequence + anchor.count
-        )
-        if not covered or anchor_of(covered) != anchor:
-            raise InvalidInput(f"the anchor from receipt {anchor.first_sequence} is not the next one of this log")
-
     def _prove_sealed(self, sequence: int) -> ReceiptProof:
-        signed = self.batch_of(sequence)
-        batch = signed.batch
-        receipts = {
-            receipt.sequence: receipt
-            for receipt in self._read_receipts(batch.first_sequence, batch.first_sequence + batch.count)
-        }
-        leaves = [receipt_hash(receipts[batch.first_sequence + i]) for i in range(batch.count)]
-        return ReceiptProof(receipts[sequence], merkle.prove(leaves, sequence - batch.first_sequence), signed)
-
-    def _read_receipts(self, start: int, end: int) -> Iterator[Receipt]:
-        """Receipts of the groups that hold ``start`` to ``end``; some around them come along."""
-        index = self._index
-        # The last group that begins at or before `start`; groups without a receipt begin where the next one does.
-        group = max(0, bisect_right(index.first_sequences, start) - 1)
-        while group < len(index.offsets) and index.first_sequences[group] < end:
-            body = self._file.read(index.offsets[group], index.lengths[group])
-            for entry in decode(_Group, body, limit=len(body)).entries:
-                if isinstance(entry, _Answer):
-                    yield entry.receipt
-            group += 1
+        """Runs in the log's thread: the batch's receipts are read back from disk."""
+        signed = self._books.batch_of(sequence)
+        first, end = signed.batch.first_sequence, signed.batch.first_sequence + signed.batch.count
+        receipts: dict[int, Receipt] = {}
+        for offset, length in self._books.places(first, end):
+            for entry in decode(Group, self._file.read(offset, length), limit=length).entries:
+                if isinstance(entry, Answer):
+                    receipts[entry.receipt.sequence] = entry.receipt
+        leaves = [receipt_hash(receipts[number]) for number in range(first, end)]
+        return ReceiptProof(receipts[sequence], merkle.prove(leaves, sequence - first), signed)
 
 
 def _observe(done: asyncio.Future[None]) -> None:

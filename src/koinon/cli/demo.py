@@ -1,7 +1,6 @@
 """``koinon demo``: the main job on eleven processes, with what can go wrong on request."""
 
 import asyncio
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -30,6 +29,13 @@ from koinon.kernel.errors import InvalidInput, KoinonError
 @click.option("--target", default="malignant", show_default=True, help="The 0/1 column that the model predicts.")
 @click.option("--group", "sensitive", help="Column whose tertiles fairness is measured over. [default: the first]")
 @click.option("--calls", default=200, show_default=True, type=click.IntRange(1, 100_000), help="Calls the buyer makes.")
+@click.option(
+    "--effort",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.05, 1.0),
+    help="Share of the evaluation suite's full budgets.",
+)
 @click.option("--seed", default=1, show_default=True, help="Of the cut of the demonstration's rows.")
 @click.option(
     "--report", type=click.Path(dir_okay=False, path_type=Path), default=Path("demo-report.json"), show_default=True
@@ -45,6 +51,7 @@ def demo(
     target: str,
     sensitive: str | None,
     calls: int,
+    effort: float,
     seed: int,
     report: Path,
     folder: Path | None,
@@ -69,11 +76,12 @@ def demo(
         sensitive=sensitive,
         calls=calls,
         seed=seed,
+        effort=effort,
     )
     progress = Progress(quiet=as_json)
     demonstration = Demonstration(options, progress)
     try:
-        result = asyncio.run(demonstration.run(stay=stay, report=report, quiet=as_json))
+        result = asyncio.run(demonstration.run(report, stay=stay, quiet=as_json))
     except KoinonError:
         if folder is None:
             console.print(f"the nodes' journals are kept in {place}", style="dim")
@@ -83,5 +91,5 @@ def demo(
             shutil.rmtree(place, ignore_errors=True)
     if as_json:
         print_json(result)
-    if not json.loads(report.read_text("utf-8"))["verified"]:
+    if not result["verified"]:
         raise KoinonError("the evidence bundle did not verify; see the report")

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -84,8 +85,8 @@ def status(folder: Path, as_json: bool) -> None:
     )
 
 
-async def _reports(place: Network) -> "dict[str, dict[str, object] | None]":
-    async def one(name: str) -> "dict[str, object] | None":
+async def _reports(place: Network) -> dict[str, dict[str, Any] | None]:
+    async def one(name: str) -> dict[str, Any] | None:
         try:
             return await place.operator(name).status()
         except KoinonError:

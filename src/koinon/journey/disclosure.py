@@ -17,12 +17,14 @@ class ReceiptDisclosure(Record, frozen=True):
     Attributes:
         proof: the receipt with its path to the signed batch's root.
         batches: all signed batches under the anchor, in order; the receipt's among them.
+        earlier: all signed batches under earlier anchors, in order, so that nothing is left out before this one.
         anchor: as it stands on the chain.
         transaction: which put it there.
     """
 
     proof: ReceiptProof
     batches: tuple[SignedBatch, ...]
+    earlier: tuple[SignedBatch, ...]
     anchor: Anchor
     transaction: Hash32
 
@@ -35,9 +37,12 @@ async def disclose(log: ReceiptLog, sequence: int) -> bytes:
         Unavailable: its anchor is not on the chain yet.
     """
     proof = await log.prove(sequence)
+    earlier: list[SignedBatch] = []
     for anchor, transaction in log.anchors():
         if anchor.first_sequence <= sequence < anchor.first_sequence + anchor.count:
-            return encode(ReceiptDisclosure(proof, log.anchored_batches(anchor), anchor, transaction))
+            batches = log.anchored_batches(anchor)
+            return encode(ReceiptDisclosure(proof, batches, tuple(earlier), anchor, transaction))
+        earlier += log.anchored_batches(anchor)
     raise Unavailable(f"receipt {sequence} is signed but not anchored on the chain yet; ask again in a few seconds")
 
 

@@ -25,7 +25,7 @@ from koinon.contracts.evaluations import Score as ChainScore
 from koinon.crypto.hash import tagged_hash
 from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.errors import Forged, InvalidInput
-from koinon.kernel.ids import ZERO_HASH, Address, Hash32
+from koinon.kernel.ids import ZERO_HASH, Hash32
 from koinon.kernel.quantities import PartsPerMillion, UnixSeconds
 from koinon.trust.evidence import EvaluationSettings, check_settings
 from koinon.trust.vector import KINDS, LARGEST_VALUE, SCALE, TrustVector
@@ -40,7 +40,7 @@ _TOLERANCE_OF_FAMILY: Final = {
     "performance": _UNIT // 10,
     "robustness": _UNIT // 5,
     "fairness": _UNIT * 3 // 10,
-    "privacy": _UNIT // 5,
+    "privacy": _UNIT // 2,
     "data": _UNIT,  # faults of each evaluator's own rows: they differ rightly, and nobody is punished for them
 }
 _TOLERANCE_OF: Final = {
@@ -118,9 +118,13 @@ def open_plan(data: bytes, model: int, request: EvaluationRequest) -> Evaluation
     return plan.settings
 
 
-def seed_of(evaluation: int, draw_seed: Hash32, evaluator: Address) -> Hash32:
-    """An evaluator's own seed: fixed by the draw, different for each."""
-    return tagged_hash(SEED_DOMAIN, evaluation.to_bytes(8, "big"), draw_seed, evaluator)
+def seed_of(evaluation: int, draw_seed: Hash32) -> Hash32:
+    """The seed of every random choice in an evaluation: fixed by the draw, which nobody can steer.
+
+    It is the same for all its evaluators. They differ in their rows and machines; luck in an attack's random start is
+    no reason to lose stake.
+    """
+    return tagged_hash(SEED_DOMAIN, evaluation.to_bytes(8, "big"), draw_seed)
 
 
 # ------------------------------------------------------------------------------------------------ scores

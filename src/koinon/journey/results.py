@@ -131,7 +131,6 @@ class Served(Record, frozen=True):
 class Payee(Record, frozen=True):
     """What one party received."""
 
-    name: str
     account: Address
     reason: str
     amount: TokenAmount
@@ -147,8 +146,9 @@ class Paid(Record, frozen=True):
     channels: tuple[Hash32, ...]
     spent: TokenAmount
     payees: tuple[Payee, ...]
-    sample_sequence: int
-    sample_endpoint: str
+    samples: tuple[tuple[NodeId, int], ...]
+    """The last receipt of each service node: node and sequence number."""
+    first_answer: float
 
 
 class Check(Record, frozen=True):
@@ -157,6 +157,7 @@ class Check(Record, frozen=True):
     identifier: str
     sentence: str
     holds: bool
+    detail: str
 
 
 class Audited(Record, frozen=True):

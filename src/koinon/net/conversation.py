@@ -20,9 +20,6 @@ ANSWER: Final = 7
 MOST_ASKED: Final = 256
 """Requests of one peer that may be at work at once; more are refused, not queued."""
 
-MOST_UNSENT_BYTES: Final = 64 * 1024 * 1024
-"""How much may wait for a peer that does not read before it is dropped."""
-
 _log: Final = logging.getLogger("koinon.net")
 
 Throttle = Callable[[NodeId, int], Seconds]
@@ -127,6 +124,8 @@ class Conversation:
         if len(self._workload.tasks) >= MOST_ASKED:
             if head.kind == TELL:
                 raise Unavailable(f"the peer sent more than {MOST_ASKED} messages before one of them was dealt with")
+            if self.stream.stalled_since is not None:
+                raise Unavailable(f"the peer sent more than {MOST_ASKED} requests and reads no answers")
             busy = Refused(f"more than {MOST_ASKED} of your requests are at work here; wait for their answers")
             self._write_now(ANSWER, head.request, failure_of(busy))
             return
@@ -175,8 +174,4 @@ class Conversation:
             raise MalformedMessage(
                 f"{type(message).__name__} of {len(body)} bytes is longer than the {limit_of(number)} allowed"
             )
-        if self.stream.waiting_bytes > MOST_UNSENT_BYTES:
-            problem = Unavailable(f"the peer left {self.stream.waiting_bytes} bytes unread and was dropped")
-            self.stream.cut(problem)
-            raise problem
         self.stream.write_frame(FrameHead(kind, request, number), body)

@@ -67,7 +67,7 @@ class FrameLink:
             raise MalformedMessage(f"a frame of kind {head.kind} has no place on a link")
         return LARGEST_BODY
 
-    def frame_received(self, head: FrameHead, body: bytes | bytearray) -> None:  # noqa: ARG002 — Session's signature
+    def frame_received(self, head: FrameHead, body: bytes | bytearray) -> None:
         self._inbox.put(body, len(body) + 64)  # an empty frame takes memory too
 
     def ended(self, problem: KoinonError) -> None:

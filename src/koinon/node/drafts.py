@@ -37,7 +37,7 @@ def write_draft(draft: Draft) -> str:
         f"outputs = [{', '.join(_text(name) for name in draft.outputs)}]  # nothing else leaves",
         "epsilon = 0  # 0: the output is exact; owners' policies say whether that may leave",
         f"minimum_rows = {draft.minimum_rows}  # of each owner",
-        f"owner_revenue_basis_points = {draft.owner_revenue_basis_points}  # each owner's share of what the model earns",
+        f"owner_revenue_basis_points = {draft.owner_revenue_basis_points}  # each owner's part of what the model earns",
         "",
         "[terms]  # amounts in tokens, times in seconds",
         f"committee_fee = {_text(format_amount(terms.committee_fee))}  # to each of the four that compute",

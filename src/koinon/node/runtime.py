@@ -48,11 +48,11 @@ from koinon.wire.control import (
 )
 from koinon.wire.discovery import Endpoint
 
+if TYPE_CHECKING:
+    from koinon.ledger.validator import Validator
+
 DATABASE_BYTES: Final = 1 << 30
 LARGEST_KEPT_BLOB: Final = 2 << 20
-if TYPE_CHECKING:
-    pass
-
 journal = logging.getLogger("koinon.node")
 
 
@@ -88,7 +88,7 @@ class Node:
         self.context = context
         self.stopping = asyncio.Event()
         self._started = time.monotonic()
-        self._validator: "Validator | None" = None
+        self._validator: Validator | None = None
         self._roles: dict[str, object] = {}
         self._following: asyncio.Task[None] | None = None
 

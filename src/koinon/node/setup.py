@@ -1,4 +1,4 @@
-"""Putting a new network to work: contracts, money, stakes and rows. The operators' orders, given one after the other."""
+"""Putting a new network to work: contracts, money, stakes, rows. The operators' orders, given one after the other."""
 
 import asyncio
 from collections.abc import Callable
@@ -64,15 +64,11 @@ async def add_rows(
     ranges: tuple[tuple[str, float, float], ...],
 ) -> dict[str, orders.DataAdded]:
     """Give every data owner its file and every provider the evaluators' rows."""
+    data = {name: orders.AddData(_found_by_nodes(path), target, ranges) for name, path in files.items()}
+    rows = orders.AddRows(_found_by_nodes(evaluation), target, ranges)
     added = await asyncio.gather(
-        *(
-            network.operator(name).run(
-                "data.add", orders.AddData(str(path.resolve()), target, ranges), orders.DataAdded, silent
-            )
-            for name, path in files.items()
-        )
+        *(network.operator(name).run("data.add", order, orders.DataAdded, silent) for name, order in data.items())
     )
-    rows = orders.AddRows(str(evaluation.resolve()), target, ranges)
     evaluators = [name for name in network.names() if "evaluator" in network.roles(name)]
     await asyncio.gather(
         *(network.operator(name).run("rows.add", rows, orders.DataAdded, silent) for name in evaluators)
@@ -94,3 +90,8 @@ def silent(_sentence: str, _fraction: float) -> None:
 def account_names(network: Network) -> dict[Address, str]:
     """The organisations' names by account: what its operators know, and the chain does not."""
     return {network.identity(name).account: name for name in network.names()}
+
+
+def _found_by_nodes(path: Path) -> str:
+    """The same file for a process that works in another folder."""
+    return str(path.resolve())

@@ -31,7 +31,7 @@ LARGEST_MATRIX_WORDS: Final = 1 << 26
 MOST_COLUMNS: Final = 10_000
 FRACTION_BITS_RANGE: Final = range(8, 31)
 _WORD_BYTES: Final = 8
-_MANIFEST_DOMAIN: Final = "koinon/rep4/share-manifest/1"
+MANIFEST_DOMAIN: Final = "koinon/rep4/share-manifest/1"
 _COMPONENT_DOMAIN: Final = "koinon/rep4/component/1"
 
 
@@ -77,7 +77,7 @@ def deal(
         fraction_bits,
         (commitments[0], commitments[1], commitments[2], commitments[3]),
     )
-    manifest = msgspec.structs.replace(unsigned, signature=owner.sign(_MANIFEST_DOMAIN, encode(unsigned)))
+    manifest = msgspec.structs.replace(unsigned, signature=owner.sign(MANIFEST_DOMAIN, encode(unsigned)))
     shares = [ComponentShare(j, values[j], salts[j]) for j in POSITIONS]
     zeroth, first, second, third = shares
     return manifest, (
@@ -158,12 +158,12 @@ def check_manifest(manifest: ShareManifest) -> None:
     except InvalidInput as problem:
         raise MalformedMessage(f"a share manifest is unusable: {problem}") from None
     unsigned = msgspec.structs.replace(manifest, signature=b"")
-    verify_node_signature(NodeId(manifest.owner), _MANIFEST_DOMAIN, encode(unsigned), manifest.signature)
+    verify_node_signature(NodeId(manifest.owner), MANIFEST_DOMAIN, encode(unsigned), manifest.signature)
 
 
 def manifest_hash(manifest: ShareManifest) -> Hash32:
     """What the four positions compare: BLAKE3 over the signed manifest."""
-    return tagged_hash(_MANIFEST_DOMAIN, encode(manifest))
+    return tagged_hash(MANIFEST_DOMAIN, encode(manifest))
 
 
 def accept_package(manifest: ShareManifest, position: int, package: SharePackage) -> Shares:

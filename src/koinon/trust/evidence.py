@@ -14,6 +14,7 @@ from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import Hash32
 
 EVIDENCE_VERSION: Final = 1
+EVIDENCE_DOMAIN: Final = "koinon/trust/evidence/1"
 MAXIMUM_EVIDENCE_BYTES: Final = 1024 * 1024
 
 
@@ -155,7 +156,7 @@ def evidence_hash(evidence: Evidence) -> Hash32:
     """Digest that the trust vector and the evaluator's commitment name."""
     from koinon.crypto.hash import tagged_hash
 
-    return tagged_hash("koinon/trust/evidence/1", encode(evidence))
+    return tagged_hash(EVIDENCE_DOMAIN, encode(evidence))
 
 
 def to_json(evidence: Evidence) -> str:

@@ -178,7 +178,8 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
         """Wait until the peer has taken enough of what was written. Raises Unavailable if the connection ends first."""
         if self._problem is not None:
             raise Unavailable(str(self._problem))
-        if self.stalled_since is not None:
+        # Again and again: of several that are woken, the first may fill the buffer at once.
+        while self.stalled_since is not None:
             waiter = self._loop.create_future()
             self._paused_writers.append(waiter)
             await waiter
@@ -186,11 +187,6 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
     @property
     def frame_length(self) -> int:
         return 0 if self._body is None else len(self._body)
-
-    @property
-    def waiting_bytes(self) -> int:
-        """How much of what was written has not left this process."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def transport_info(self, name: str) -> Any:
         """What the transport says about itself, such as ``"ssl_object"``; None before it is open."""

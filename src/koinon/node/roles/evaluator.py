@@ -164,7 +164,7 @@ class EvaluatorRole:
                 f"{number}; its operator orders rows.add before the next draw"
             )
         self._change(number, stage="measuring")
-        seed = seed_of(number, request.seed, self._context.account)
+        seed = seed_of(number, request.seed)
         evaluation = await run_suite(self._rows, stored, opened, settings, seed)
         scores = scores_for(evaluation.vector, terms.criteria)
         prepared = Prepared(

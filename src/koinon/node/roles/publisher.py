@@ -65,7 +65,6 @@ class PublisherRole:
 
     async def _propose(self, argument: bytes, narrator: Narrator) -> ProposedStudy:
         from koinon.journey.study import propose
-
         from koinon.privacy.programs.registry import algorithm_hash
 
         context, order = self._context, decode(orders.ProposeStudy, argument)

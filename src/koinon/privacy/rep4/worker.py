@@ -145,7 +145,7 @@ async def _connected(transport: Transport, party: Party, prepare: Prepare, run: 
     try:
         ended = await asyncio.gather(*(connect(peer) for peer in party.peers), return_exceptions=True)
         for peer, problem in zip(party.peers, ended, strict=True):
-            if isinstance(problem, KoinonError):
+            if isinstance(problem, KoinonError | TimeoutError):
                 missing = party.complain(abort.SILENCE, peer)
                 await links.say_farewell(peers, missing)
                 raise missing from problem

@@ -1,0 +1,173 @@
+"""audit: anyone collects the evidence behind a name, from the chain and those who hold it, and checks it offline."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from koinon.audit.bundle import VerificationReport, make_bundle, verify
+from koinon.audit.collect import collect
+from koinon.audit.evidence import Document, ServiceReceipts, Subject
+from koinon.audit.proof_readers import KoinonProofs, OutsideProofs
+from koinon.audit.receipts import SignedBatch
+from koinon.contracts.assets import AssetKind
+from koinon.contracts.evaluations import Revealed
+from koinon.contracts.receipts import Anchored
+from koinon.contracts.studies import Completed, Proposed
+from koinon.contracts.suite import Suite
+from koinon.crypto.signature import NodeKey
+from koinon.jobs.study import SIGNATURE_DOMAIN, SignedStudy, open_study_named
+from koinon.journey.disclosure import open_disclosure
+from koinon.journey.package import manifest_of
+from koinon.kernel.codec import decode, encode
+from koinon.kernel.errors import InvalidInput, Unavailable
+from koinon.kernel.ids import Address
+from koinon.kernel.quantities import Seconds
+from koinon.net.discovery import Directory
+from koinon.net.transport import Transport
+from koinon.privacy.sharing import MANIFEST_DOMAIN
+from koinon.store.blobs import digest_of_cid
+from koinon.trust.evidence import EVIDENCE_DOMAIN
+from koinon.wire.blobs import BlobData, GetBlob
+from koinon.wire.catalogue import Message
+from koinon.wire.studies import (
+    EvaluationEvidenceReply,
+    FetchEvaluationEvidence,
+    FetchManifest,
+    FetchReceipts,
+    FetchStudyFile,
+    ManifestsReply,
+    ReceiptsReply,
+    StudyFileReply,
+)
+
+CALL_SECONDS: Final = Seconds(15.0)
+
+
+@dataclass(frozen=True)
+class Auditor:
+    """Somebody with the chain's RPC, a transport of its own and a fresh key. It needs no rights anywhere."""
+
+    suite: Suite
+    transport: Transport
+    directory: Directory
+    key: NodeKey
+    say: Callable[[str, float], None]
+
+
+async def export(auditor: Auditor, name: str, path: Path) -> Subject:
+    """Write the evidence bundle about a name.
+
+    Raises:
+        InvalidInput: the name stands for nothing that a study made.
+        Unavailable: the chain or the holder of a document cannot be reached.
+    """
+    suite, say = auditor.suite, auditor.say
+    subject, service = await _subject(suite, name)
+    addresses = {label: contract.address for label, contract in suite.contracts.items()}
+    receipts = await _receipts(auditor, service)
+    say("receipts of every service node", 0.3)
+    documents = await _documents(auditor, subject)
+    say(f"{len(documents)} documents from those who hold them", 0.5)
+    needed = await collect(suite.client, addresses, subject)
+    reader = await _reader(suite)
+    network = await reader.network(addresses)
+    proof = await reader.prove(needed.transactions, needed.heights)
+    say(f"{len(needed.transactions)} transactions with their proofs", 0.8)
+    bundle = make_bundle(subject, network, proof, documents, receipts, auditor.key)
+    try:
+        await asyncio.to_thread(path.write_bytes, bundle)
+    except OSError as problem:
+        raise Unavailable(f"cannot write {path.name}: {problem.strerror}") from None
+    return subject
+
+
+def check(path: Path) -> VerificationReport:
+    """Check a bundle offline, with no key. Raises Unavailable where the file cannot be read."""
+    return verify(path)
+
+
+async def _subject(suite: Suite, name: str) -> tuple[Subject, int]:
+    _, resolution = await suite.names.resolve(name)
+    if not resolution.model_id:
+        raise InvalidInput(f"the name {name} stands for nothing yet")
+    asset = await suite.assets.asset_of(resolution.model_id)
+    while not asset.study_id:
+        parents = [await suite.assets.asset_of(parent) for parent in asset.parents]
+        models = [parent for parent in parents if parent.kind == AssetKind.MODEL]
+        if not models:
+            raise InvalidInput(f"the model behind {name} came from no study; there is nothing to audit before it")
+        asset = models[0]
+    service = await _service_of(suite, resolution.model_id)
+    return Subject(name, asset.study_id, resolution.model_id, service, resolution.evaluation_id), service
+
+
+async def _service_of(suite: Suite, model: int) -> int:
+    for number in range(await suite.assets.count(), 0, -1):
+        asset = await suite.assets.asset_of(number)
+        if asset.kind == AssetKind.SERVICE and model in asset.parents:
+            return number
+    raise InvalidInput("the model is not served yet; there are no answers to audit")
+
+
+async def _reader(suite: Suite) -> KoinonProofs | OutsideProofs:
+    """Our ledger proves finality; any other chain's RPC is taken at its word, and the bundle says so."""
+    version = await suite.client.request("web3_clientVersion")
+    return KoinonProofs(suite.client) if str(version).lower().startswith("koinon") else OutsideProofs(suite.client)
+
+
+# ------------------------------------------------------------------------------------------------------ documents
+
+
+async def _ask(auditor: Auditor, account: Address, request: Message) -> Message:
+    record = await auditor.directory.find_account(account)
+    return await auditor.transport.call(record.endpoint, request, CALL_SECONDS)
+
+
+async def _documents(auditor: Auditor, subject: Subject) -> list[Document]:
+    suite = auditor.suite
+    proposed = (await suite.studies.events(Proposed, study_id=subject.study))[0].event
+    reply = await _ask(auditor, proposed.publisher, FetchStudyFile(proposed.spec_hash))
+    assert isinstance(reply, StudyFileReply)
+    signed = decode(SignedStudy, reply.signed_study)
+    study = open_study_named(signed, proposed.spec_hash)
+    found = [Document("study", "keccak256", signed.study, study.publisher.node_id, SIGNATURE_DOMAIN, signed.signature)]
+    attempt = (await suite.studies.events(Completed, study_id=subject.study))[0].event.attempt
+    for owner in study.owners:
+        answer = await _ask(auditor, owner.account, FetchManifest(subject.study, attempt))
+        assert isinstance(answer, ManifestsReply)
+        unsigned = encode(msgspec.structs.replace(answer.manifest, signature=b""))
+        found.append(Document("shares", "", unsigned, owner.node_id, MANIFEST_DOMAIN, answer.manifest.signature))
+    found.append(await _package(auditor, subject))
+    for event in await suite.evaluations.events(Revealed, request_id=subject.evaluation):
+        shown = await _ask(auditor, event.event.evaluator, FetchEvaluationEvidence(subject.evaluation))
+        assert isinstance(shown, EvaluationEvidenceReply)
+        found.append(Document("evaluation", f"tagged:{EVIDENCE_DOMAIN}", shown.evidence))
+    return found
+
+
+async def _package(auditor: Auditor, subject: Subject) -> Document:
+    """The manifest of the encrypted weights: what was stored, without what opens it."""
+    asset = await auditor.suite.assets.asset_of(subject.model)
+    blob = await _ask(auditor, asset.publisher, GetBlob(digest_of_cid(manifest_of(asset.uri))))
+    assert isinstance(blob, BlobData)
+    return Document("package", "sha256", blob.data)
+
+
+async def _receipts(auditor: Auditor, service: int) -> list[ServiceReceipts]:
+    """Each service node's batches up to its last anchor, and its last answer as a sample."""
+    suite = auditor.suite
+    anchored = await suite.receipts.events(Anchored, service_id=service)
+    found: list[ServiceReceipts] = []
+    for account in dict.fromkeys(event.event.node for event in anchored):
+        own = [event.event for event in anchored if event.event.node == account]
+        last = own[-1].first_sequence + own[-1].count - 1
+        reply = await _ask(auditor, account, FetchReceipts(service, last))
+        assert isinstance(reply, ReceiptsReply)
+        shown = open_disclosure(reply.receipts)
+        batches: tuple[SignedBatch, ...] = (*shown.earlier, *shown.batches)
+        found.append(ServiceReceipts(account, batches, (shown.proof,)))
+    return found
