@@ -3,6 +3,7 @@
 It runs the same on the in-process EVM and on anvil, so that pages can be tested on either.
 """
 
+from asyncio import gather
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
@@ -76,25 +77,22 @@ class World:
         """Deploy the suite; give everybody gas and tokens; register the providers."""
         self.client = ChainClient(self.rpc, self.bank)
         self.keys["company"] = self.bank
-        for name in (*HOSPITALS, *PROVIDERS, "buyer"):
-            self.keys[name] = AccountKey.from_secret(digest(f"key of {name}"))
-            await self.client.send(self.keys[name].address, b"", Wei(10**20))
+        everybody = (*HOSPITALS, *PROVIDERS, "buyer")
+        self.keys |= {name: AccountKey.from_secret(digest(f"key of {name}")) for name in everybody}
+        await gather(*(self.client.send(self.address(name), b"", Wei(10**20)) for name in everybody))
         self.suite = await Suite.deploy(self.client, SuiteParameters(draw_delay=2))
-        contracts = self.suite.contracts.values()
-        spenders = [one.address for one in contracts if one.NAME in ("Providers", "Studies", "Evaluations", "Market")]
-        for name in self.keys:
-            if name != "company":
-                await self.suite.token.transfer(self.address(name), tokens(2_000))
-            for spender in spenders:
-                await self.of(name).token.approve(spender, tokens(10**6))
-        for name in PROVIDERS:
-            providers = self.of(name).providers
-            await providers.register(
-                NodeId(digest(f"node of {name}")),
-                digest(f"operator of {name}"),
-                Role.COMPUTE | Role.EVALUATE | Role.SERVE,
-            )
-            await providers.stake(tokens(1_500))
+        await gather(*(self.suite.token.transfer(self.address(name), tokens(2_000)) for name in everybody))
+        await gather(*map(self._settle_in, self.keys))
+
+    async def _settle_in(self, name: str) -> None:
+        """One organisation lets the contracts pull what it owes; a provider registers and stakes."""
+        own = self.of(name)
+        for spender in (own.providers, own.studies, own.evaluations, own.market):
+            await own.token.approve(spender.address, tokens(10**6))
+        if name in PROVIDERS:
+            roles = Role.COMPUTE | Role.EVALUATE | Role.SERVE
+            await own.providers.register(NodeId(digest(f"node of {name}")), digest(f"operator of {name}"), roles)
+            await own.providers.stake(tokens(1_500))
 
     def of(self, name: str) -> Suite:
         """The suite as one of the organisations calls it."""

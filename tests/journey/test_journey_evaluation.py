@@ -99,14 +99,8 @@ def test_less_effort_never_asks_for_more_and_leaves_time_for_the_chain(effort: f
     assert scaled.deadline_milliseconds < seconds * 1000
 
 
-def test_every_evaluator_and_evaluation_has_its_own_seed() -> None:
-    seeds = {
-        seed_of(number, Hash32(draw * 32), Address(who * 20))
-        for number in (1, 2)
-        for draw in (b"a", b"b")
-        for who in (b"x", b"y")
-    }
-    assert len(seeds) == 8
+def test_every_evaluation_and_every_draw_has_its_own_seed() -> None:
+    assert len({seed_of(number, Hash32(draw * 32)) for number in (1, 2) for draw in (b"a", b"b")}) == 4
 
 
 def test_a_criterion_that_could_not_be_measured_is_unknown_and_never_improves_the_grade() -> None:

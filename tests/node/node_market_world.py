@@ -73,6 +73,7 @@ class Network:
     memories: dict[str, MemoryStore] = field(default_factory=dict)
     blobs: dict[str, MemoryBlobs] = field(default_factory=dict)
     keeper: Context | None = None
+    announcements: int = 0
 
     async def node(self, name: str, roles: Sequence[str] = ()) -> Context:
         """Open a node, register it if it is a provider, and announce it."""
@@ -114,6 +115,7 @@ class Network:
             known = await own.provider_of(keys.account.address)
             if known.node_id != keys.node.node_id:
                 await own.register(keys.node.node_id, known.operator, Role.COMPUTE | Role.EVALUATE | Role.SERVE)
+        self.announcements += 1
         claim = NodeClaim(
             node_id=keys.node.node_id,
             account=keys.account.address,
@@ -121,7 +123,7 @@ class Network:
             port=port,
             roles=tuple(sorted(roles)),
             encryption_key=keys.sealing.public_key,
-            sequence=len(self.chain.blocks) * 1000 + transport.endpoint.port,
+            sequence=self.announcements,
             expiry=UnixSeconds(clock.unix() + 3600),
         )
         await directory.announce(sign_record(keys.node, keys.account, claim))

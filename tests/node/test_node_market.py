@@ -32,7 +32,12 @@ from koinon.node.context import Context
 from koinon.node.roles.evaluator import Assignment, EvaluatorRole, Prepared
 from koinon.node.roles.market import ModelKeys
 from koinon.trust.evidence import decode_evidence, evidence_hash
-from koinon.wire.studies import EvaluationEvidenceReply, FetchEvaluationEvidence, FetchModelKey
+from koinon.wire.studies import (
+    EvaluationEvidenceReply,
+    FetchEvaluationEvidence,
+    FetchEvaluationPlan,
+    FetchModelKey,
+)
 
 FEE = TokenAmount(5_000_000)
 
@@ -107,12 +112,17 @@ async def test_the_split_of_a_study_is_whole_and_leaves_out_who_gets_nothing(net
         assert len(accounts) == len(shares) == payees
 
 
-@pytest.mark.parametrize("purpose", ["evaluate", "serve", "curiosity"])
-async def test_nobody_gets_a_key_without_a_draw_or_a_contract(network: Network, purpose: str) -> None:
+async def test_nobody_gets_a_key_without_a_draw_or_a_contract(network: Network) -> None:
     publisher, providers, published = await published_by(network)
-    request = FetchModelKey(published.model, purpose, 1)
-    with pytest.raises(Refused):
-        await providers[0].transport.call(publisher.transport.endpoint, request)
+    for purpose in ("evaluate", "serve", "curiosity"):
+        for model in (published.model, 1, 0, 10**9, -1, 2**64 - 1):
+            for reference in (1, 0, published.model, -1, 2**64 - 1):
+                request = FetchModelKey(model, purpose, reference)
+                with pytest.raises(InvalidInput):
+                    await providers[0].transport.call(publisher.transport.endpoint, request)
+    for evaluation in (0, 1, -1, 2**64 - 1):
+        with pytest.raises(InvalidInput):
+            await providers[0].transport.call(publisher.transport.endpoint, FetchEvaluationPlan(evaluation))
 
 
 async def test_the_key_goes_to_the_drawn_and_to_nobody_else(network: Network) -> None:

@@ -198,6 +198,8 @@ async def test_too_few_providers_say_why_and_the_name_stays_as_it_is(network: Ne
         await serve(desk_of(publisher)[0], Wanted(named))
     _, resolution = await network.suite.names.resolve(NAME)
     assert resolution.endpoints == ()
+    service = await network.suite.assets.count()
+    assert not (await network.suite.market.offer_of(service)).open
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koinon.contracts.client import ChainClient
+from koinon.contracts.studies import COMMITTEE_SIZE
 from koinon.contracts.suite import Suite, parse_addresses
 from koinon.crypto.hash import blake3
 from koinon.crypto.random import SystemRng
@@ -40,6 +41,7 @@ EVALUATORS: Final = 3
 ENDPOINTS: Final = 2
 COPIES: Final = 2
 VICTIM_SEAT: Final = 1
+WATCH_SECONDS: Final = 0.05
 LIAR_SEAT: Final = 2
 VALIDATOR: Final = "hospital-2"
 DRAWN: Final = "committee drawn: "
@@ -73,6 +75,7 @@ class DemonstrationActors:
 
     def __init__(self, network: Network, scene: Scene) -> None:
         self.disturbances: list[str] = []
+        self._falling: asyncio.Task[None] | None = None
         self._network = network
         self._scene = scene
         company = next(name for name in network.names() if "publisher" in network.roles(name))
@@ -174,10 +177,21 @@ class DemonstrationActors:
                 liar = self._names.get(parse_address(members[LIAR_SEAT]), "")
                 self.disturbances.append(f"{liar}, a committee member, flipped one bit of one value it sent")
             case "validator":
-                self._network.kill(VALIDATOR)
-                self.disturbances.append(f"kill -9 of {VALIDATOR}, one of four validators, and started again later")
+                self._falling = asyncio.create_task(self._fell_validator(tell))
         for disturbance in self.disturbances:
             tell(disturbance, 0.3)
+
+    async def _fell_validator(self, tell: Tell) -> None:
+        """Kill it once the committee computes: it is a data owner too, and the study needs its shares first."""
+        computes = [name for name in self._network.names() if "compute" in self._network.roles(name)]
+        while True:
+            reports = [(await self._network.operator(name).status())["compute"] for name in computes]
+            if sum("running" in line for lines in reports for line in lines) == COMMITTEE_SIZE:
+                break
+            await asyncio.sleep(WATCH_SECONDS)
+        self._network.kill(VALIDATOR)
+        self.disturbances.append(f"kill -9 of {VALIDATOR}, one of four validators; started again after the job")
+        tell(self.disturbances[-1], 0.3)
 
     def _named(self, sentence: str) -> str:
         """The sentence with the organisations' names in place of their addresses."""

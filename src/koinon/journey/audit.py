@@ -136,8 +136,12 @@ async def _documents(auditor: Auditor, subject: Subject) -> list[Document]:
     study = open_study_named(signed, proposed.spec_hash)
     found = [Document("study", "keccak256", signed.study, study.publisher.node_id, SIGNATURE_DOMAIN, signed.signature)]
     attempt = (await suite.studies.events(Completed, study_id=subject.study))[0].event.attempt
-    for owner in study.owners:
-        answer = await _ask(auditor, owner.account, FetchManifest(subject.study, attempt))
+    for place, owner in enumerate(study.owners):
+        request = FetchManifest(subject.study, attempt, place)
+        try:
+            answer = await _ask(auditor, owner.account, request)
+        except Unavailable:  # the result party was delivered it too; the owner's signature says whose it is
+            answer = await _ask(auditor, proposed.publisher, request)
         assert isinstance(answer, ManifestsReply)
         unsigned = encode(msgspec.structs.replace(answer.manifest, signature=b""))
         found.append(Document("shares", "", unsigned, owner.node_id, MANIFEST_DOMAIN, answer.manifest.signature))

@@ -8,10 +8,13 @@ from koinon.contracts.studies import StudyPhase
 from koinon.contracts.suite import Suite
 from koinon.crypto.signature import recover_address
 from koinon.jobs import result
+from koinon.jobs.study import MAXIMUM_OWNERS
+from koinon.kernel.codec import decode, encode
+from koinon.kernel.effects import Store
 from koinon.kernel.errors import Forged, KoinonError, Refused
 from koinon.kernel.ids import Hash32, NodeId
 from koinon.wire.catalogue import Done, Message
-from koinon.wire.committee import OutputPackage
+from koinon.wire.committee import OutputPackage, ShareManifest
 from koinon.wire.studies import DeliverOutput
 
 journal = logging.getLogger("koinon.result")
@@ -22,8 +25,9 @@ class OutputDesk:
     """The outputs of every attempt this node is the result party of. In memory only: a member that got no
     acknowledgement delivers again."""
 
-    def __init__(self, suite: Suite) -> None:
+    def __init__(self, suite: Suite, memory: Store) -> None:
         self._suite = suite
+        self._memory = memory
         self._attempts: dict[tuple[int, int], result.ResultState] = {}
 
     def packages(self, study: int, attempt: int) -> tuple[OutputPackage, ...]:
@@ -55,11 +59,26 @@ class OutputDesk:
         event = result.MemberOutput(
             delivery.position, delivery.output, Hash32(delivery.output_digest), delivery.signature
         )
+        self._keep_manifests(delivery)
         before = self._attempts.get(key, result.ResultState(*key))
         self._attempts[key], effects = result.step(before, event)
         for effect in effects:
             await self._complete(key, effect)
         return Done()
+
+    def manifest(self, study: int, attempt: int, owner: int) -> ShareManifest | None:
+        """An owner's manifest as a member delivered it, or None; its signature was checked."""
+        kept = self._memory.get(_manifest_key(study, attempt, owner))
+        return decode(ShareManifest, kept) if kept is not None else None
+
+    def _keep_manifests(self, delivery: DeliverOutput) -> None:
+        from koinon.privacy.sharing import check_manifest
+
+        for number, manifest in enumerate(delivery.manifests[:MAXIMUM_OWNERS]):
+            key = _manifest_key(delivery.study, delivery.attempt, number)
+            if self._memory.get(key) is None:
+                check_manifest(manifest)
+                self._memory.write({key: encode(manifest)})
 
     async def _complete(self, key: tuple[int, int], effect: result.Complete) -> None:
         signatures = dict(zip(effect.signers, effect.signatures, strict=True))
@@ -69,3 +88,7 @@ class OutputDesk:
         except KoinonError as problem:
             # Any member may send the signatures too; whether it worked, the study's phase tells.
             journal.warning("study %d: completing it failed: %s", key[0], problem)
+
+
+def _manifest_key(study: int, attempt: int, owner: int) -> bytes:
+    return b"delivered-manifest/" + study.to_bytes(8, "big") + attempt.to_bytes(4, "big") + owner.to_bytes(2, "big")

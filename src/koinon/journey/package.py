@@ -21,7 +21,6 @@ from koinon.kernel.errors import Forged, InvalidInput, KoinonError, Refused, Una
 from koinon.kernel.ids import Address, Hash32, NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.models.card import MAXIMUM_CARD_BYTES, ModelCard, check_card
-from koinon.net.discovery import NodeRecord
 from koinon.store.blobs import Cid, digest_of_cid
 from koinon.store.exchange import fetch_object, replicate_object
 from koinon.store.objects import DataKey, open_object, read_manifest, seal_object, store_object
@@ -73,11 +72,6 @@ def manifest_of(uri: str) -> Cid:
         raise InvalidInput(f"the asset's address {uri[:80]!r} is no package of a model; it must begin with koinon:")
     digest_of_cid(name)
     return Cid(name)
-
-
-def endpoint_of(record: NodeRecord) -> Endpoint:
-    """Where the node of a record listens."""
-    return Endpoint(record.claim.node_id, record.claim.host, record.claim.port)
 
 
 # ------------------------------------------------------------------------------------------------ the publisher's side
@@ -158,7 +152,7 @@ async def _copy_to(desk: Desk, account: Address, manifest: Cid) -> NodeId | None
     """The provider's node once it holds every blob, or None."""
     try:
         record = await desk.directory.find_account(account)
-        target = endpoint_of(record)
+        target = record.endpoint
         await replicate_object(desk.transport, [target], manifest, desk.blobs, 1, timeout=COPY_SECONDS)
     except KoinonError as problem:
         desk.say(f"0x{account.hex()[:8]}… keeps no copy: {problem}", 0.0)
@@ -187,11 +181,11 @@ async def fetch_model(desk: Desk, model: int, purpose: str, reference: int) -> O
     name = manifest_of(asset.uri)
     publisher = await desk.directory.find_account(Address(asset.publisher))
     request = FetchModelKey(model, purpose, reference)
-    reply = await desk.transport.call(endpoint_of(publisher), request, KEY_SECONDS)
+    reply = await desk.transport.call(publisher.endpoint, request, KEY_SECONDS)
     assert isinstance(reply, ModelKeyReply)  # the transport lets no other answer through
     if reply.manifest != name.encode():
         raise Forged(f"the publisher gives another package for model {model} than the chain names")
-    sources = await _endpoints(desk, reply.sources, endpoint_of(publisher))
+    sources = await _endpoints(desk, reply.sources, publisher.endpoint)
     manifest = await fetch_object(desk.transport, sources, name, desk.blobs)
     key = granted_key(desk.sealing_key, reply.key.sealed, manifest)
     package = await asyncio.to_thread(_open, manifest, key, desk.blobs.get)
@@ -210,7 +204,7 @@ async def _endpoints(desk: Desk, nodes: Sequence[bytes], publisher: Endpoint) ->
         if node in (publisher.node_id, desk.node_key.node_id):
             continue
         try:
-            found.append(endpoint_of(await desk.directory.find_node(NodeId(node))))
+            found.append((await desk.directory.find_node(NodeId(node))).endpoint)
         except KoinonError:
             continue  # a keeper that is gone is why there are several
     return [*found, publisher]

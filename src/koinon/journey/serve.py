@@ -1,6 +1,7 @@
 """serve: mint a service on the model, set its price, have providers answer for it, and let the name resolve to them."""
 
 import asyncio
+from dataclasses import replace
 from typing import Final, Protocol
 
 from koinon.contracts.assets import AssetKind, Mint
@@ -9,7 +10,7 @@ from koinon.contracts.names import Resolution, ServiceEndpoint
 from koinon.contracts.providers import Role
 from koinon.crypto.hash import tagged_hash
 from koinon.journey.desk import Desk
-from koinon.journey.package import endpoint_of, providers_of
+from koinon.journey.package import providers_of
 from koinon.journey.results import Endpoint, Named, Served
 from koinon.kernel.codec import Record, encode
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, Unavailable
@@ -82,7 +83,12 @@ async def serve(desk: Desk, wanted: Serving) -> Served:
     )
     await desk.suite.market.set_offer(service, offer)
     desk.say(f"service {service} is minted and offered", 0.2)
-    found = await _deploy(desk, named, service, wanted.endpoints)
+    try:
+        found = await _deploy(desk, named, service, wanted.endpoints)
+    except KoinonError:
+        # Nobody shall buy a pass for a service that nobody answers for.
+        await desk.suite.market.set_offer(service, replace(offer, open=False))
+        raise
     resolution = Resolution(
         model_id=hardened.model,
         weights_hash=hardened.weights_hash,
@@ -159,16 +165,22 @@ async def _ask(desk: Desk, named: Named, service: int, account: Address) -> Endp
     hardened = named.validated.hardened
     try:
         record = await desk.directory.find_account(account)
-        node = NodeId(record.claim.node_id)
-        desk.memory.write({contract_entry(service, node): b"1"})
+    except KoinonError as problem:
+        return f"0x{account.hex()[:8]}…: {problem}"
+    node = NodeId(record.claim.node_id)
+    contract = contract_entry(service, node)
+    desk.memory.write({contract: b"1"})
+    try:
         order = DeployService(service, hardened.model, named.name)
-        ready = await desk.transport.call(endpoint_of(record), order, DEPLOY_SECONDS)
+        ready = await desk.transport.call(record.endpoint, order, DEPLOY_SECONDS)
         assert isinstance(ready, ServiceReady)  # the transport lets no other answer through
         if ready.weights_hash != hardened.weights_hash:
             raise Forged("it would serve other weights")
         endpoint = Endpoint(ready.url, node, account)
         await _verify(desk, named, endpoint)
     except KoinonError as problem:
+        # Whoever does not answer for the model gets no key to it either.
+        desk.memory.write({}, delete=[contract])
         return f"0x{account.hex()[:8]}…: {problem}"
     return endpoint
 

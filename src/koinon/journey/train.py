@@ -25,11 +25,9 @@ from koinon.kernel.codec import decode
 from koinon.kernel.errors import Forged, Refused
 from koinon.kernel.ids import Hash32, to_hex
 from koinon.kernel.quantities import TokenAmount
-from koinon.wire.studies import FetchManifest, ManifestsReply
 
 POLL_SECONDS: Final = 0.15
 PACKAGES_SECONDS: Final = 10.0
-MANIFEST_SECONDS: Final = 10.0
 
 
 async def train(desk: Desk, study: results.Study, outputs: OutputDesk) -> results.Trained:
@@ -129,25 +127,25 @@ async def _open(
         output_digest=state.output_digest,
         coefficients=tuple(float(value) for value in values[:count]),
         intercept=float(values[count]),
-        training_rows=await _rows(desk, file, study.number, state.attempt),
+        training_rows=_rows(outputs, file, study.number, state.attempt),
         liars=liars,
         incidents=incidents,
     )
 
 
-async def _rows(desk: Desk, file: StudyFile, number: int, attempt: int) -> tuple[int, ...]:
-    """How many rows each owner shared, from the manifests that the committee checked."""
-    from koinon.privacy.sharing import check_manifest
+def _rows(outputs: OutputDesk, file: StudyFile, number: int, attempt: int) -> tuple[int, ...]:
+    """How many rows each owner shared, from the signed manifests that the committee compared.
 
+    Raises:
+        Forged: a manifest is missing, or of another owner, study or attempt.
+    """
     rows = []
-    for owner in file.owners:
-        record = await desk.directory.find_node(owner.node_id)
-        reply = await desk.transport.call(record.endpoint, FetchManifest(number, attempt), MANIFEST_SECONDS)
-        assert isinstance(reply, ManifestsReply)
-        check_manifest(reply.manifest)
-        if reply.manifest.owner != owner.node_id or reply.manifest.study != study_key(file, number):
-            raise Forged(f"{owner.name} gave the manifest of another owner or study")
-        rows.append(reply.manifest.rows)
+    for place, owner in enumerate(file.owners):
+        manifest = outputs.manifest(number, attempt, place)
+        expected = (owner.node_id, study_key(file, number), attempt)
+        if manifest is None or (manifest.owner, manifest.study, manifest.attempt) != expected:
+            raise Forged(f"the committee did not deliver the share manifest of {owner.name}")
+        rows.append(manifest.rows)
     return tuple(rows)
 
 

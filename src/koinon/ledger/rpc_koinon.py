@@ -3,8 +3,10 @@
 Records travel as the hexadecimal of their canonical encoding (``kernel.codec``), beside a readable form.
 """
 
-from collections.abc import Callable
-from typing import Any
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 from koinon.crypto import merkle
 from koinon.kernel.codec import Record, encode
@@ -14,6 +16,9 @@ from koinon.ledger.giskard.state import State
 from koinon.ledger.rpc import Method
 from koinon.ledger.rpc_forms import Json, data, quantity, read_hash, read_quantity
 from koinon.ledger.types import bitmap_positions, header_hash
+
+LONGEST_WAIT: Final = 30
+"""Seconds that ``koinon_waitForBlock`` waits at most."""
 
 
 class ReceiptProof(Record, frozen=True):
@@ -32,12 +37,18 @@ class ReceiptProof(Record, frozen=True):
     receipt_path: tuple[bytes, ...]
 
 
-def koinon_methods(chain: Chain, state: Callable[[], State], waiting: Callable[[], int]) -> dict[str, Method]:
+def koinon_methods(
+    chain: Chain,
+    state: Callable[[], State],
+    waiting: Callable[[], int],
+    wait_final: Callable[[int], Awaitable[object]],
+) -> dict[str, Method]:
     """The table of methods.
 
     Args:
         state: Giskard's, for the view.
         waiting: how many transactions wait in the mempool.
+        wait_final: returns when the block of a height is final.
     """
 
     async def finality(parameters: list[Any]) -> Json:
@@ -94,6 +105,15 @@ def koinon_methods(chain: Chain, state: Callable[[], State], waiting: Callable[[
             "receiptPath": [data(step) for step in proof.receipt_path],
         }
 
+    async def wait_for_block(parameters: list[Any]) -> Json:
+        """Height of the last final block, once it is at least the one asked for or the time is over: long polling, so
+        that following an idle chain costs nothing."""
+        if len(parameters) != 2 or not isinstance(parameters[1], int) or not 0 <= parameters[1] <= LONGEST_WAIT:
+            raise InvalidInput(f"koinon_waitForBlock takes a height and 0 to {LONGEST_WAIT} seconds")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wait_final(read_quantity(parameters[0], "the height")), parameters[1])
+        return quantity(chain.final_height)
+
     async def validators(parameters: list[Any]) -> Json:
         _none(parameters)
         return {
@@ -125,6 +145,7 @@ def koinon_methods(chain: Chain, state: Callable[[], State], waiting: Callable[[
         "koinon_receiptProof": receipt_proof,
         "koinon_validators": validators,
         "koinon_status": status,
+        "koinon_waitForBlock": wait_for_block,
     }
 
 

@@ -312,7 +312,7 @@ class Validator:
             tip=self.consensus.tip,
             submit=self.submit,
         )
-        own = koinon_methods(self.chain, lambda: self.consensus.state, lambda: len(self.mempool))
+        own = koinon_methods(self.chain, lambda: self.consensus.state, lambda: len(self.mempool), self.wait_final)
         return {**ethereum_methods(view), **own}
 
     async def _close(self) -> None:

@@ -47,6 +47,7 @@ class DeliverShares(Message, frozen=True):
 class DeliverOutput(Message, frozen=True):
     """A committee node hands the result party its output components and its signature on their digest.
 
+    ``manifests`` are the owners' that all four compared, in the study's order: signed by the owners, they need no trust.
     ``signature`` is the account's, over the contract's EIP-712 digest of (study, attempt, output digest).
     """
 
@@ -56,6 +57,7 @@ class DeliverOutput(Message, frozen=True):
     output: OutputPackage
     output_digest: bytes
     signature: bytes
+    manifests: tuple[ShareManifest, ...]
 
 
 class WrappedKey(Record, frozen=True):
@@ -158,10 +160,14 @@ class ManifestsReply(Message, frozen=True):
 
 @message(0x0511, answers=(ManifestsReply,), limit=64)
 class FetchManifest(Message, frozen=True):
-    """Anyone may ask an owner for the manifest of an attempt: commitments, no rows."""
+    """Anyone may ask an owner, or the result party, for an owner's manifest of an attempt: commitments, no rows.
+
+    ``owner`` counts the study's owners from 0.
+    """
 
     study: int
     attempt: int
+    owner: int
 
 
 @message(0x0512, limit=4096)

@@ -300,6 +300,7 @@ class ComputeRole:
             effect.output,
             effect.output_digest,
             context.keys.account.sign_digest(digest),
+            tuple(shares.manifest for _, shares in sorted(state.packages, key=lambda entry: entry[0])),
         )
         for _ in range(DELIVERY_TRIES):
             try:

@@ -30,6 +30,7 @@ from koinon.wire.studies import DeliverShares, FetchManifest, FetchRefusal, Mani
 
 journal = logging.getLogger("koinon.data")
 DELIVERY_TRIES: Final = 5
+_STATES: Final = b"owner/"
 DELIVERY_SECONDS: Final = Seconds(20.0)
 
 
@@ -181,6 +182,11 @@ class DataRole:
         stored = self._context.memory.get(_state_key(number))
         return decode(owner.OwnerState, stored) if stored else owner.OwnerState(number)
 
+    def report(self) -> list[str]:
+        """Where this owner is in each study."""
+        found = (decode(owner.OwnerState, state) for _, state in self._context.memory.scan(_STATES))
+        return [f"study {one.study}: {one.phase} {one.attempt}" for one in found]
+
     # ---------------------------------------------------------------------------------------- questions of others
 
     async def _manifest(self, _: NodeId, request: FetchManifest) -> Message:
@@ -223,7 +229,7 @@ class DataRole:
 
 
 def _state_key(number: int) -> bytes:
-    return b"owner/" + number.to_bytes(8, "big")
+    return _STATES + number.to_bytes(8, "big")
 
 
 def _reason_key(number: int) -> bytes:

@@ -15,7 +15,7 @@ from koinon.node import orders
 from koinon.node.context import Context
 from koinon.node.tasks import Narrator
 from koinon.wire.catalogue import Message
-from koinon.wire.studies import DeliverOutput, FetchStudyFile, StudyFileReply
+from koinon.wire.studies import DeliverOutput, FetchManifest, FetchStudyFile, ManifestsReply, StudyFileReply
 
 
 class PublisherRole:
@@ -32,8 +32,9 @@ class PublisherRole:
     def attach(self) -> None:
         """Answer owners and members, and take orders."""
         context = self._context
-        self._outputs = outputs.OutputDesk(context.suite)
+        self._outputs = outputs.OutputDesk(context.suite, context.memory)
         context.transport.handle(FetchStudyFile, self._study_file)
+        context.transport.handle(FetchManifest, self._manifest)
         context.transport.handle(DeliverOutput, self._outputs.deliver)
         board = context.board
         board.offer("study.propose", self._propose)
@@ -49,6 +50,13 @@ class PublisherRole:
         if kept is None:
             raise Refused("this publisher has no study file with that hash")
         return StudyFileReply(kept)
+
+    async def _manifest(self, _: NodeId, request: FetchManifest) -> Message:
+        assert self._outputs is not None
+        kept = self._outputs.manifest(request.study, request.attempt, request.owner)
+        if kept is None:
+            raise Refused("this publisher was delivered no such manifest")
+        return ManifestsReply(kept)
 
     async def _deploy(self, argument: bytes, narrator: Narrator) -> orders.Suite:
         order = decode(orders.DeploySuite, argument)

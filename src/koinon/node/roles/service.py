@@ -102,7 +102,9 @@ class ServiceRole:
             if running is None:
                 running = self._begin(contract, again=False)
         url = await asyncio.shield(running.ready)
-        self._context.memory.write({_entry(contract.service): encode(contract)})
+        # One port, one service: an earlier contract whose service had to end is not taken up again.
+        memory, entry = self._context.memory, _entry(contract.service)
+        memory.write({entry: encode(contract)}, delete=[old for old, _ in memory.scan(_PREFIX) if old != entry])
         return ServiceReady(url, contract.weights_hash)
 
     def _begin(self, contract: Contract, *, again: bool) -> _Running:
