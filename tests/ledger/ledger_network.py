@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
+from eth_utils import to_checksum_address
 
 from koinon.crypto.bls import BlsKey
 from koinon.crypto.signature import AccountKey, NodeKey
@@ -73,7 +74,7 @@ def sign(wallet: LocalAccount, nonce: int, to: str | None = None, **fields: Any)
         "maxPriorityFeePerGas": 0,
         "value": 0,
         "data": b"",
-        **({} if to is None else {"to": to}),
+        **({} if to is None else {"to": to_checksum_address(to)}),
         **fields,
     }
     return bytes(wallet.sign_transaction(transaction).raw_transaction)

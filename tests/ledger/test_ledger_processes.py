@@ -17,7 +17,7 @@ from ledger_network import make_genesis, sign
 import koinon
 from koinon.kernel.codec import encode
 
-ENOUGH_SECONDS = 60
+ENOUGH_SECONDS = 180
 SOURCES = str(Path(koinon.__file__).parent.parent)
 PROGRAM = Path(__file__).with_name("ledger_process.py")
 STRANGER = "0x" + "00" * 19 + "99"

@@ -96,6 +96,10 @@ class BlockExecution(Protocol):
 class ExecutionEngine(Protocol):
     """A virtual machine with Cancun's rules. Instances hold no state and may serve several threads at once."""
 
+    def prepare(self) -> None:
+        """Load what is slow to load, so that the first block does not wait for it."""
+        ...
+
     def begin(self, context: BlockContext, state: StateView) -> BlockExecution: ...
 
     def call(self, call: Call, context: BlockContext, state: StateView) -> CallResult: ...

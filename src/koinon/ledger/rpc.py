@@ -7,6 +7,7 @@ another origin can neither read an answer nor, because of the content type, caus
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from koinon.kernel.errors import Forged, InvalidInput, KoinonError, Refused, Una
 MAXIMUM_BODY_BYTES: Final = 2 * 1024 * 1024
 MAXIMUM_BATCH: Final = 200
 BODY_SECONDS: Final = 10.0
+DEEPEST_NESTING: Final = 32
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -28,6 +30,8 @@ UNAVAILABLE: Final = -32001
 REVERTED: Final = 3
 
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_BRACKETS: Final = re.compile(rb"[\[\]{}]")
 _log: Final = logging.getLogger("koinon.ledger.rpc")
 
 Method = Callable[[list[Any]], Awaitable[Any]]
@@ -83,6 +87,8 @@ class RpcApplication:
             return 408, _failure(None, INVALID_REQUEST, f"the request did not arrive within {BODY_SECONDS:.0f} seconds")
         if body is None:
             return 413, _failure(None, INVALID_REQUEST, f"a request has at most {MAXIMUM_BODY_BYTES} bytes")
+        if _nests_too_deeply(body):
+            return 200, _failure(None, PARSE_ERROR, f"a request nests at most {DEEPEST_NESTING} deep")
         try:
             request = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -145,6 +151,18 @@ async def _read_body(receive: Receive) -> bytes | None:
         parts.append(part)
         if not event.get("more_body", False):
             return b"".join(parts)
+
+
+def _nests_too_deeply(body: bytes) -> bool:
+    """Whether brackets nest beyond the limit; the decoder recurses for each, and only Python's limit would stop it."""
+    if body.count(b"[") + body.count(b"{") <= DEEPEST_NESTING:
+        return False
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", body)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > DEEPEST_NESTING:
+            return True
+    return False
 
 
 def _failure(identifier: Any, code: int, reason: str, data: str | None = None) -> bytes:

@@ -4,8 +4,8 @@ Records travel as the hexadecimal of their canonical encoding (``kernel.codec``)
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from koinon.crypto import merkle
@@ -17,8 +17,7 @@ from koinon.ledger.rpc import Method
 from koinon.ledger.rpc_forms import Json, data, quantity, read_hash, read_quantity
 from koinon.ledger.types import bitmap_positions, header_hash
 
-LONGEST_WAIT: Final = 30
-"""Seconds that ``koinon_waitForBlock`` waits at most."""
+LONGEST_WAIT: Final = 60
 
 
 class ReceiptProof(Record, frozen=True):
@@ -48,7 +47,7 @@ def koinon_methods(
     Args:
         state: Giskard's, for the view.
         waiting: how many transactions wait in the mempool.
-        wait_final: returns when the block of a height is final.
+        wait_final: returns once a block of this height is final.
     """
 
     async def finality(parameters: list[Any]) -> Json:
@@ -105,15 +104,6 @@ def koinon_methods(
             "receiptPath": [data(step) for step in proof.receipt_path],
         }
 
-    async def wait_for_block(parameters: list[Any]) -> Json:
-        """Height of the last final block, once it is at least the one asked for or the time is over: long polling, so
-        that following an idle chain costs nothing."""
-        if len(parameters) != 2 or not isinstance(parameters[1], int) or not 0 <= parameters[1] <= LONGEST_WAIT:
-            raise InvalidInput(f"koinon_waitForBlock takes a height and 0 to {LONGEST_WAIT} seconds")
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wait_final(read_quantity(parameters[0], "the height")), parameters[1])
-        return quantity(chain.final_height)
-
     async def validators(parameters: list[Any]) -> Json:
         _none(parameters)
         return {
@@ -140,12 +130,24 @@ def koinon_methods(
             "waitingTransactions": waiting(),
         }
 
+    async def wait_for_block(parameters: list[Any]) -> Json:
+        """Height of the last final block, once it has reached the first parameter or the seconds are over."""
+        if len(parameters) != 2:
+            raise InvalidInput("koinon_waitForBlock takes a height and how many seconds to wait at most")
+        height, seconds = read_quantity(parameters[0], "the height"), parameters[1]
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_WAIT:
+            raise InvalidInput(f"koinon_waitForBlock waits 0 to {LONGEST_WAIT} seconds; got {str(seconds)[:40]}")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await wait_final(height)
+        return quantity(chain.final_height)
+
     return {
+        "koinon_waitForBlock": wait_for_block,
         "koinon_finality": finality,
         "koinon_receiptProof": receipt_proof,
         "koinon_validators": validators,
         "koinon_status": status,
-        "koinon_waitForBlock": wait_for_block,
     }
 
 

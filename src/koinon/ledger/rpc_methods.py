@@ -271,7 +271,7 @@ class _EthereumMethods:
 
     def _height(self, tag: Json) -> Height:
         """Height a block parameter names. Raises InvalidInput."""
-        if tag is None or tag in _FINAL_TAGS:
+        if tag is None or (isinstance(tag, str) and tag in _FINAL_TAGS):
             return self._chain.final_height
         if tag == "earliest":
             return Height(0)

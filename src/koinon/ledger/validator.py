@@ -105,7 +105,7 @@ class Validator:
         self._lane = ThreadPoolExecutor(1, "ledger")
         self._calls = ThreadPoolExecutor(_CALL_THREADS, "ledger-call")
         self._timer: asyncio.TimerHandle | None = None
-        self._final_moved = asyncio.Condition()
+        self._final_moved = asyncio.Event()
         self._gossip: list[bytes] = []
         self._outbox = Outbox(network, peers)
         self._catch_up = CatchUp(chain, network, peers, self._feed, time.monotonic)
@@ -191,8 +191,11 @@ class Validator:
 
     async def wait_final(self, height: int) -> Header:
         """Wait until the block at ``height`` is final; its header."""
-        async with self._final_moved:
-            await self._final_moved.wait_for(lambda: self.chain.final_height >= height)
+        while True:
+            moved = self._final_moved
+            if self.chain.final_height >= height:
+                break
+            await moved.wait()
         return self.chain.header_at(height)
 
     # Events: from the network, the clock and ourselves to the ledger's thread.
@@ -255,6 +258,7 @@ class Validator:
 
     async def _work(self) -> None:
         """Hand events to the ledger's thread, one after the other."""
+        await self._loop.run_in_executor(self._lane, self._engine.prepare)
         while True:
             event, done = await self._events.get()
             await self._loop.run_in_executor(self._lane, self.consensus.take, event)
@@ -286,11 +290,11 @@ class Validator:
             self._timer = self._loop.call_later(delay, lambda: self._put(TimerFired(max(at, time.monotonic()))))
 
     def _announce_final(self, _header: Header) -> None:
-        asyncio.run_coroutine_threadsafe(self._notify_final(), self._loop)
+        self._loop.call_soon_threadsafe(self._wake_waiters)
 
-    async def _notify_final(self) -> None:
-        async with self._final_moved:
-            self._final_moved.notify_all()
+    def _wake_waiters(self) -> None:
+        self._final_moved.set()
+        self._final_moved = asyncio.Event()
 
     def _spread(self) -> None:
         waiting, self._gossip = self._gossip, []
