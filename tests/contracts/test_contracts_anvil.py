@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -27,37 +27,6 @@ from koinon.kernel.quantities import BasisPoints, TokenAmount, UnixSeconds
 pytestmark = pytest.mark.node
 
 ROOT = Path(__file__).resolve().parents[2]
-NODE_MODULES = ROOT / "contracts" / "node_modules"
-
-
-def _anvil() -> Path:
-    found = sorted(NODE_MODULES.glob("@foundry-rs/anvil-*/bin/anvil*"))
-    if not found:
-        pytest.skip("anvil is not installed; run npm ci in contracts/")
-    return found[0]
-
-
-@pytest.fixture
-def anvil() -> Iterator[str]:
-    """Address of a fresh anvil chain."""
-    process = subprocess.Popen(
-        [str(_anvil()), "--host", "127.0.0.1", "--port", "0", "--chain-id", "31337"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            if line.startswith("Listening on "):
-                yield "http://" + line.removeprefix("Listening on ").strip()
-                break
-        else:
-            pytest.fail("anvil did not start")
-    finally:
-        process.kill()
-        process.stdout.close()
-        process.wait()
 
 
 @pytest.fixture
@@ -151,8 +120,6 @@ def test_web3_deploys_and_calls_the_suite(anvil: str) -> None:
 
 
 def test_artefacts_are_what_the_sources_give() -> None:
-    if not (NODE_MODULES / "solc").is_dir():
-        pytest.skip("the compiler is not installed; run npm ci in contracts/")
     run = subprocess.run(
         [sys.executable, str(ROOT / "contracts" / "build.py"), "--check"], capture_output=True, text=True, check=False
     )

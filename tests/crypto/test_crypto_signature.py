@@ -1,6 +1,7 @@
 """Node keys against RFC 8032, account keys against Ethereum, and every way to forge either."""
 
 import pytest
+from eth_keys.datatypes import PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,9 +73,8 @@ def test_account_addresses_are_those_of_ethereum() -> None:
 
 
 def test_an_account_signature_is_the_one_eth_keys_makes() -> None:
-    eth_keys = pytest.importorskip("eth_keys.datatypes")
     secret, digest = bytes(range(1, 33)), bytes(range(32))
-    theirs = eth_keys.PrivateKey(secret).sign_msg_hash(digest)
+    theirs = PrivateKey(secret).sign_msg_hash(digest)
     ours = AccountKey.from_secret(secret).sign_digest(digest)
     assert ours == theirs.to_bytes()[:64] + bytes([27 + theirs.v])
 

@@ -1,11 +1,6 @@
 """The same pages about the same story on an outside chain: anvil, as it comes from npm."""
 
-import asyncio
-import os
-import shutil
-import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -18,44 +13,18 @@ from koinon.crypto.signature import AccountKey
 from koinon.gateway.application import create_application
 from koinon.gateway.source import ChainSource
 
-MODULES = Path(__file__).parents[2] / "contracts" / "node_modules"
-ANVIL = shutil.which("anvil", path=str(MODULES / ".bin"))
 FIRST_KEY = bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
 """Secret of the first account that every anvil funds; public knowledge."""
 
-pytestmark = [
-    pytest.mark.node,
-    pytest.mark.skipif(ANVIL is None, reason="needs anvil: npm ci in contracts/"),
-]
+pytestmark = pytest.mark.node
 
 
 @pytest_asyncio.fixture
-async def rpc() -> AsyncIterator[HttpRpc]:
-    """A fresh chain on a free port."""
-    assert ANVIL is not None
-    process = await asyncio.create_subprocess_exec(
-        ANVIL,
-        "--port",
-        "0",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout is not None
-        async with asyncio.timeout(30):
-            async for line in process.stdout:
-                if line.startswith(b"Listening on "):
-                    break
-        chain = HttpRpc([f"http://{line.decode().split()[-1]}"])
-        # Nobody reads the rest of what it prints; an undrained pipe would stop it.
-        drain = asyncio.create_task(process.stdout.read())
-        yield chain
-        await chain.close()
-        drain.cancel()
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # what npm installs is a script that starts the program
-        await process.wait()
+async def rpc(anvil: str) -> AsyncIterator[HttpRpc]:
+    """A fresh outside chain."""
+    chain = HttpRpc([anvil])
+    yield chain
+    await chain.close()
 
 
 async def test_every_page_tells_the_story_on_anvil(rpc: HttpRpc) -> None:

@@ -3,16 +3,15 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from gateway_chain import FullChain
 from gateway_world import NAME, World
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from installed import browser_program
 from koinon.gateway.serve import Site, SiteConfig, open_site
 
-CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -38,16 +37,13 @@ PAGES = (
 )
 SCREENS = {"screen": (1280, 900), "phone": (390, 844)}
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium: apt-get install chromium"),
-]
+pytestmark = pytest.mark.browser
 
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = await playwright.chromium.launch(executable_path=browser_program(), args=FLAGS)
         yield browser
         await browser.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 
+import numpy
 import pytest
 from net_messages import HASTY, Ask, RawClient, new_key
 
@@ -39,7 +40,6 @@ async def test_frames_arrive_whole_in_order_and_both_ways() -> None:
 
 
 async def test_buffers_of_any_shape_are_joined() -> None:
-    numpy = pytest.importorskip("numpy")
     matrix = numpy.arange(200_000, dtype=numpy.uint64).reshape(400, 500)
     empty = numpy.zeros((0, 3))
     async with Transport.open(new_key()) as one, Transport.open(new_key()) as other:

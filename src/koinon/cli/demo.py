@@ -38,7 +38,11 @@ from koinon.kernel.errors import InvalidInput, KoinonError
 )
 @click.option("--seed", default=1, show_default=True, help="Of the cut of the demonstration's rows.")
 @click.option(
-    "--report", type=click.Path(dir_okay=False, path_type=Path), default=Path("demo-report.json"), show_default=True
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("demo-report.json"),
+    show_default=True,
+    help="Where the report goes; the evidence bundle goes beside it.",
 )
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the network lives. [default: a scratch folder]")
 @click.option("--stay", is_flag=True, help="Leave the network and its site running; Ctrl-C ends them.")

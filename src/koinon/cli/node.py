@@ -69,7 +69,13 @@ def init(
 
 @node.command()
 @HOME
-@click.option("--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING"]), show_default=True)
+@click.option(
+    "--log-level",
+    default="INFO",
+    type=click.Choice(["DEBUG", "INFO", "WARNING"]),
+    show_default=True,
+    help="The least important lines to write to standard error.",
+)
 def start(folder: Path, log_level: str) -> None:
     """Run the node in the foreground until it is told to stop (Ctrl-C, or koinon node stop)."""
     from koinon.node.runtime import run_node

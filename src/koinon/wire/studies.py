@@ -47,7 +47,8 @@ class DeliverShares(Message, frozen=True):
 class DeliverOutput(Message, frozen=True):
     """A committee node hands the result party its output components and its signature on their digest.
 
-    ``manifests`` are the owners' that all four compared, in the study's order: signed by the owners, they need no trust.
+    ``manifests`` are the owners' that all four compared, in the study's order: signed by the owners, they need no
+    trust.
     ``signature`` is the account's, over the contract's EIP-712 digest of (study, attempt, output digest).
     """
 

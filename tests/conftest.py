@@ -1,0 +1,64 @@
+"""What holds for all tests.
+
+Tests marked ``browser`` or ``node`` are skipped where Chromium or the npm packages are missing, and say what to
+install. With ``CI=true`` nothing may be skipped, for any reason: a skip is a failure, so that a green run has run
+everything.
+"""
+
+import os
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from installed import anvil_program, missing_for
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for marker in ("browser", "node"):
+        reason = missing_for(marker)
+        for item in items:
+            if reason is not None and item.get_closest_marker(marker) is not None:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and os.environ.get("CI") == "true":
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and CI skips nothing: {call.excinfo and call.excinfo.value}"
+    return report
+
+
+@pytest.fixture
+def anvil() -> Iterator[str]:
+    """Address of a fresh anvil chain; for tests marked ``node``."""
+    program = anvil_program()
+    assert program is not None, "a test that needs anvil is marked node"
+    process = subprocess.Popen(
+        [program, "--host", "127.0.0.1", "--port", "0", "--chain-id", "31337"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = iter(process.stdout)
+    # Nobody else reads the rest of what it prints; a full pipe would stop it.
+    rest = threading.Thread(target=deque, args=(lines, 0))
+    try:
+        address = next((line for line in lines if line.startswith("Listening on ")), None)
+        if address is None:
+            pytest.fail("anvil did not start")
+        rest.start()
+        yield "http://" + address.removeprefix("Listening on ").strip()
+    finally:
+        process.kill()
+        process.wait()
+        if rest.ident is not None:
+            rest.join()
+        process.stdout.close()

@@ -1,0 +1,29 @@
+"""Programs beside Python that some tests need, where this machine has them."""
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+NODE_MODULES: Final = Path(__file__).resolve().parent.parent / "contracts" / "node_modules"
+BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
+
+
+def browser_program() -> str | None:
+    """The Chromium on this machine's PATH, or None."""
+    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+def anvil_program() -> str | None:
+    """The anvil of this machine's kind among the npm packages, or None."""
+    return next((str(found) for found in sorted(NODE_MODULES.glob("@foundry-rs/anvil-*/bin/anvil*"))), None)
+
+
+def missing_for(marker: str) -> str | None:
+    """What tests marked ``browser`` or ``node`` lack here, as a sentence, or None."""
+    if marker == "browser":
+        return None if browser_program() else "Chromium is not installed; install the package chromium"
+    if shutil.which("node") is None:
+        return "Node.js is not installed; install it, then run npm ci in contracts/"
+    if not (NODE_MODULES / "solc").is_dir() or anvil_program() is None:
+        return "the npm packages are not installed; run npm ci in contracts/"
+    return None
