@@ -11,6 +11,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ class TestUndisturbed:
             with path.open(newline="") as file:
                 for row in list(csv.reader(file))[1:]:
                     # Two neighbouring cells in every form a program writes them: one alone may stand anywhere by chance.
-                    for left, right in zip(row[:-2], row[1:-1], strict=True):
+                    for left, right in pairwise(row[:-1]):
                         needles |= {f"{left}{between}{right}".encode() for between in (",", ", ")}
                         pair = (float(left), float(right))
                         needles |= {struct.pack(form, *pair) for form in ("<2d", "<2f")}
@@ -118,7 +119,7 @@ class TestUndisturbed:
         found = set()
         for length in {len(needle) for needle in needles}:
             wanted = {needle for needle in needles if len(needle) == length}
-            starts = range(len(everything) - length + 1)
+            ends = range(length, len(everything) + 1)
             found |= {
                 everything[start : start + length] for start in starts if everything[start : start + length] in wanted
             }
