@@ -161,7 +161,7 @@ async def _documents(auditor: Auditor, subject: Subject) -> list[Document]:
         try:
             answer = await _ask(auditor, owner.account, request)
         except Unavailable:  # the result party was delivered it too; the owner's signature says whose it is
-            answer = await _ask(auditor, proposed.publisher, request)
+            answer = await _ask(auditor, study.publisher.account, request)
         assert isinstance(answer, ManifestsReply)
         unsigned = encode(msgspec.structs.replace(answer.manifest, signature=b""))
         found.append(Document("shares", "", unsigned, owner.node_id, MANIFEST_DOMAIN, answer.manifest.signature))

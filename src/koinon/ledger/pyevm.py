@@ -190,12 +190,15 @@ def _run(journal: Journal, context: BlockContext, message: Message) -> Outcome:
 
 
 def _interpret(journal: Journal, context: BlockContext, message: Message) -> Outcome:
+    # First, because it imports under a lock: py-evm's modules import one another in circles, and two threads that
+    # begin to at the same moment see each other's unfinished ones.
+    computation_class = _computation_class()
+
     from eth.constants import CREATE_CONTRACT_ADDRESS
     from eth.vm.forks.cancun.transaction_context import CancunTransactionContext
     from eth.vm.message import Message as EvmMessage
     from eth_typing import Address as EvmAddress
 
-    computation_class = _computation_class()
     state = EvmState(journal, context)
     creates = message.contract is not None
     for address in (message.sender, message.contract or message.to, context.beneficiary):
