@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.live import Live
@@ -15,8 +15,11 @@ from rich.text import Text
 
 from koinon.kernel.ids import to_hex
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+PIPED_COLUMNS: Final = 200
+"""Width where nobody's terminal says how wide it is: no address is broken in two in a file."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_COLUMNS)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def shorten(value: bytes | str) -> str:
@@ -38,7 +41,7 @@ def _plain(value: object) -> Any:
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> None:
     """A short aligned table; the columns numbered in ``right`` are set flush right."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim", show_header=any(headings))
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number in right else "left", no_wrap=number == 0)
     for row in rows:

@@ -23,18 +23,21 @@ EXIT_CODES: Final[tuple[tuple[type[KoinonError], int], ...]] = (
 )
 
 COMMANDS: Final = {
-    "demo": "koinon.cli.demo:demo",
-    "network": "koinon.cli.network:network",
-    "node": "koinon.cli.node:node",
-    "study": "koinon.cli.study:study",
-    "data": "koinon.cli.data:data",
-    "model": "koinon.cli.model:model",
-    "call": "koinon.cli.call:call",
-    "audit": "koinon.cli.audit:audit",
-    "verify": "koinon.cli.audit:verify",
-    "site": "koinon.cli.site:site",
-    "sim": "koinon.cli.sim:sim",
+    "demo": ("koinon.cli.demo:demo", "The main job on eleven processes, from rows to a checked answer."),
+    "network": ("koinon.cli.network:network", "Eleven organisations on this machine: up, down, status."),
+    "node": ("koinon.cli.node:node", "One organisation: init, start, join, status, stop."),
+    "suite": ("koinon.cli.suite:suite", "The contracts a network works with: deploy, adopt, show."),
+    "account": ("koinon.cli.account:account", "Keys, balances and payments: new, show, pay, approve, withdraw."),
+    "data": ("koinon.cli.data:data", "Your rows, which never leave but as shares: add, list."),
+    "study": ("koinon.cli.study:study", "A private computation: new, estimate, propose, train, show."),
+    "model": ("koinon.cli.model:model", "A model: publish, harden, validate, name, serve, show."),
+    "call": ("koinon.cli.call:call", "Buy a pass, have rows answered, pay by voucher, check receipts."),
+    "audit": ("koinon.cli.audit:audit", "Collect all evidence about a name into one file."),
+    "verify": ("koinon.cli.audit:verify", "Check such a file offline, with no key."),
+    "site": ("koinon.cli.site:site", "The network's pages on this machine."),
+    "sim": ("koinon.cli.sim:sim", "Protocols in a simulated world: consensus, rep4."),
 }
+"""Where each command is, and its line in ``koinon --help``, which must not import it to print it."""
 
 
 class LazyGroup(click.Group):
@@ -44,19 +47,26 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        target = COMMANDS.get(cmd_name)
-        if target is None:
+        if cmd_name not in COMMANDS:
             return None
-        module, _, name = target.partition(":")
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="koinon")
 def cli() -> None:
-    """Train models together without showing a row; publish, serve, pay and audit them."""
+    """Train models together without showing a row; publish, serve, pay and audit them.
+
+    Exit codes: 0 done; 1 internal error; 2 invalid input; 3 refused by policy, state or budget; 4 forged or damaged;
+    5 unavailable or too late; 6 a joint computation aborted; 130 interrupted.
+    """
 
 
 def exit_code(problem: KoinonError) -> int:
@@ -69,7 +79,7 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("interrupted; nothing half done was kept", err=True)
+        click.echo("koinon: interrupted", err=True)
         sys.exit(130)
     except click.ClickException as problem:
         problem.show()

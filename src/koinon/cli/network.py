@@ -7,9 +7,16 @@ from typing import Any
 
 import click
 
-from koinon.cli.console import console, print_json, print_table, shorten
-from koinon.kernel.errors import KoinonError
+from koinon.cli.console import Progress, console, print_json, print_table, shorten
+from koinon.kernel.errors import InvalidInput, KoinonError, Refused
+from koinon.kernel.ids import to_hex
+from koinon.kernel.quantities import Wei
+from koinon.node.config import read_config
+from koinon.node.home import Identity
 from koinon.node.local_network import DEMONSTRATION, Network, OutsideChain
+
+OUTSIDE_DRAW_DELAY = 3
+"""Blocks, on a chain whose makers are not ours."""
 
 FOLDER = click.option(
     "--folder",
@@ -30,7 +37,10 @@ def network() -> None:
 @click.option("--chain", help="URL of an outside EVM chain; without it the hospitals and the company validate our own.")
 @click.option("--chain-id", type=int, help="The outside chain's id.")
 def up(folder: Path, chain: str | None, chain_id: int | None) -> None:
-    """Make the network if there is none, and start every organisation that does not run."""
+    """Make the network if there is none, start every organisation that does not run, and put them to work.
+
+    The first time, the company deploys the contracts and hands out money, and the providers stake.
+    """
     from koinon.crypto.random import SystemRng
 
     if (chain is None) != (chain_id is None):
@@ -39,8 +49,42 @@ def up(folder: Path, chain: str | None, chain_id: int | None) -> None:
     if not place.record.exists():
         outside = OutsideChain(chain, chain_id) if chain is not None and chain_id is not None else None
         place.create(DEMONSTRATION, SystemRng(), outside=outside, allow_faults=False)
-    asyncio.run(place.start())
+    asyncio.run(_up(place))
     console.print(f"{len(place.names())} organisations run in {folder}; see: koinon network status")
+
+
+async def _up(place: Network) -> None:
+    """Start everybody; where there are no contracts yet, deploy them, hand out money, have the providers stake."""
+    with Progress().step("network", "network") as step:
+        await place.start()
+        step.say(f"{len(place.names())} processes")
+    company = place.home(publisher_of(place))
+    config = read_config(company.config)
+    if config.chain.suite:
+        return
+    from koinon.contracts.client import ChainClient
+    from koinon.node.genesis import DRAW_DELAY
+    from koinon.node.setup import GAS_MONEY, Chain, put_to_work
+
+    own = any("validator" in place.roles(name) for name in place.names())
+    account = Identity.read(company.identity).account
+    async with ChainClient(list(config.chain.rpc)) as client:
+        if not await client.balance(account):
+            raise Refused(
+                f"nobody pays for gas on this chain yet: send coins to {to_hex(account)}, the company's account, and"
+                " run koinon network up again"
+            )
+    with Progress().step("join", "join") as step:
+        chain = Chain(DRAW_DELAY, Wei(0)) if own else Chain(OUTSIDE_DRAW_DELAY, GAS_MONEY)
+        await put_to_work(place, chain, step.say)
+
+
+def publisher_of(place: Network) -> str:
+    """The organisation that publishes. Raises InvalidInput where the network has none."""
+    for name in place.names():
+        if "publisher" in place.roles(name):
+            return name
+    raise InvalidInput(f"the network in {place.folder.name} has no publisher; make a new one: koinon network up")
 
 
 @network.command()

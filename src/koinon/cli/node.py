@@ -6,13 +6,13 @@ from pathlib import Path
 import click
 
 from koinon.cli.console import console, print_json, print_table, shorten
+from koinon.cli.options import HOME, JSON, amount
+from koinon.cli.ordering import order, shown
 from koinon.kernel.errors import InvalidInput
+from koinon.kernel.quantities import TokenAmount
 from koinon.node.config import ROLES, BootstrapNode, ChainConfig, NodeConfig
 from koinon.node.home import Home, Identity
 from koinon.node.operator import Operator
-
-HOME = click.option("--home", "folder", type=click.Path(path_type=Path), required=True, help="The node's home folder.")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -85,6 +85,16 @@ def start(folder: Path, log_level: str) -> None:
 
 @node.command()
 @HOME
+@click.option("--stake", default="1000", callback=amount, show_default=True, help="Tokens to stake in all.")
+def join(folder: Path, stake: int) -> None:
+    """Register as provider for the roles in node.toml, and stake; again to add what is missing."""
+    from koinon.node import orders
+
+    order(folder, "provider.join", orders.Join(TokenAmount(stake)), orders.Nothing, "join", quiet=False)
+
+
+@node.command()
+@HOME
 @JSON
 def status(folder: Path, as_json: bool) -> None:
     """How is this node?"""
@@ -92,7 +102,7 @@ def status(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
-    rows = [(key.replace("_", " "), _shown(value)) for key, value in report.items()]
+    rows = [(key.replace("_", " "), shown(value)) for key, value in report.items()]
     print_table(("", ""), rows)
 
 
@@ -104,11 +114,3 @@ def stop(folder: Path) -> None:
         raise InvalidInput(f"there is no folder {folder.name}")
     asyncio.run(Operator(Home(folder).control).stop())
     console.print("stopping")
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(entry)}" for key, entry in value.items())
-    if isinstance(value, list):
-        return ", ".join(_shown(entry) for entry in value) or "none"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -250,12 +250,12 @@ class ChainClient:
         if to is not None:
             message["to"] = to_hex(to)
         try:
-            estimate = quantity(await self.request("eth_estimateGas", message), "gas estimate")
+            answer, chain_id, block, tip = await asyncio.gather(
+                self.request("eth_estimateGas", message), self.chain_id(), self.block(), self._priority_fee()
+            )
         except RpcError as error:
             raise _refusal(error, doing) from None
-        chain_id = await self.chain_id()
-        base_fee = (await self.block()).base_fee
-        tip = await self._priority_fee()
+        estimate = quantity(answer, "gas estimate")
         async with self._sending:
             pending = quantity(
                 await self.request("eth_getTransactionCount", to_hex(self.account), "pending"), "transaction count"
@@ -265,7 +265,7 @@ class ChainClient:
                 chain_id=chain_id,
                 nonce=nonce,
                 max_priority_fee=tip,
-                max_fee=Wei(2 * base_fee + tip),
+                max_fee=Wei(2 * block.base_fee + tip),
                 gas=Gas(estimate + estimate * GAS_MARGIN_PERCENT // 100 + GAS_MARGIN),
                 to=to,
                 value=value,

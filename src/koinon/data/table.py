@@ -103,6 +103,32 @@ def read_table(
     return Table(schema, features, target.copy())
 
 
+def read_features(path: Path, names: tuple[str, ...], left_out: str = "") -> FloatArray:
+    """Rows to have answered: a CSV or Parquet file with these columns in any order, and no target needed.
+
+    Args:
+        names: the columns in the order of the result; empty for the file's own columns in their order.
+        left_out: a column that may be there and is not used, such as the target.
+
+    Returns:
+        float64 (rows, columns), finite.
+
+    Raises:
+        InvalidInput: anything about the file's content; the sentence names the column and the line.
+        Unavailable: the file cannot be opened or read.
+    """
+    raw = _read(path, MAXIMUM_FILE_BYTES)
+    wanted = names or tuple(name for name in raw.names if name != left_out)
+    absent = tuple(name for name in wanted if name not in raw.names)
+    unknown = tuple(name for name in raw.names if name not in wanted and name != left_out)
+    if absent or unknown:
+        parts = [f"{list_names(absent)} missing"] if absent else []
+        parts += [f"{list_names(unknown)} unknown to the model"] if unknown else []
+        raise InvalidInput(f"the columns of {path.name} are not the model's: {' and '.join(parts)}")
+    _check_size(raw, 1)
+    return np.ascontiguousarray(raw.values[:, [raw.names.index(name) for name in wanted]])
+
+
 def infer_schema(path: Path, target: str, *, maximum_bytes: int = MAXIMUM_FILE_BYTES) -> Schema:
     """The schema that a file's own rows suggest: every numeric column but the target, with widened ranges.
 

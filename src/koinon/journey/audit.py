@@ -19,7 +19,7 @@ from koinon.contracts.receipts import Anchored
 from koinon.contracts.studies import Completed, Proposed
 from koinon.contracts.suite import Suite
 from koinon.crypto.signature import NodeKey
-from koinon.jobs.study import SIGNATURE_DOMAIN, SignedStudy, open_study_named
+from koinon.jobs.study import SIGNATURE_DOMAIN, SignedStudy, StudyFile, open_study_named
 from koinon.journey.disclosure import open_disclosure
 from koinon.journey.package import manifest_of
 from koinon.kernel.codec import decode, encode
@@ -66,9 +66,9 @@ async def export(auditor: Auditor, name: str, path: Path) -> Subject:
         Unavailable: the chain or the holder of a document cannot be reached.
     """
     suite, say = auditor.suite, auditor.say
-    subject, service = await _subject(suite, name)
+    subject = await subject_of(suite, name)
     addresses = {label: contract.address for label, contract in suite.contracts.items()}
-    receipts = await _receipts(auditor, service)
+    receipts = await _receipts(auditor, subject.service)
     say("receipts of every service node", 0.3)
     documents = await _documents(auditor, subject)
     say(f"{len(documents)} documents from those who hold them", 0.5)
@@ -90,7 +90,13 @@ def check(path: Path) -> VerificationReport:
     return verify(path)
 
 
-async def _subject(suite: Suite, name: str) -> tuple[Subject, int]:
+async def subject_of(suite: Suite, name: str) -> Subject:
+    """The numbers behind a name: study, model, service, evaluation.
+
+    Raises:
+        InvalidInput: the name stands for nothing that a study made, or for nothing that is served.
+        Refused: nobody registered it.
+    """
     _, resolution = await suite.names.resolve(name)
     if not resolution.model_id:
         raise InvalidInput(f"the name {name} stands for nothing yet")
@@ -102,7 +108,7 @@ async def _subject(suite: Suite, name: str) -> tuple[Subject, int]:
             raise InvalidInput(f"the model behind {name} came from no study; there is nothing to audit before it")
         asset = models[0]
     service = await _service_of(suite, resolution.model_id)
-    return Subject(name, asset.study_id, resolution.model_id, service, resolution.evaluation_id), service
+    return Subject(name, asset.study_id, resolution.model_id, service, resolution.evaluation_id)
 
 
 async def _service_of(suite: Suite, model: int) -> int:
@@ -127,13 +133,27 @@ async def _ask(auditor: Auditor, account: Address, request: Message) -> Message:
     return await auditor.transport.call(record.endpoint, request, CALL_SECONDS)
 
 
-async def _documents(auditor: Auditor, subject: Subject) -> list[Document]:
-    suite = auditor.suite
-    proposed = (await suite.studies.events(Proposed, study_id=subject.study))[0].event
+async def study_behind(auditor: Auditor, number: int) -> tuple[StudyFile, SignedStudy]:
+    """A study's file from its publisher, checked against its hash on the chain.
+
+    Raises:
+        InvalidInput: there is no such study.
+        Forged: the publisher gave another file, or one it did not sign.
+        Unavailable: the publisher cannot be reached.
+    """
+    proposals = await auditor.suite.studies.events(Proposed, study_id=number)
+    if not proposals:
+        raise InvalidInput(f"there is no study {number} on this chain")
+    proposed = proposals[0].event
     reply = await _ask(auditor, proposed.publisher, FetchStudyFile(proposed.spec_hash))
     assert isinstance(reply, StudyFileReply)
     signed = decode(SignedStudy, reply.signed_study)
-    study = open_study_named(signed, proposed.spec_hash)
+    return open_study_named(signed, proposed.spec_hash), signed
+
+
+async def _documents(auditor: Auditor, subject: Subject) -> list[Document]:
+    suite = auditor.suite
+    study, signed = await study_behind(auditor, subject.study)
     found = [Document("study", "keccak256", signed.study, study.publisher.node_id, SIGNATURE_DOMAIN, signed.signature)]
     attempt = (await suite.studies.events(Completed, study_id=subject.study))[0].event.attempt
     for place, owner in enumerate(study.owners):
@@ -141,7 +161,7 @@ async def _documents(auditor: Auditor, subject: Subject) -> list[Document]:
         try:
             answer = await _ask(auditor, owner.account, request)
         except Unavailable:  # the result party was delivered it too; the owner's signature says whose it is
-            answer = await _ask(auditor, proposed.publisher, request)
+            answer = await _ask(auditor, study.publisher.account, request)
         assert isinstance(answer, ManifestsReply)
         unsigned = encode(msgspec.structs.replace(answer.manifest, signature=b""))
         found.append(Document("shares", "", unsigned, owner.node_id, MANIFEST_DOMAIN, answer.manifest.signature))

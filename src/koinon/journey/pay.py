@@ -15,7 +15,7 @@ from koinon.contracts.token import UNLIMITED
 from koinon.contracts.tokens import format_amount
 from koinon.journey.results import Paid, Payee, Served
 from koinon.kernel.effects import Clock, Rng
-from koinon.kernel.errors import Expired, Forged, Refused
+from koinon.kernel.errors import Expired, Forged, KoinonError, Refused
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import Seconds, TokenAmount, UnixSeconds
 from koinon.market.channels import Purse
@@ -63,10 +63,51 @@ async def resolve(suite: Suite, name: str) -> Resolution:
     return Resolution(name, owner, found.model_id, found.weights_hash, found.evaluation_id, tuple(endpoints))
 
 
-async def pay(stranger: Stranger, served: Served, rows: "Rows", calls: int) -> Paid:
-    """Buy a pass, make ``calls`` calls with one row each, close the channels, account for every unit.
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What calls of a service cost.
 
-    Half of the calls go to each of the name's endpoints, so that one payment channel for each receiver is exercised.
+    Attributes:
+        pass_price: of a pass for a day with these calls.
+        voucher_price: of one answer.
+        deposits: locked in channels meanwhile; what is not spent comes back.
+    """
+
+    pass_price: TokenAmount
+    voucher_price: TokenAmount
+    deposits: TokenAmount
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """Calls that were made and paid for.
+
+    ``spent`` is the pass and what the service nodes claimed from the channels.
+    """
+
+    pass_number: int
+    channels: tuple[Hash32, ...]
+    spent: TokenAmount
+    answers: tuple[Answer, ...]
+
+
+async def quote(suite: Suite, resolution: Resolution, service: int, calls: int) -> Quote:
+    """The price on the chain. Raises Refused where the owner offers nothing now."""
+    offer = await suite.market.offer_of(service)
+    if not offer.open:
+        raise Refused(f"the owner of {resolution.name} offers nothing now; ask again later")
+    price = await suite.market.price_of(service, calls, DAY_SECONDS)
+    deposits = len(resolution.endpoints) * _deposit(calls, offer.voucher_price)
+    return Quote(price, offer.voucher_price, TokenAmount(deposits))
+
+
+async def purchase(
+    stranger: Stranger, resolution: Resolution, service: int, rows: "Rows", calls: int, price: Quote
+) -> Purchase:
+    """Buy a pass, make ``calls`` calls with one row each, pay by voucher, close the channels.
+
+    The calls are shared among the name's endpoints, so that one payment channel for each receiver is exercised. Where
+    a call fails, the channels are asked to close before the error goes on.
 
     Raises:
         Refused: too little money, or an endpoint asks for more than the offer on the chain.
@@ -74,49 +115,68 @@ async def pay(stranger: Stranger, served: Served, rows: "Rows", calls: int) -> P
         Expired: a service node does not settle in time; the deposit comes back at the channel's expiry.
     """
     suite, say = stranger.suite, stranger.say
-    buyer = suite.client.account
-    first_block = await suite.client.block_number()
-    resolution = await resolve(suite, served.named.name)
-    offer = await suite.market.offer_of(served.service)
     await suite.token.approve(suite.market.address, UNLIMITED)
-    price = await suite.market.price_of(served.service, calls, DAY_SECONDS)
-    pass_number = await suite.market.buy(served.service, calls, DAY_SECONDS, price)
-    say(f"bought pass {pass_number} for {format_amount(price)} tokens: {calls} calls within a day", 0.1)
-    purses, channels = await _open_channels(stranger, served, resolution, calls, offer.voucher_price)
-    answers = await _call(stranger, resolution, rows, calls, purses, pass_number, offer.voucher_price)
+    pass_number = await suite.market.buy(service, calls, DAY_SECONDS, price.pass_price)
+    say(f"bought pass {pass_number} for {format_amount(price.pass_price)} tokens: {calls} calls within a day", 0.1)
+    purses, channels = await _open_channels(stranger, service, resolution, calls, price.voucher_price)
+    try:
+        answers = await _call(stranger, resolution, rows, calls, purses, pass_number, price.voucher_price)
+    except KoinonError:
+        await asyncio.gather(*(suite.market.request_close(channel) for channel in channels))
+        raise
     say(f"{calls} calls answered; receipts checked; closing {len(channels)} channels", 0.8)
     claimed = await _close(stranger, channels)
+    return Purchase(pass_number, tuple(channels), TokenAmount(price.pass_price + claimed), tuple(answers))
+
+
+async def pay(stranger: Stranger, served: Served, rows: "Rows", calls: int) -> Paid:
+    """As ``purchase``, on a market where nobody else buys meanwhile; and account for every unit.
+
+    Raises:
+        Forged: besides, other sums were credited than were spent.
+    """
+    suite, say = stranger.suite, stranger.say
+    first_block = await suite.client.block_number()
+    resolution = await resolve(suite, served.named.name)
+    price = await quote(suite, resolution, served.service, calls)
+    bought = await purchase(stranger, resolution, served.service, rows, calls, price)
     payees = await _payees(suite, first_block)
-    spent = TokenAmount(price + claimed)
-    if sum(payee.amount for payee in payees) != spent:
-        raise Forged(f"{format_amount(spent)} tokens were spent and other sums were credited; do not trust this market")
-    say(f"{format_amount(spent)} tokens spent, every unit accounted for", 1.0)
-    last = {answer.endpoint: answer for answer in answers}
+    if sum(payee.amount for payee in payees) != bought.spent:
+        raise Forged(
+            f"{format_amount(bought.spent)} tokens were spent and other sums were credited; do not trust this market"
+        )
+    say(f"{format_amount(bought.spent)} tokens spent, every unit accounted for", 1.0)
+    last = {answer.endpoint: answer for answer in bought.answers}
     return Paid(
         served=served,
-        buyer=buyer,
+        buyer=suite.client.account,
         calls=calls,
-        pass_number=pass_number,
-        channels=tuple(channels),
-        spent=spent,
+        pass_number=bought.pass_number,
+        channels=bought.channels,
+        spent=bought.spent,
         payees=payees,
         samples=tuple((answer.node, answer.sequence) for answer in last.values()),
-        first_answer=float(answers[0].values[0]),
+        first_answer=float(bought.answers[0].values[0]),
     )
 
 
+def _deposit(calls: int, price: TokenAmount) -> TokenAmount:
+    """Of each channel: any endpoint may come to answer every call."""
+    return TokenAmount(max(price * calls, 1))
+
+
 async def _open_channels(
-    stranger: Stranger, served: Served, resolution: Resolution, calls: int, price: TokenAmount
+    stranger: Stranger, service: int, resolution: Resolution, calls: int, price: TokenAmount
 ) -> tuple[dict[Address, Purse], list[Hash32]]:
     suite = stranger.suite
     domain = await suite.market.domain()
-    deposit = TokenAmount(max(price * calls, 1))
+    deposit = _deposit(calls, price)
     expiry = UnixSeconds((await suite.client.block()).timestamp + CHANNEL_SECONDS)
     purses: dict[Address, Purse] = {}
     channels: list[Hash32] = []
     for endpoint in resolution.endpoints:
         salt = Hash32(stranger.rng.bytes(32))
-        channel = await suite.market.open(endpoint.account, served.service, deposit, expiry, salt)
+        channel = await suite.market.open(endpoint.account, service, deposit, expiry, salt)
         purses[endpoint.account] = Purse(domain, channel, deposit)
         channels.append(channel)
     stranger.say(f"one payment channel for each of {len(channels)} service nodes", 0.2)

@@ -67,6 +67,26 @@ async def propose(desk: Desk, study: StudyFile) -> results.Study:
     return results.Study(number, specification, encode(signed), hashes)
 
 
+async def recover(desk: Desk, number: int) -> results.Study:
+    """A study of this publisher that all owners signed, from the chain: for a proposal whose wait was interrupted.
+
+    Raises:
+        Refused: it is not this publisher's, or not all owners have signed it.
+    """
+    state = await desk.suite.studies.study_of(number)
+    terms = await desk.suite.studies.terms_of(number)
+    signed = desk.memory.get(study_file_key(terms.spec_hash))
+    if state.phase == StudyPhase.NONE or state.publisher != desk.account or signed is None:
+        raise errors.Refused(f"study {number} is none that this node proposed")
+    if state.phase == StudyPhase.PROPOSED:
+        raise errors.Refused(f"not every owner has signed study {number} yet; wait, or see: koinon study show {number}")
+    owners = range(1, 1 + len(terms.owners))
+    parties = [await desk.suite.studies.party_of(number, party) for party in owners]
+    if not all(party.consented for party in parties):
+        raise errors.Refused(f"study {number} ended before every owner had signed; propose it again")
+    return results.Study(number, terms.spec_hash, signed, tuple(party.dataset_hash for party in parties))
+
+
 def _pending_nonce_key(specification: Hash32) -> bytes:
     return b"publisher-nonce-of/" + specification
 

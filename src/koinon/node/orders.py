@@ -13,6 +13,7 @@ model.harden     results.Published → results.Hardened
 model.validate   Validate → results.Validated
 model.name       NameModel → results.Named
 model.serve      Serve → results.Served
+results.kept     ResultsOf → Kept               what a publisher's node remembers, for the next step of the main job
 fault.lie        Lie → Nothing                  demonstrations only, where node.toml allows it
 """
 
@@ -128,6 +129,19 @@ class Serve(Record, frozen=True):
     price: TokenAmount
     pass_price: TokenAmount
     node_share: BasisPoints
+
+
+class ResultsOf(Record, frozen=True):
+    """``subject`` is a study's number in digits, or the name under which its model was published."""
+
+    subject: str
+
+
+class Kept(Record, frozen=True):
+    """The results of a study's finished steps: (step, encoding of its result), in the order of the main job."""
+
+    study: int
+    results: tuple[tuple[str, bytes], ...]
 
 
 class Lie(Record, frozen=True):

@@ -8,11 +8,13 @@ from koinon.jobs.study import Party, SignedStudy, open_study, read_study_toml
 from koinon.journey import outputs
 from koinon.journey.results import Hardened, Named, Published, Served, Trained, Validated
 from koinon.journey.results import Study as ProposedStudy
+from koinon.journey.study import recover, study_file_key
 from koinon.kernel.codec import decode
 from koinon.kernel.errors import Refused
-from koinon.kernel.ids import NodeId
+from koinon.kernel.ids import Hash32, NodeId
 from koinon.node import orders
 from koinon.node.context import Context
+from koinon.node.roles.results import find_study, keep, kept
 from koinon.node.tasks import Narrator
 from koinon.wire.catalogue import Message
 from koinon.wire.studies import DeliverOutput, FetchManifest, FetchStudyFile, ManifestsReply, StudyFileReply
@@ -44,9 +46,10 @@ class PublisherRole:
         board.offer("model.validate", self._validate)
         board.offer("model.name", self._name)
         board.offer("model.serve", self._serve)
+        board.offer("results.kept", self._kept)
 
     async def _study_file(self, _: NodeId, request: FetchStudyFile) -> Message:
-        kept = self._context.memory.get(b"study-file/" + request.specification_hash)
+        kept = self._context.memory.get(study_file_key(Hash32(request.specification_hash)))
         if kept is None:
             raise Refused("this publisher has no study file with that hash")
         return StudyFileReply(kept)
@@ -86,38 +89,52 @@ class PublisherRole:
                 chain_id=await context.client.chain_id(),
                 studies_contract=context.suite.studies.address,
             )
-        return await propose(context.desk(narrator.say), file)
+        return keep(context.memory, await propose(context.desk(narrator.say), file))
+
+    async def _kept(self, argument: bytes, narrator: Narrator) -> orders.Kept:
+        """What is remembered; a study whose proposal was interrupted is read from the chain."""
+        context = self._context
+        number = find_study(context.memory, decode(orders.ResultsOf, argument).subject)
+        if not kept(context.memory, number):
+            keep(context.memory, await recover(context.desk(narrator.say), number))
+        return orders.Kept(number, kept(context.memory, number))
 
     async def _train(self, argument: bytes, narrator: Narrator) -> Trained:
         from koinon.journey.train import train
 
         assert self._outputs is not None
-        return await train(self._context.desk(narrator.say), decode(ProposedStudy, argument), self._outputs)
+        desk = self._context.desk(narrator.say)
+        return keep(desk.memory, await train(desk, decode(ProposedStudy, argument), self._outputs))
 
     async def _publish(self, argument: bytes, narrator: Narrator) -> Published:
         from koinon.journey.publish import publish
 
         order = decode(orders.Publish, argument)
         file = open_study(decode(SignedStudy, order.trained.study.signed))
-        return await publish(self._context.desk(narrator.say), order.trained, file, order.name, order.copies)
+        desk = self._context.desk(narrator.say)
+        return keep(desk.memory, await publish(desk, order.trained, file, order.name, order.copies))
 
     async def _harden(self, argument: bytes, narrator: Narrator) -> Hardened:
         from koinon.journey.harden import harden
 
-        return await harden(self._context.desk(narrator.say), decode(Published, argument))
+        desk = self._context.desk(narrator.say)
+        return keep(desk.memory, await harden(desk, decode(Published, argument)))
 
     async def _validate(self, argument: bytes, narrator: Narrator) -> Validated:
         from koinon.journey.validate import validate
 
-        return await validate(self._context.desk(narrator.say), decode(orders.Validate, argument))
+        desk = self._context.desk(narrator.say)
+        return keep(desk.memory, await validate(desk, decode(orders.Validate, argument)))
 
     async def _name(self, argument: bytes, narrator: Narrator) -> Named:
         from koinon.journey.name import name
 
         order = decode(orders.NameModel, argument)
-        return await name(self._context.desk(narrator.say), order.validated, order.name)
+        desk = self._context.desk(narrator.say)
+        return keep(desk.memory, await name(desk, order.validated, order.name))
 
     async def _serve(self, argument: bytes, narrator: Narrator) -> Served:
         from koinon.journey.serve import serve
 
-        return await serve(self._context.desk(narrator.say), decode(orders.Serve, argument))
+        desk = self._context.desk(narrator.say)
+        return keep(desk.memory, await serve(desk, decode(orders.Serve, argument)))

@@ -1,0 +1,302 @@
+"""``koinon study``: what is computed, on whose rows, for what, at what price."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from koinon.cli.console import console, print_json, print_table
+from koinon.cli.options import (
+    HOME,
+    JSON,
+    ChainAccess,
+    amount,
+    chain_access,
+    chain_options,
+    open_suite,
+    read_text,
+    write_new,
+)
+from koinon.cli.ordering import operator_of, order, print_facts
+from koinon.kernel.errors import InvalidInput
+from koinon.kernel.ids import Address, NodeId, to_hex
+from koinon.kernel.quantities import TokenAmount
+
+if TYPE_CHECKING:
+    from koinon.jobs.study import StudyFile
+
+SECONDS: Final = click.IntRange(1, 30 * 86400)
+
+
+@click.group()
+def study() -> None:
+    """One agreed private computation: draft it, see what it costs, propose it, train, look it up."""
+
+
+@study.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Columns and ranges: a TOML file with [[columns]], or a CSV or Parquet file whose rows suggest them.",
+)
+@click.option(
+    "--owner", "cards", multiple=True, required=True, type=click.Path(path_type=Path), help="identity.json; repeat."
+)
+@click.option("--title", required=True, help="What the study is called.")
+@click.option("--purpose", required=True, help="What for, in a sentence; owners' policies look for phrases in it.")
+@click.option("--target", help="The 0/1 column to be predicted.")
+@click.option("--group", "sensitive", help="Column whose tertiles fairness is measured over. [default: the first]")
+@click.option(
+    "--owner-revenue", default=20.0, type=click.FloatRange(0, 50), show_default=True, help="Per cent to each."
+)
+@click.option("--minimum-rows", default=20, type=click.IntRange(10), show_default=True, help="Of each owner.")
+@click.option("--committee-fee", default="5", callback=amount, show_default=True, help="Tokens to each of the four.")
+@click.option("--owner-fee", default="10", callback=amount, show_default=True, help="Tokens to each owner.")
+@click.option("--bond", default="20", callback=amount, show_default=True, help="Lost by a party that stays away.")
+@click.option("--consent-seconds", default=3600, type=SECONDS, show_default=True, help="Time for owners to answer.")
+@click.option("--reveal-seconds", default=300, type=SECONDS, show_default=True, help="Time to open nonces.")
+@click.option("--run-seconds", default=600, type=SECONDS, show_default=True, help="Time for one attempt.")
+@click.option("--challenge-seconds", default=60, type=SECONDS, show_default=True, help="Time for a silent node.")
+@click.option("--attempts", default=4, type=click.IntRange(1, 16), show_default=True, help="Committees drawn at most.")
+def new(
+    file: Path,
+    source: Path,
+    cards: tuple[Path, ...],
+    title: str,
+    purpose: str,
+    target: str | None,
+    sensitive: str | None,
+    owner_revenue: float,
+    minimum_rows: int,
+    committee_fee: int,
+    owner_fee: int,
+    bond: int,
+    consent_seconds: int,
+    reveal_seconds: int,
+    run_seconds: int,
+    challenge_seconds: int,
+    attempts: int,
+) -> None:
+    """Write a draft to FILE, for you to edit and for the owners to read before anything is signed."""
+    from koinon.cli.columns import as_tuples, read_schema
+    from koinon.jobs.study import Party, Terms
+    from koinon.node.drafts import Draft, write_draft
+    from koinon.node.home import Identity
+
+    if file.exists():
+        raise InvalidInput(f"{file.name} exists already; choose another name or remove it")
+    owners = [Identity.read(card) for card in cards]
+    schema = read_schema(source, target)
+    if sensitive is not None:
+        schema.index(sensitive)
+    draft = Draft(
+        title=title,
+        purpose=purpose,
+        columns=as_tuples(schema),
+        target=schema.target,
+        sensitive_column=sensitive or schema.names[0],
+        owners=tuple(Party(one.name, one.node_id, one.account) for one in owners),
+        owner_revenue_basis_points=round(owner_revenue * 100),
+        minimum_rows=minimum_rows,
+        terms=Terms(
+            committee_fee=TokenAmount(committee_fee),
+            owner_fee=TokenAmount(owner_fee),
+            bond=TokenAmount(bond),
+            consent_seconds=consent_seconds,
+            reveal_seconds=reveal_seconds,
+            run_seconds=run_seconds,
+            challenge_seconds=challenge_seconds,
+            maximum_attempts=attempts,
+        ),
+    )
+    write_new(file, write_draft(draft))
+    try:
+        read_draft(file)
+    except InvalidInput:
+        file.unlink()
+        raise
+    console.print(f"wrote {file}: {len(schema.columns)} columns, {len(owners)} owners; read it", soft_wrap=True)
+    for command in (f"koinon study estimate {file}", f"koinon data add FILE --ranges {file} --home DIR"):
+        console.print(f"next: {command}", style="dim", soft_wrap=True)
+
+
+@study.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--rows", "rows", multiple=True, type=click.IntRange(1), help="Of each owner, in order. [default: least]")
+@JSON
+def estimate(file: Path, rows: tuple[int, ...], as_json: bool) -> None:
+    """What the study in FILE would cost and who would learn what. Sends nothing to anybody."""
+    from koinon.contracts.tokens import format_amount
+    from koinon.jobs.inputs import parameters
+    from koinon.jobs.study import escrow
+    from koinon.privacy.estimate import estimate as estimated
+    from koinon.privacy.programs.registry import load
+
+    draft = read_draft(file)
+    if rows and len(rows) != len(draft.owners):
+        raise InvalidInput(f"give --rows {len(draft.owners)} times, once for each owner, or not at all")
+    counts = rows or tuple(draft.minimum_rows for _ in draft.owners)
+    cost = estimated(load(draft.algorithm, parameters(draft, counts)))
+    facts = {
+        "title": draft.title,
+        "rows": list(counts),
+        "rounds": cost.rounds,
+        "traffic_megabytes": round(cost.traffic_bytes / 1e6, 2),
+        "escrow_tokens": format_amount(escrow(draft)),
+        "bond_tokens": format_amount(draft.terms.bond),
+        "learns": _learns(draft),
+    }
+    if as_json:
+        print_json(facts)
+        return
+    learns = facts.pop("learns")
+    print_facts(facts, as_json=False)
+    console.print("\nWho learns what:", style="bold")
+    assert isinstance(learns, dict)
+    print_table(("", ""), list(learns.items()))
+
+
+def _learns(draft: "StudyFile") -> dict[str, str]:
+    outputs = " and ".join(draft.outputs)
+    exact = "exact; it says something about the rows" if not draft.epsilon else f"with noise, ε = {draft.epsilon:g}"
+    return {
+        "publisher": f"{outputs} ({exact})",
+        "owners": "of one another's rows nothing, unless the publisher shows them the result",
+        "one committee member": "nothing of rows or result; a wrong value that it sends is caught",
+        "two committee members together": "everything",
+        "everybody who asks": "this file with its ranges, who took part, how many rows each owner has, all payments",
+    }
+
+
+@study.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@HOME
+@JSON
+def propose(file: Path, folder: Path, as_json: bool) -> None:
+    """Sign the study in FILE with the publisher's node, lock its escrow, and wait for every owner's answer."""
+    from koinon.cli.steps import facts_of
+    from koinon.journey.results import Study
+    from koinon.node import orders
+
+    operator_of(folder)
+    read_draft(file)
+    proposal = orders.ProposeStudy(read_text(file))
+    found = order(folder, "study.propose", proposal, Study, "propose", quiet=as_json)
+    print_facts(facts_of(found), as_json=as_json, next_step=f"koinon study train {found.number} --home {folder}")
+
+
+@study.command()
+@click.argument("number", type=click.IntRange(1))
+@HOME
+@click.option("--again", is_flag=True, help="Open the result once more, even if this node has it.")
+@JSON
+def train(number: int, folder: Path, again: bool, as_json: bool) -> None:
+    """Have a committee drawn that computes on shares, and open what three of its four members agree on."""
+    from koinon.cli.steps import carry_on
+
+    carry_on(folder, str(number), "train", "study.train", lambda result: result, again=again, as_json=as_json)
+
+
+@study.command()
+@click.argument("number", type=click.IntRange(1))
+@chain_options
+@JSON
+def show(number: int, folder: Path | None, urls: tuple[str, ...], suite_file: Path | None, as_json: bool) -> None:
+    """What the chain says about a study: parties, money, committee, every event."""
+    access = chain_access(folder, urls, suite_file)
+    facts = asyncio.run(_on_chain(access, number))
+    if as_json:
+        print_json(facts)
+        return
+    events = facts.pop("events")
+    print_facts(facts, as_json=False)
+    console.print()
+    print_table(("block", "event", ""), [(one["block"], one["event"], one["detail"]) for one in events], right=(0,))
+
+
+async def _on_chain(access: ChainAccess, number: int) -> dict[str, Any]:
+    from koinon.contracts.tokens import format_amount
+
+    async with open_suite(access) as suite:
+        state = await suite.studies.study_of(number)
+        terms = await suite.studies.terms_of(number)
+        events = await _events(suite.studies, number)
+    return {
+        "study": number,
+        "phase": state.phase.name.lower(),
+        "attempt": state.attempt + 1,
+        "publisher": to_hex(state.publisher),
+        "owners": [to_hex(owner) for owner in terms.owners],
+        "consents": f"{state.consents} of {len(terms.owners)}",
+        "committee": [to_hex(member) for member in state.committee],
+        "excluded": [to_hex(member) for member in state.excluded],
+        "specification": to_hex(terms.spec_hash),
+        "algorithm": to_hex(terms.algorithm_hash),
+        "held_tokens": format_amount(state.held),
+        "deadline": state.deadline,
+        "output_digest": to_hex(state.output_digest),
+        "events": events,
+    }
+
+
+async def _events(studies: Any, number: int) -> list[dict[str, Any]]:
+    from koinon.contracts import studies as known
+    from koinon.contracts.contract import Event
+
+    kinds: tuple[type[Event], ...] = (
+        known.Proposed,
+        known.Consented,
+        known.Refused,
+        known.LockedIn,
+        known.Revealed,
+        known.Seeded,
+        known.Drawn,
+        known.Complained,
+        known.Challenged,
+        known.Answered,
+        known.ChallengeExpired,
+        known.AttemptFailed,
+        known.Completed,
+        known.Ended,
+    )
+    found = [one for listing in [await studies.events(kind, study_id=number) for kind in kinds] for one in listing]
+    found.sort(key=lambda one: (one.log.height, one.log.index))
+    return [{"block": one.log.height, "event": type(one.event).__name__, "detail": _detail(one.event)} for one in found]
+
+
+SPEAKING: Final = ("owner", "party", "committee", "sender", "backup", "receiver", "member", "slashed", "reason")
+
+
+def _detail(event: Any) -> str:
+    told = [(name, getattr(event, name)) for name in SPEAKING if hasattr(event, name)]
+    return ", ".join(f"{name} {_short(value)}" for name, value in told)
+
+
+def _short(value: object) -> str:
+    from koinon.cli.console import shorten
+
+    if isinstance(value, tuple):
+        return " ".join(_short(one) for one in value)
+    return shorten(value) if isinstance(value, bytes) else str(value).strip("\0")
+
+
+def read_draft(path: Path) -> "StudyFile":
+    """A study file before any node has signed it: the publisher, the chain and the contract are still open.
+
+    Raises:
+        InvalidInput: unreadable, an unknown or missing key, or a rule broken; the sentence names the key.
+    """
+    from koinon.jobs.study import Party, read_study_toml
+    from koinon.privacy.programs.registry import algorithm_hash
+
+    return read_study_toml(
+        path,
+        algorithm_hash=algorithm_hash,
+        publisher=Party("not known yet", NodeId(bytes(32)), Address(bytes(20))),
+        chain_id=0,
+        studies_contract=Address(bytes(20)),
+    )
