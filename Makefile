@@ -1,17 +1,19 @@
 # Two commands for a fresh machine with Python 3.11: `make demo` and `make test`. Both set up .venv beside this file.
 
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do command -v $$p && break; done)
+# The first of these that runs and is a version we support; a name on PATH alone may be a shim of another version.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format wheel clean
 
 demo: $(VENV)/.run
 	$(BIN)/koinon demo $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -23,15 +25,24 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The wheel holds every file of the package that git knows, and nothing else.
+wheel: $(VENV)/.test
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	git ls-files src/koinon | sed 's,^src/,,' | sort > dist/tracked
+	$(BIN)/python -m zipfile --list dist/koinon-*.whl | sed -n 's,^\(koinon/[^ ]*\) .*,\1,p' | sort | diff dist/tracked -
+
 $(VENV)/.run: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Koinon needs Python 3.11, 3.12 or 3.13; install one, or name it: make PYTHON=…"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Koinon needs Python 3.11, 3.12 or 3.13; install one, or name it: make PYTHON=…"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@ $(VENV)/.run
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.codec import encode
 from koinon.privacy.opening import reconstruct
@@ -30,7 +31,7 @@ from koinon.privacy.rep4.checkpoint import checkpoint
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.shares import Shares, four
 from koinon.privacy.rep4.signing import NodeSignatures
-from koinon.privacy.rep4.worker import SystemRng, certify, from_frame, to_frame
+from koinon.privacy.rep4.worker import certify, from_frame, to_frame
 from koinon.privacy.secret import Product
 from koinon.privacy.sharing import Dealing, deal
 from koinon.wire.committee import POSITIONS, Aborted, Column, Input, Listening, Output, Peer, Prepare, Progress, Run

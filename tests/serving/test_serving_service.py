@@ -273,7 +273,7 @@ async def test_a_full_disk_refuses_calls_and_recovers(tmp_path: Path) -> None:
 async def test_the_port_is_in_use(tmp_path: Path) -> None:
     async with opened(tmp_path / "log") as world:
         port = int(world.service.url.rsplit(":", 1)[1])
-        with pytest.raises(Unavailable, match=f"cannot listen on 127.0.0.1 port {port}"):
+        with pytest.raises(Unavailable, match=f"cannot listen on 127.0.0.1:{port}"):
             async with opened(tmp_path / "other", port=port):
                 pass
 

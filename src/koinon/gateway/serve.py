@@ -18,6 +18,7 @@ from koinon.gateway.source import ChainSource
 from koinon.gateway.status import StatusSource
 from koinon.kernel.errors import InvalidInput, Unavailable
 from koinon.kernel.ids import parse_address
+from koinon.net.listening import open_listener
 
 CLOSING_SECONDS = 3
 CONNECTIONS = 512
@@ -99,7 +100,7 @@ async def open_site(
         public_rpc=config.public_rpc,
         capacity=config.capacity,
     )
-    listener = _listen(config.host, config.port)
+    listener = open_listener(config.host, config.port, "the site")
     port = listener.getsockname()[1]
     server = _Server(
         uvicorn.Config(
@@ -153,18 +154,3 @@ def _checked(addresses: Mapping[str, str]) -> dict[str, str]:
     if missing:
         raise InvalidInput(f"the site needs the address of every contract of the suite; missing: {', '.join(missing)}")
     return {name: "0x" + parse_address(addresses[name]).hex() for name in SUITE}
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as problem:
-        listener.close()
-        raise Unavailable(
-            f"the site cannot listen on {host}:{port} ({problem.strerror or problem}); "
-            "stop what does, or choose another port"
-        ) from None
-    return listener

@@ -3,17 +3,15 @@
 import asyncio
 import contextlib
 import ipaddress
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from koinon.kernel.errors import Unavailable
 from koinon.ledger.rpc import Method, RpcApplication
+from koinon.net.listening import open_listener
 
 _MOST_CONNECTIONS: Final = 256
 _KEEP_ALIVE_SECONDS: Final = 30
-_BACKLOG: Final = 128
 
 
 @asynccontextmanager
@@ -32,7 +30,7 @@ async def serve_rpc(methods: dict[str, Method], host: str, port: int) -> AsyncIt
         def capture_signals(self) -> Iterator[None]:
             yield
 
-    listener = _listen(host, port)
+    listener = open_listener(host, port, "the RPC")
     address = listener.getsockname()
     configuration = uvicorn.Config(
         RpcApplication(methods, loopback=ipaddress.ip_address(address[0]).is_loopback),
@@ -53,17 +51,3 @@ async def serve_rpc(methods: dict[str, Method], host: str, port: int) -> AsyncIt
         server.should_exit = True
         await serving
         listener.close()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-    except OSError as problem:
-        listener.close()
-        raise Unavailable(f"the RPC cannot listen on {host}:{port} ({problem.strerror}); choose another port") from None
-    return listener

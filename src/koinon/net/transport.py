@@ -21,6 +21,7 @@ from koinon.net.conversation import Conversation
 from koinon.net.dispatch import Answers, Respond, check_one_way, check_request
 from koinon.net.handshake import CalledStream, CallingStream, GreetingStream, Session
 from koinon.net.link import FrameLink
+from koinon.net.listening import open_listener
 from koinon.net.pace import DEFAULT_PACE, Pace
 from koinon.net.parking import LinkYard
 from koinon.net.peers import Peers
@@ -99,7 +100,7 @@ class Transport:
         Raises:
             Unavailable: the address cannot be listened on, for instance because the port is in use.
         """
-        listener = _listen(host, port)
+        listener = open_listener(host, port, "the node", _BACKLOG)
         endpoint = Endpoint(key.node_id, public_host or host, listener.getsockname()[1])
         transport = cls(key, endpoint, admit, pace, allowances)
         accepting = asyncio.create_task(transport._accept(listener), name="accept connections")
@@ -336,18 +337,6 @@ class Transport:
             stream.cut(Unavailable("this node is shutting down"))
         await asyncio.gather(*(stream.closed for stream in streams))
         await self._peers.stop_work()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as problem:
-        raise Unavailable(
-            f"cannot listen on {host}:{port}: {problem.strerror or problem}; choose another port"
-        ) from None
-    listener.setblocking(False)
-    return listener
 
 
 def _keep_alive(stream: GreetingStream) -> None:

@@ -5,13 +5,12 @@ sends a byte a minute, or headers without end, loses the connection and nobody e
 """
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from koinon.kernel.errors import Unavailable
+from koinon.net.listening import open_listener
 
 KEEP_ALIVE_SECONDS: Final = 30
 MOST_CONNECTIONS: Final = 1024
@@ -53,7 +52,7 @@ async def serve_app(app: Application, host: str = "127.0.0.1", port: int = 0) ->
 
     from koinon.serving.bounded_http import BoundedHttp
 
-    listener = _listen(host, port)
+    listener = open_listener(host, port, "the service")
     state = ServerState()
     config = Config(
         app,
@@ -91,17 +90,3 @@ async def serve_app(app: Application, host: str = "127.0.0.1", port: int = 0) ->
         for connection in list(state.connections):
             connection.transport.abort()
         await server.wait_closed()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.setblocking(False)
-    except (OSError, OverflowError) as problem:
-        listener.close()
-        reason = getattr(problem, "strerror", None) or str(problem)
-        raise Unavailable(f"cannot listen on {host} port {port}: {reason}; choose another port") from None
-    return listener

@@ -8,11 +8,11 @@ a few seconds, or dies.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, TypeVar
 
+from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey, verify_node_signature
 from koinon.kernel.codec import encode
 from koinon.kernel.effects import Link
@@ -43,13 +43,6 @@ _CONNECTING_SECONDS: Final = 15.0
 _RETRY_SECONDS: Final = 0.1
 
 _M = TypeVar("_M", bound=Message)
-
-
-class SystemRng:
-    """Random bytes of the operating system."""
-
-    def bytes(self, count: int, /) -> bytes:
-        return os.urandom(count)
 
 
 def certify(node: NodeKey, session: bytes, position: int, ephemeral: bytes) -> bytes:
