@@ -2,9 +2,9 @@
 
     python benchmarks/main_job.py [--json] [--runs N] [--no-install]
 
-Memory is the largest sum, over samples a second apart, of the proportional set sizes of every process that works for the
-network and of the command itself. The idle share is processor seconds of all eleven processes over wall seconds. The
-installed size is that of a fresh environment with the default dependencies and nothing else.
+Memory is the largest sum, over samples a second apart, of the proportional set sizes of every process that works for
+the network and of the command itself. The idle share is processor seconds of all eleven processes over wall seconds.
+The installed size is that of a fresh environment with the default dependencies and nothing else.
 """
 
 import argparse
