@@ -16,7 +16,7 @@ from markupsafe import Markup
 from koinon.gateway import figures
 from koinon.gateway.views import Quantity, Sentence, View
 from koinon.gateway.words import Language, say
-from koinon.gateway.writing import clip, exact_decimal, exact_time, grouped, iso_time, measured, shorten
+from koinon.gateway.writing import clip, exact_decimal, exact_time, grouped, iso_time, measured, rounded, shorten
 
 FOLDER: Final = Path(__file__).parent
 _UNIT_WORDS: Final = {
@@ -49,6 +49,7 @@ def environment() -> jinja2.Environment:
         grouped=grouped,
         decimal=exact_decimal,
         measured=measured,
+        rounded=rounded,
     )
     return made
 

@@ -22,6 +22,15 @@ def measured(millionths: int) -> str:
     return "∞" if millionths >= UNBOUNDED else exact_decimal(millionths, 6, least=3)
 
 
+def rounded(millionths: int) -> str:
+    """A measured value to three decimals, for tables where many stand beside each other; the exact one is beside it."""
+    if millionths >= UNBOUNDED:
+        return "∞"
+    thousandths = (abs(millionths) + 500) // 1000
+    sign = "−" if millionths < 0 and thousandths else ""
+    return f"{sign}{thousandths // 1000}.{thousandths % 1000:03}"
+
+
 def grouped(number: int) -> str:
     """An integer with its thousands set apart."""
     return f"{number:,}".replace("-", "−")

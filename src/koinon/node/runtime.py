@@ -17,6 +17,8 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
+import psutil
+
 from koinon.contracts.client import ChainClient
 from koinon.contracts.suite import Suite, parse_addresses
 from koinon.kernel.codec import decode
@@ -253,8 +255,8 @@ class Node:
             "uptime_seconds": round(time.monotonic() - self._started, 1),
             "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2),
             "children_processor_seconds": round(children.ru_utime + children.ru_stime, 2),
-            "memory_bytes": usage.ru_maxrss * 1024,
-            "peers": sorted(to_hex(peer)[:18] for peer in context.transport.peers()),
+            "memory_bytes": psutil.Process().memory_info().rss,
+            "peers": sorted(to_hex(peer) for peer in context.transport.peers()),
             "contracts": context.adopted is not None,
             "followed_height": context.feed.height,
             "tasks": context.board.running(),
