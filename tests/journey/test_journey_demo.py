@@ -104,7 +104,7 @@ class TestUndisturbed:
         for path in (folder / "demo" / "rows").glob("hospital-*.csv"):
             with path.open(newline="") as file:
                 for row in list(csv.reader(file))[1:]:
-                    # Two neighbouring cells in every form a program writes them: one alone may stand anywhere.
+                    # Two neighbouring cells as programs write them: one alone may stand anywhere by chance.
                     for left, right in pairwise(row[:-1]):
                         needles |= {f"{left}{between}{right}".encode() for between in (",", ", ")}
                         pair = (float(left), float(right))
@@ -119,10 +119,8 @@ class TestUndisturbed:
         found = set()
         for length in {len(needle) for needle in needles}:
             wanted = {needle for needle in needles if len(needle) == length}
-            starts = range(len(everything) - length + 1)
-            found |= {
-                everything[start : start + length] for start in starts if everything[start : start + length] in wanted
-            }
+            windows = (everything[end - length : end] for end in range(length, len(everything) + 1))
+            found |= {window for window in windows if window in wanted}
         assert found == set()
 
     def test_the_bundle_verifies_alone_and_any_change_is_named(
