@@ -57,7 +57,7 @@ def call(
     suite_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Buy a pass for NAME, have every row of a file answered, pay by voucher, check the receipts.
+    """Buy a pass for NAME, have every row of a file answered, pay by voucher, check every receipt.
 
     The key's account needs payment tokens, and coins for gas. What channels hold and nobody claimed comes back.
     """
@@ -80,7 +80,7 @@ def call(
         [(one["row"], f"{one['answer']:.6f}", one["endpoint"], one["receipt"]) for one in facts["answers"]],
         right=(0, 1, 3),
     )
-    console.print(f"pass {facts['pass']}; {facts['spent']} tokens spent; receipts checked", style="dim")
+    console.print(f"pass {facts['pass']}; {facts['spent']} tokens spent; every receipt checked", style="dim")
 
 
 def _facts(bought: "Purchase") -> dict[str, Any]:
@@ -120,7 +120,7 @@ async def _buy(access: ChainAccess, key: "AccountKey", wish: Wish, tell: "Tell")
         )
         stranger = Stranger(suite, SystemClock(), SystemRng(), tell)
         try:
-            bought = await purchase(stranger, resolution, subject.service, rows, len(rows), price)
+            bought = await purchase(stranger, resolution, subject.service, rows, len(rows), price, checked=len(rows))
         except asyncio.CancelledError:
             errors.print("koinon: what is left in the channels comes back when they expire, within an hour")
             raise

@@ -78,7 +78,7 @@ class Progress:
             self.seconds[name] = time.monotonic() - started
         if not self._quiet:
             line = Text.assemble((f"{self.seconds[name]:6.1f} s  ", "dim"), (f"{title:<10} ", "bold"), self._sentence)
-            console.print(line)
+            console.print(line, soft_wrap=True)
 
     def say(self, sentence: str, fraction: float = 0.0) -> None:
         """The latest sentence of the running step."""
@@ -86,7 +86,7 @@ class Progress:
         if self._live is not None:
             self._live.update(self._render())
         elif not self._quiet and not console.is_terminal:
-            console.print(f"          {self._title}: {sentence}", style="dim")
+            console.print(f"          {self._title}: {sentence}", style="dim", soft_wrap=True)
 
     def _render(self) -> Spinner:
         share = f" {self._fraction:4.0%}" if self._fraction else ""

@@ -46,12 +46,14 @@ def print_facts(facts: Mapping[str, object], *, as_json: bool, next_step: str = 
         console.print(f"next: {next_step}", style="dim", soft_wrap=True)
 
 
-def shown(value: object) -> str:
-    """A value of a fact on one line."""
+def shown(value: object, between: str = "\n") -> str:
+    """A value of a fact: parts of a list or a mapping below one another, their own parts beside one another."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {shown(entry)}" for key, entry in value.items()) or "none"
+        return between.join(f"{key} {shown(entry, ', ')}" for key, entry in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(shown(entry) for entry in value) or "none"
+        if all(isinstance(entry, int | float) for entry in value):
+            between = ", "
+        return between.join(shown(entry, ", ") for entry in value) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

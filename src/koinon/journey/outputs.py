@@ -3,6 +3,8 @@
 import logging
 from typing import Final
 
+import msgspec
+
 from koinon.contracts.eip712 import result_digest
 from koinon.contracts.studies import StudyPhase
 from koinon.contracts.suite import Suite
@@ -22,8 +24,7 @@ _NO_SIGNATURE: Final = b""
 
 
 class OutputDesk:
-    """The outputs of every attempt this node is the result party of. In memory only: a member that got no
-    acknowledgement delivers again."""
+    """The outputs of every attempt this node is the result party of, kept before a member gets its acknowledgement."""
 
     def __init__(self, suite: Suite, memory: Store) -> None:
         self._suite = suite
@@ -32,8 +33,7 @@ class OutputDesk:
 
     def packages(self, study: int, attempt: int) -> tuple[OutputPackage, ...]:
         """What has been delivered, by position."""
-        state = self._attempts.get((study, attempt))
-        outputs = sorted(state.outputs, key=lambda output: output.position) if state else ()
+        outputs = sorted(self._state((study, attempt)).outputs, key=lambda output: output.position)
         return tuple(output.output for output in outputs)
 
     async def deliver(self, sender: NodeId, delivery: DeliverOutput) -> Message:
@@ -56,15 +56,24 @@ class OutputDesk:
         if recover_address(digest, delivery.signature) != account:
             raise Forged("the signature on the output digest is not that of the member's account")
         key = (delivery.study, delivery.attempt)
-        event = result.MemberOutput(
-            delivery.position, delivery.output, Hash32(delivery.output_digest), delivery.signature
-        )
         self._keep_manifests(delivery)
-        before = self._attempts.get(key, result.ResultState(*key))
-        self._attempts[key], effects = result.step(before, event)
+        before = self._state(key)
+        self._attempts[key], effects = result.step(before, _event(delivery))
+        if self._attempts[key] != before:
+            slim = msgspec.structs.replace(delivery, manifests=())
+            self._memory.write({_output_prefix(*key) + bytes([delivery.position]): encode(slim)})
         for effect in effects:
             await self._complete(key, effect)
         return Done()
+
+    def _state(self, key: tuple[int, int]) -> result.ResultState:
+        """What was delivered, before a restart too."""
+        if key not in self._attempts:
+            state = result.ResultState(*key)
+            for _, kept in self._memory.scan(_output_prefix(*key)):
+                state, _ = result.step(state, _event(decode(DeliverOutput, kept)))
+            self._attempts[key] = state
+        return self._attempts[key]
 
     def manifest(self, study: int, attempt: int, owner: int) -> ShareManifest | None:
         """An owner's manifest as a member delivered it, or None; its signature was checked."""
@@ -92,3 +101,11 @@ class OutputDesk:
 
 def _manifest_key(study: int, attempt: int, owner: int) -> bytes:
     return b"delivered-manifest/" + study.to_bytes(8, "big") + attempt.to_bytes(4, "big") + owner.to_bytes(2, "big")
+
+
+def _output_prefix(study: int, attempt: int) -> bytes:
+    return b"delivered-output/" + study.to_bytes(8, "big") + attempt.to_bytes(4, "big")
+
+
+def _event(delivery: DeliverOutput) -> result.MemberOutput:
+    return result.MemberOutput(delivery.position, delivery.output, Hash32(delivery.output_digest), delivery.signature)

@@ -43,6 +43,8 @@ async def propose(desk: Desk, study: StudyFile) -> results.Study:
     # Owners will ask for the file the moment they see its hash on the chain.
     desk.memory.write({study_file_key(specification): encode(signed)})
     nonce = Hash32(desk.rng.bytes(32))
+    # A chain that makes blocks on demand may have made its last one long ago.
+    now = max((await desk.client.block()).timestamp, desk.clock.unix())
     terms = StudyTerms(
         spec_hash=specification,
         algorithm_hash=study.algorithm_hash,
@@ -51,7 +53,7 @@ async def propose(desk: Desk, study: StudyFile) -> results.Study:
         committee_fee=study.terms.committee_fee,
         owner_fee=study.terms.owner_fee,
         bond=study.terms.bond,
-        consent_deadline=UnixSeconds((await desk.client.block()).timestamp + study.terms.consent_seconds),
+        consent_deadline=UnixSeconds(now + study.terms.consent_seconds),
         reveal_seconds=study.terms.reveal_seconds,
         run_seconds=study.terms.run_seconds,
         challenge_seconds=study.terms.challenge_seconds,

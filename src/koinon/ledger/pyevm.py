@@ -4,11 +4,9 @@ Everything around the interpreter is ours: transaction rules and fees (EIP-155, 
 3607, 3651, 3860), the account database and the difference it leaves. Plain transfers never enter the interpreter.
 
 The pure Python precompiles for BN254 (6 to 8), BLAKE2f (9) and point evaluation (10) run far slower than their price
-in gas allows for; here a call to them fails and takes the gas it was given. So does a call deeper than 640, which no
-block gas limit below 150 million can reach, because a call hands on at most 63 of 64 parts of its gas.
+in gas allows for; here a call to them fails and takes the gas it was given.
 """
 
-import sys
 import threading
 import warnings
 from dataclasses import dataclass
@@ -32,13 +30,6 @@ _REFUND_QUOTIENT: Final = 5  # EIP-3529
 _INITCODE_WORD_GAS: Final = 2
 _PRECOMPILES: Final = frozenset(Address(number.to_bytes(20, "big")) for number in range(1, 11))
 _TOO_SLOW: Final = range(6, 11)
-_DEEPEST_CALL: Final = 640
-_PYTHON_FRAMES: Final = 5_000
-"""Frames that Python may nest: the interpreter takes five for each call, and the node around it a few hundred.
-
-py-evm sets 12,288 and py_ecc 100,000, at which a deeply nested JSON text anywhere in the process, decoded by recursion
-in C, overflows the machine's stack.
-"""
 _LOADING: Final = threading.Lock()
 
 
@@ -74,10 +65,7 @@ class Outcome:
 
 
 class PyEvmEngine:
-    """The engine. Loading the interpreter takes most of a second; ``prepare`` does it ahead of the first call."""
-
-    def prepare(self) -> None:
-        _computation_class()
+    """The engine; holds nothing but the interpreter's classes, which are loaded at the first contract call."""
 
     def begin(self, context: BlockContext, state: StateView) -> "PyEvmBlock":
         return PyEvmBlock(context, state)
@@ -202,7 +190,10 @@ def _run(journal: Journal, context: BlockContext, message: Message) -> Outcome:
 
 
 def _interpret(journal: Journal, context: BlockContext, message: Message) -> Outcome:
+    # First, because it imports under a lock: py-evm's modules import one another in circles, and two threads that
+    # begin to at the same moment see each other's unfinished ones.
     computation_class = _computation_class()
+
     from eth.constants import CREATE_CONTRACT_ADDRESS
     from eth.vm.forks.cancun.transaction_context import CancunTransactionContext
     from eth.vm.message import Message as EvmMessage
@@ -339,15 +330,13 @@ def _computation_class() -> Any:
     """py-evm's Cancun computation without the precompiles that are too slow and without SELFDESTRUCT's warning."""
     with _LOADING, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        from eth.exceptions import StackDepthLimit, VMError
+        from eth.exceptions import VMError
         from eth.vm import mnemonics, opcode_values
         from eth.vm.forks.byzantium.opcodes import ensure_no_static
         from eth.vm.forks.cancun.computation import CancunComputation
         from eth.vm.forks.cancun.logic import selfdestruct_eip6780
         from eth.vm.forks.tangerine_whistle.constants import GAS_SELFDESTRUCT_EIP150
         from eth.vm.opcode import as_opcode
-
-        sys.setrecursionlimit(_PYTHON_FRAMES)
 
     def unavailable(_computation: "ComputationAPI") -> None:
         raise VMError("this precompile is not available in the interim engine")
@@ -368,13 +357,6 @@ def _computation_class() -> Any:
             super().__init__(state, message, transaction_context)
             code: Any = self.code
             code.valid_positions, code.invalid_positions = _jump_cache(message.code)
-
-        def generate_child_computation(self, child_msg: Any) -> "ComputationAPI":
-            if child_msg.depth <= _DEEPEST_CALL:
-                return super().generate_child_computation(child_msg)
-            child = type(self)(self.state, child_msg, self.transaction_context)
-            child.error = StackDepthLimit(f"calls nest at most {_DEEPEST_CALL} deep")
-            return child
 
         _precompiles = {  # noqa: RUF012
             **CancunComputation.get_precompiles(),

@@ -6,6 +6,7 @@ the others, the view times out, and the liar reports whatever certificate it lik
 of it is what an asynchronous network may do, so safety must hold; what was held back arrives in the end.
 """
 
+from dataclasses import replace
 from typing import Any, Final
 
 from koinon.ledger.giskard.simulation import Scenario, Simulation
@@ -15,7 +16,9 @@ from koinon.sim.network import GOOD_NETWORK, Network
 from koinon.sim.world import World
 
 _VIEWS: Final = 14
-_LONGEST_PATIENCE: Final = 400.0
+_PATIENCE: Final = 8.0
+"""Base time-out, so long that even a quarter of it outlasts the moves of one view."""
+_LONGEST_PATIENCE: Final = 4000.0
 
 Letter = tuple[int, int, Any]
 """Sender, receiver, message."""
@@ -55,8 +58,9 @@ def play(scenario: Scenario, seed: int) -> tuple[str, ...]:
 class _Game:
     def __init__(self, scenario: Scenario, seed: int) -> None:
         honest = scenario.nodes - scenario.byzantine
+        patient = replace(scenario, base_timeout=_PATIENCE)
         self._simulation = Simulation(
-            scenario, seed, lambda world: HeldNetwork(world, frozenset(range(honest, scenario.nodes)))
+            patient, seed, lambda world: HeldNetwork(world, frozenset(range(honest, scenario.nodes)))
         )
         network = self._simulation.network
         assert isinstance(network, HeldNetwork)
@@ -111,7 +115,7 @@ class _Game:
             validator.state.timed_out or validator.state.view > begun[validator.position]
             for validator in self._simulation.honest
         ):
-            self._pass(0.1)
+            self._pass(1.0)
 
     def _deliver_reports(self) -> None:
         """To each validator, the liar's report and all but one of the honest ones, or the honest ones only."""

@@ -105,6 +105,7 @@ class State:
         accepted: index and hash of the last block voted for in this view.
         locked_height: height of the highest certified block with a certified child.
         failures: views lost to time-out since the last final block.
+        absent: proposers whose last turn was lost without a certified block; only patience depends on it.
         pending: whether the mempool holds transactions that could go into a block.
         deadline: monotonic time at which the view times out, None while there is nothing to finalise.
     """
@@ -122,6 +123,7 @@ class State:
     proposing: bool = False
     locked_height: int = 0
     failures: int = 0
+    absent: frozenset[int] = frozenset()
     pending: bool = False
     deadline: float | None = None
     halted: bool = False

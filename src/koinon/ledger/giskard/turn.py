@@ -29,6 +29,7 @@ VIEWS_AHEAD: Final = 4
 """Messages of views further ahead than this are answered with where we stand, and dropped."""
 TIMEOUT_GROWTH: Final = 1.5
 LARGEST_TIMEOUT_EXPONENT: Final = 20
+ABSENT_SHARE: Final = 0.25
 
 
 @dataclass
@@ -109,9 +110,15 @@ def is_certified(state: State, block: Hash32) -> bool:
 
 
 def timeout(state: State) -> float:
-    """Seconds of this view's patience: half as much again for every view lost since the last final block."""
+    """Seconds of this view's patience: half as much again for every view lost since the last final block.
+
+    A quarter of that for a proposer whose last turn brought nothing, so that one dead validator costs little;
+    since patience still grows without bound, a slow network loses nothing but time by it.
+    """
     exponent = min(state.failures, LARGEST_TIMEOUT_EXPONENT)
-    return float(state.configuration.base_timeout * TIMEOUT_GROWTH**exponent)
+    patience = float(state.configuration.base_timeout * TIMEOUT_GROWTH**exponent)
+    absent = state.configuration.validators.proposer(state.view) in state.absent
+    return patience * ABSENT_SHARE if absent else patience
 
 
 def set_execution(state: State, block: Hash32, execution: Execution) -> None:
@@ -165,6 +172,7 @@ def add_certificate(turn: Turn, certificate: QuorumCertificate) -> None:
     if certificate.block in state.certificates or certificate.height <= state.final_header.height:
         return
     state.certificates[certificate.block] = certificate
+    state.absent -= {turn.configuration.validators.proposer(certificate.view)}
     if rank(certificate) > rank(state.highest):
         state.highest = certificate
         turn.progress = True
@@ -177,7 +185,11 @@ def add_certificate(turn: Turn, certificate: QuorumCertificate) -> None:
 def enter_view(turn: Turn, view: View, entry: ViewEntry) -> None:
     """Begin a view: votes, proposals and the timer start afresh; what only mattered to views long left is dropped."""
     state = turn.state
-    state.failures += entry.view_change is not None
+    if entry.view_change is not None:
+        state.failures += 1
+        left = entry.view_change.view
+        if not any(certificate.view == left for certificate in state.certificates.values()):
+            state.absent |= {turn.configuration.validators.proposer(left)}
     state.view = view
     state.entry = entry
     state.timed_out = False
