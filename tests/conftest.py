@@ -16,6 +16,13 @@ import pytest
 from installed import anvil_program, missing_for
 
 
+CI = os.environ.get("CI") == "true"
+
+# How fast an example runs says more about what else the machine does than about the code.
+settings.register_profile("koinon", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=CI)
+settings.load_profile("koinon")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for marker in ("browser", "node"):
         reason = missing_for(marker)
@@ -29,7 +36,7 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.skipped and os.environ.get("CI") == "true":
+    if report.skipped and CI:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and CI skips nothing: {call.excinfo and call.excinfo.value}"
     return report
