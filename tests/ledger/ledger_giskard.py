@@ -10,9 +10,10 @@ from koinon.ledger.giskard.certificates import (
     vote_message,
 )
 from koinon.ledger.giskard.ideal import IdealScheme
-from koinon.ledger.giskard.protocol import initial_state, step
+from koinon.ledger.giskard.protocol import step
 from koinon.ledger.giskard.rules import Rules
-from koinon.ledger.giskard.simulation import CHAIN_ID, make_header
+from koinon.ledger.giskard.shells import CHAIN_ID, make_header
+from koinon.ledger.giskard.start import initial_state
 from koinon.ledger.giskard.state import Configuration, Effect, Event, Execute, Executed, Received, State
 from koinon.ledger.types import (
     Block,

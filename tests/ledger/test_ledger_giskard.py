@@ -21,8 +21,9 @@ from msgspec.structs import replace
 
 from koinon.kernel.quantities import ChainId, Epoch
 from koinon.ledger.giskard.plants import PLANTS
-from koinon.ledger.giskard.protocol import restored_state, step
+from koinon.ledger.giskard.protocol import step
 from koinon.ledger.giskard.rules import Rules
+from koinon.ledger.giskard.start import restored_state
 from koinon.ledger.giskard.state import (
     BlockFetched,
     Broadcast,

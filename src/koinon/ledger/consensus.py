@@ -19,7 +19,8 @@ from koinon.ledger.blocks import check_and_execute, propose
 from koinon.ledger.chain import Chain
 from koinon.ledger.execution import ExecutionEngine
 from koinon.ledger.finality import BlsVerifier
-from koinon.ledger.giskard.protocol import restored_state, step
+from koinon.ledger.giskard.protocol import step
+from koinon.ledger.giskard.start import restored_state
 from koinon.ledger.giskard.state import (
     Broadcast,
     Configuration,

@@ -18,9 +18,10 @@ from koinon.kernel.ids import ZERO_ADDRESS
 from koinon.kernel.quantities import Gas, Height, UnixSeconds, Wei
 from koinon.ledger import rpc_forms as forms
 from koinon.ledger.chain import Chain
-from koinon.ledger.execution import BlockContext, Call, CallResult, ExecutionEngine
+from koinon.ledger.execution import BlockContext, Call, ExecutionEngine
 from koinon.ledger.mempool import Mempool
-from koinon.ledger.rpc import Method, Reverted
+from koinon.ledger.rpc import Method
+from koinon.ledger.rpc_calls import checked, estimate_gas
 from koinon.ledger.rpc_forms import Json, data, quantity, read_address, read_data, read_hash, read_quantity
 from koinon.ledger.rpc_logs import find_logs
 from koinon.ledger.state import StateView, read_account, read_code, read_slot
@@ -29,8 +30,6 @@ from koinon.ledger.types import Block, Header, header_hash
 
 _FINAL_TAGS: Final = frozenset({"latest", "safe", "finalized"})
 _MOST_FEE_BLOCKS: Final = 1024
-_REVERT_SELECTOR: Final = bytes.fromhex("08c379a0")
-_PANIC_SELECTOR: Final = bytes.fromhex("4e487b71")
 
 _T = TypeVar("_T")
 
@@ -238,12 +237,12 @@ class _EthereumMethods:
         fields, tag = _take(parameters, 1, 2)
         call, state, context = self._call(fields), self._state(tag), self._context(tag)
         result = await self._run(lambda: self._view.engine.call(call, context, state))
-        return data(_checked(result))
+        return data(checked(result))
 
     async def estimate_gas(self, parameters: list[Any]) -> Json:
         fields, tag = _take(parameters, 1, 2)
         call, state, context = self._call(fields), self._state(tag), self._context(tag)
-        return quantity(await self._run(lambda: _estimate(self._view.engine, call, context, state)))
+        return quantity(await self._run(lambda: estimate_gas(self._view.engine, call, context, state)))
 
     async def fee_history(self, parameters: list[Any]) -> Json:
         count, newest, percentiles = _take(parameters, 2, 3)
@@ -328,47 +327,3 @@ class _EthereumMethods:
 def _read_slot(value: Json) -> int:
     """A storage slot: clients send it as a quantity or as 32 bytes. Raises InvalidInput."""
     return read_quantity(value, "the storage slot")
-
-
-def _checked(result: CallResult) -> bytes:
-    """The output of a call that succeeded. Raises Reverted or Refused."""
-    if result.succeeded:
-        return result.output
-    if result.reason == "Revert":
-        raise Reverted(revert_message(result.output), result.output)
-    raise Refused(f"the call failed: {result.reason}")
-
-
-def revert_message(output: bytes) -> str:
-    """What a revert says, in the words that clients look for."""
-    if output[:4] == _REVERT_SELECTOR and len(output) >= 68:
-        length = int.from_bytes(output[36:68], "big")
-        return "execution reverted: " + output[68 : 68 + min(length, 1024)].decode("utf-8", "replace")
-    if output[:4] == _PANIC_SELECTOR and len(output) == 36:
-        return f"execution reverted: panic 0x{int.from_bytes(output[4:], 'big'):02x}"
-    return "execution reverted"
-
-
-def _estimate(engine: ExecutionEngine, call: Call, context: BlockContext, state: StateView) -> int:
-    """The least gas with which the call succeeds, to within one sixty-fourth.
-
-    One run with all gas tells what is used before the refund; calls that pass on all but a 64th of their gas may need
-    more, which a bisection finds.
-    """
-    whole = engine.call(call, context, state)
-    _checked(whole)
-    enough, short = call.gas, whole.gas_used - 1
-    guess: int = whole.gas_before_refund
-    while enough - short > max(1, enough // 64):
-        if engine.call(_with_gas(call, guess), context, state).succeeded:
-            enough = Gas(guess)
-        else:
-            short = guess
-        if guess == whole.gas_before_refund and enough == guess:
-            break
-        guess = (enough + short) // 2 if enough > 2 * short else min((enough + short) // 2, short + short // 8 + 1)
-    return enough
-
-
-def _with_gas(call: Call, gas: int) -> Call:
-    return Call(call.sender, call.to, Gas(gas), call.value, call.data, call.gas_price)

@@ -4,7 +4,7 @@ The signature scheme is injected: real BLS in nodes, an ideal one in simulation.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from koinon.kernel.codec import encode
@@ -184,8 +184,3 @@ def check_view_change_certificate(
         claimed.block,
     ):
         raise Forged(f"the certificate that ends view {certificate.view} hides the highest block that was reported")
-
-
-def sum_signers(groups: Iterable[ViewChangeGroup], validators: int) -> frozenset[int]:
-    """Every position that signed any of the groups."""
-    return frozenset(position for group in groups for position in bitmap_positions(group.signers, validators))

@@ -10,7 +10,7 @@ from collections import defaultdict
 from itertools import count
 
 from koinon.kernel.ids import ZERO_HASH, Hash32
-from koinon.kernel.quantities import BlockIndex, ChainId, Epoch, Height, View
+from koinon.kernel.quantities import BlockIndex, Epoch, Height, View
 from koinon.ledger.giskard.certificates import (
     certify,
     certify_view_change,
@@ -21,6 +21,7 @@ from koinon.ledger.giskard.certificates import (
     vote_message,
 )
 from koinon.ledger.giskard.ideal import IdealScheme
+from koinon.ledger.giskard.shells import CHAIN_ID, make_header
 from koinon.ledger.types import (
     Block,
     Header,
@@ -37,7 +38,6 @@ from koinon.sim.network import Network
 from koinon.sim.world import World
 from koinon.wire.consensus import ConsensusMessage
 
-_CHAIN_ID = ChainId(7)
 _EPOCH = Epoch(0)
 
 
@@ -139,6 +139,13 @@ class Liar:
         self._propose()
         self._to_all = False
 
+    def vote_with_the_rest(self, receivers: list[int]) -> None:
+        """Tell these our vote for every block of the current view, as an honest validator would."""
+        for made in [made for made in self._blocks.values() if made.view == self._view]:
+            for receiver in receivers:
+                vote = self._vote_for(made.view, made.index, made.height, header_hash(made))
+                self._network.send(self._position, receiver, vote)
+
     def report_something(self) -> None:
         """Send everybody one view change that reports any certificate we know, or none at all."""
         certificates = sorted(self._certificates.values(), key=rank)[-5:]
@@ -158,7 +165,7 @@ class Liar:
             self._network.send(self._position, receiver, message)
 
     def _vote_for(self, view: View, index: BlockIndex, height: Height, block: Hash32) -> PrepareVote:
-        statement = vote_message(_CHAIN_ID, _EPOCH, view, index, height, block)
+        statement = vote_message(CHAIN_ID, _EPOCH, view, index, height, block)
         return PrepareVote(_EPOCH, view, index, height, block, self._position, self._signer.sign(statement))
 
     def _vote(self) -> None:
@@ -186,7 +193,7 @@ class Liar:
             self._tell_some(change)
 
     def _report(self, view: View, highest: QuorumCertificate, entry: ViewEntry) -> ViewChange:
-        signature = self._signer.sign(view_change_message(_CHAIN_ID, _EPOCH, view, highest))
+        signature = self._signer.sign(view_change_message(CHAIN_ID, _EPOCH, view, highest))
         return ViewChange(_EPOCH, view, self._position, highest, entry, signature)
 
     def _propose(self) -> None:
@@ -231,8 +238,6 @@ class Liar:
         return options
 
     def _genesis(self) -> Header:
-        from koinon.ledger.giskard.simulation import make_header
-
         return make_header(self._validators, None, View(0), BlockIndex(self._last), b"")
 
     def _send_block(
@@ -244,8 +249,6 @@ class Liar:
         certificate: QuorumCertificate | None,
         left: ViewChangeCertificate | None,
     ) -> None:
-        from koinon.ledger.giskard.simulation import make_header
-
         payload = hashlib.sha256(f"{self._position} {next(self._numbers)}".encode()).digest()
         shell = make_header(self._validators, None, view, index, payload)
         header = Header(
@@ -256,5 +259,5 @@ class Liar:
             }
         )
         self._blocks[header_hash(header)] = header
-        signature = self._signer.sign(proposal_message(_CHAIN_ID, header))
+        signature = self._signer.sign(proposal_message(CHAIN_ID, header))
         self._tell_some(PrepareBlock(Block(header, (payload[:8],)), certificate, left, signature))

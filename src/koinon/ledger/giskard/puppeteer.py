@@ -18,6 +18,7 @@ from koinon.sim.world import World
 _VIEWS: Final = 14
 _PATIENCE: Final = 8.0
 """Base time-out, so long that even a quarter of it outlasts the moves of one view."""
+_PARTS: Final = 4
 _LONGEST_PATIENCE: Final = 4000.0
 
 Letter = tuple[int, int, Any]
@@ -81,9 +82,10 @@ class _Game:
 
     def _pass(self, seconds: float) -> None:
         """Let time pass, and let missing blocks be fetched, which only helps the honest."""
-        self._world.run(self._world.monotonic() + seconds)
-        for kind in (Fetch, BlockFetched):
-            self._network.deliver(self._network.take(kind))
+        for _ in range(_PARTS):
+            self._world.run(self._world.monotonic() + seconds / _PARTS)
+            for kind in (Fetch, BlockFetched):
+                self._network.deliver(self._network.take(kind))
 
     def _play_view(self) -> None:
         simulation, network, draw = self._simulation, self._network, self._world.random
@@ -96,6 +98,9 @@ class _Game:
         lucky = draw.sample(range(len(simulation.honest)), min(seeing, len(simulation.honest)))
         votes = network.take(PrepareVote)
         network.deliver([letter for letter in votes if letter[1] in lucky])
+        for liar in simulation.liars:
+            liar.vote_with_the_rest(lucky)
+        network.deliver([letter for letter in network.take(PrepareVote) if letter[1] in lucky])
         self._late.extend(letter for letter in votes if letter[1] not in lucky)
         self._pass(0.1)
         self._time_out()
