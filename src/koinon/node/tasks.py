@@ -12,6 +12,7 @@ from typing import Final
 from koinon.kernel.codec import Record, encode
 from koinon.kernel.errors import InvalidInput, KoinonError, Refused
 from koinon.wire.control import TaskReport
+from koinon.wire.failures import failure_of
 
 MAXIMUM_RUNNING: Final = 32
 MAXIMUM_KEPT: Final = 1000
@@ -99,7 +100,7 @@ class TaskBoard:
         if problem is None:
             return TaskReport("done", notes, 1.0, entry.running.result(), "", "")
         if isinstance(problem, KoinonError):
-            return TaskReport("failed", notes, fraction, b"", type(problem).__name__, str(problem))
+            return TaskReport("failed", notes, fraction, b"", failure_of(problem).kind, str(problem))
         # What an unexpected error says may hold data; its kind is enough for the operator, the journal has the place.
         return TaskReport(
             "failed", notes, fraction, b"", "KoinonError", f"internal error ({type(problem).__name__}); see node.log"

@@ -1,0 +1,233 @@
+"""The main job, every step ordered from the command line at a network of eleven processes: what a user does by hand.
+
+One network and one test, because each step stands on the one before.
+"""
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cli_terminal import Ended, koinon, run, start
+
+from koinon.data.demonstration import write_demo
+
+NAME = "tumour-risk.clinic"
+OWNERS = ("hospital-1", "hospital-2", "hospital-3")
+ASKED = 4
+
+
+class Place:
+    """The network's folder and the files beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.network = folder / "n"
+        self.rows = write_demo(folder / "rows", 1)
+        self.study = folder / "study.toml"
+        self.card = folder / "card.json"
+        self.key = folder / "buyer.key"
+        self.bundle = folder / "bundle.zip"
+
+    def home(self, name: str) -> Path:
+        return self.network / name
+
+    @property
+    def company(self) -> Path:
+        return self.home("company")
+
+
+def facts(*arguments: str | Path) -> Any:
+    ended = koinon(*arguments, "--json")
+    assert ended.code == 0, ended.err
+    return json.loads(ended.out)
+
+
+def done(ended: Ended) -> None:
+    assert ended.code == 0, ended.err
+
+
+@pytest.fixture
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    # A control socket's path is short, and pytest's folders are not always.
+    made = Place(tmp_path_factory.mktemp("j"))
+    done(run("network", "up", "--folder", made.network))
+    try:
+        yield made
+    finally:
+        run("network", "down", "--folder", made.network)
+
+
+def test_main_job_by_hand(place: Place) -> None:
+    a_card_is_all_that_strangers_need(place)
+    owners_agree_on_a_draft_and_add_their_rows(place)
+    an_interrupted_proposal_is_trained_all_the_same(place)
+    steps_cannot_be_skipped(place)
+    a_restarted_publisher_goes_on_where_it_was(place)
+    the_model_goes_to_market(place)
+    a_stranger_calls_and_pays_exactly(place)
+    a_stranger_audits_and_anyone_verifies(place)
+    a_changed_byte_is_named(place)
+    the_site_shows_the_network(place)
+
+
+def a_card_is_all_that_strangers_need(place: Place) -> None:
+    urls = facts("suite", "show", "--home", place.company)
+    assert urls["rpc"] == []
+    rpc = place.company.joinpath("node.toml").read_text("utf-8").partition('rpc = ["')[2].partition('"')[0]
+    place.card.write_text(koinon("suite", "show", "--home", place.company, "--rpc", rpc, "--json").out, "utf-8")
+    done(koinon("suite", "adopt", place.card, "--home", place.home("provider-1")))
+
+
+def owners_agree_on_a_draft_and_add_their_rows(place: Place) -> None:
+    ranges = place.folder / "all.csv"
+    tables = [list(csv.reader(path.read_text("utf-8").splitlines())) for path in place.rows.values()]
+    with ranges.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([tables[0][0], *(row for table in tables for row in table[1:])])
+    owners: list[str | Path] = [word for name in OWNERS for word in ("--owner", place.home(name) / "identity.json")]
+    done(
+        koinon(
+            *("study", "new", place.study, "--from", ranges, "--target", "malignant", *owners),
+            *("--title", "Tumour risk", "--purpose", "Tumour risk, for clinical decision support"),
+        )
+    )
+    for name in OWNERS:
+        added = facts("data", "add", place.rows[name], "--ranges", place.study, "--home", place.home(name))
+        assert added["asset"] > 0
+        assert [one["data_set"] for one in facts("data", "list", "--home", place.home(name))] == [added["data_set"]]
+    for number in range(1, 8):
+        home = place.home(f"provider-{number}")
+        rows = place.rows["evaluators"]
+        assert "asset" not in facts("data", "add", rows, "--evaluation", "--ranges", place.study, "--home", home)
+    again = koinon("data", "add", place.rows["evaluators"], "--home", place.company, "--target", "malignant")
+    assert again.code == 2
+    assert "offers no task" in again.err
+
+
+def an_interrupted_proposal_is_trained_all_the_same(place: Place) -> None:
+    """Ctrl-C ends the waiting, not the study: its owners sign, and training takes it up from the chain."""
+    with start("study", "propose", place.study, "--home", place.company) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "proposed" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    if process.returncode != 0:  # all three may have signed before the signal arrived
+        assert process.returncode == 130
+        assert "stays there" in err
+    shown = facts("study", "show", "1", "--suite", place.card)
+    while shown["consents"] != "3 of 3":
+        shown = facts("study", "show", "1", "--suite", place.card)
+        assert shown["phase"] in ("proposed", "locked")
+    trained = facts("study", "train", "1", "--home", place.company)
+    assert len(trained["committee"]) == 4
+    completed = facts("study", "show", "1", "--suite", place.card)
+    assert completed["phase"] == "completed"
+    assert completed["output_digest"] == trained["output_digest"]
+    assert [one["event"] for one in completed["events"]][:2] == ["Proposed", "Consented"]
+
+
+def steps_cannot_be_skipped(place: Place) -> None:
+    early = koinon("model", "serve", "1", "--home", place.company)
+    assert early.code == 3
+    assert "koinon model name 1" in early.sentence()
+    unknown = koinon("model", "harden", "no.body", "--home", place.company)
+    assert (unknown.code, "'no.body'" in unknown.sentence()) == (3, True)
+    absent = koinon("study", "train", "99", "--home", place.company)
+    assert (absent.code, "99" in absent.sentence()) == (3, True)
+    for arguments in (("model", "show", "no.body"), ("study", "show", "99")):
+        ended = koinon(*arguments, "--suite", place.card)
+        assert (ended.code, len(ended.err.splitlines())) == (3, 1)
+
+
+def a_restarted_publisher_goes_on_where_it_was(place: Place) -> None:
+    before = facts("study", "train", "1", "--home", place.company)
+    done(run("network", "down", "--folder", place.network))
+    done(run("network", "up", "--folder", place.network))
+    assert facts("study", "train", "1", "--home", place.company) == before
+    assert facts("study", "train", "1", "--again", "--home", place.company) == before
+
+
+def the_model_goes_to_market(place: Place) -> None:
+    home = place.company
+    published = facts("model", "publish", "1", "--name", NAME, "--home", home)
+    hardened = facts("model", "harden", NAME, "--home", home)
+    validated = facts("model", "validate", NAME, "--effort", "0.05", "--home", home)
+    assert len(validated["evaluators"]) == 3
+    assert validated["vector"]["auc"][0] > 0.9
+    facts("model", "name", "1", "--name", NAME, "--home", home)
+    served = facts("model", "serve", NAME, "--home", home)
+    shown = facts("model", "show", NAME, "--suite", place.card)
+    assert len(published["replicas"]) >= 2
+    assert shown["weights"] == hardened["weights"]
+    assert shown["vector"] == validated["vector"]
+    assert [one["url"] for one in shown["endpoints"]] == [one["url"] for one in served["endpoints"]]
+
+
+def a_stranger_calls_and_pays_exactly(place: Place) -> None:
+    header, *rows = csv.reader(place.rows["evaluators"].read_text("utf-8").splitlines())
+    backwards = place.folder / "ask.csv"
+    with backwards.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([row[::-1] for row in [header, *rows[:ASKED]]])
+    buyer = facts("account", "new", "--key", place.key)["account"]
+    asking = ("call", NAME, "--rows", backwards, "--key", place.key, "--suite", place.card)
+    poor = koinon(*asking)
+    assert (poor.code, "nothing was sent" in poor.sentence()) == (3, True)
+    done(koinon("account", "pay", buyer, "--tokens", "10", "--coins", "1", "--home", place.company))
+    dear = koinon(*asking, "--limit", "5")
+    assert (dear.code, "5.04" in dear.sentence()) == (3, True)
+    bought = facts(*asking)
+    # The 0/1 target, last in the file's rows, says nothing; the columns stand in another order than the model's.
+    target = header.index("malignant")
+    right = sum(
+        (one["answer"] > 0.5) == (row[target] == "1") for one, row in zip(bought["answers"], rows, strict=False)
+    )
+    assert right >= ASKED - 1
+    assert len({one["receipt_hash"] for one in bought["answers"]}) == ASKED
+    assert bought["spent"] == "5.04"
+    assert facts("account", "show", buyer, "--suite", place.card)["tokens"] == "4.96"
+
+
+def a_stranger_audits_and_anyone_verifies(place: Place) -> None:
+    exported = facts("audit", NAME, "-o", place.bundle, "--suite", place.card)
+    assert exported["study"] == 1
+    verified = run("verify", place.bundle, "--json")
+    assert verified.code == 0
+    report = json.loads(verified.out)
+    assert report["holds"]
+    assert len(report["checks"]) == 17
+    assert len(report["trusts"]) == 2
+    validators = next(word for word in report["trusts"][0].split() if word.startswith("0x"))
+    done(koinon("verify", place.bundle, "--validators", validators))
+    other = koinon("verify", place.bundle, "--validators", "0x" + "00" * 32)
+    assert (other.code, "validators" in other.err) == (4, True)
+
+
+def a_changed_byte_is_named(place: Place) -> None:
+    data = bytearray(place.bundle.read_bytes())
+    data[len(data) // 2] ^= 1
+    changed = place.folder / "changed.zip"
+    changed.write_bytes(data)
+    ended = koinon("verify", changed)
+    assert ended.code == 4
+    assert "FAILS" in ended.out
+    assert "changed.zip does not hold" in ended.err
+
+
+def the_site_shows_the_network(place: Place) -> None:
+    with start("site", "--folder", place.network, "--port", "0") as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[0]
+        page = httpx.get(url, timeout=30)
+        models = httpx.get(f"{url}/models", timeout=30)
+        os.kill(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+    assert page.status_code == models.status_code == 200
+    assert NAME in models.text
+    assert process.returncode == 0
