@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from installed import anvil_program, missing_for
-
 
 CI = os.environ.get("CI") == "true"
 

@@ -10,10 +10,10 @@ signature, so the holder cannot choose the output, and anybody can check it (Dfi
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from koinon.crypto.hash import sha256
-from koinon.kernel.effects import Rng
+from koinon.crypto.seed import SeedKey
 from koinon.kernel.errors import Forged, InvalidInput
 from koinon.kernel.ids import Hash32
 
@@ -31,36 +31,22 @@ _GENERATOR: Final = bytes.fromhex(
     "97f1d3a73197d7942695638c4fa9ac0fc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb"
 )
 _INFINITY_FLAG: Final = 0x40
-_SEED_BYTES: Final = 32
 _KEYS_CACHED: Final = 1024
 
 
-class BlsKey:
-    """Secret BLS key. Neither ``repr`` nor an error ever shows the seed or the scalar."""
+class BlsKey(SeedKey):
+    """Secret BLS key: ``KeyGen`` of the draft (section 2.3) with empty key info.
 
-    __slots__ = ("_scalar", "_seed", "public_key")
+    Neither ``repr`` nor an error ever shows the seed or the scalar.
+    """
+
+    __slots__ = ("_scalar", "public_key")
+    KIND = "a BLS key"
 
     def __init__(self, seed: bytes) -> None:
-        if len(seed) != _SEED_BYTES:
-            raise InvalidInput(f"the seed of a BLS key has {_SEED_BYTES} bytes; got {len(seed)}")
-        self._seed = bytes(seed)
+        super().__init__(seed)
         self._scalar = _secret_scalar(self._seed)
         self.public_key: bytes = _generator().scalar_mul(self._scalar).compress()
-
-    @classmethod
-    def from_seed(cls, seed: bytes) -> Self:
-        """``KeyGen`` of the draft (section 2.3) with empty key info. Raises InvalidInput unless it is 32 bytes."""
-        return cls(seed)
-
-    @classmethod
-    def generate(cls, rng: Rng) -> Self:
-        """A fresh key from ``rng``."""
-        return cls(rng.bytes(_SEED_BYTES))
-
-    @property
-    def seed(self) -> bytes:
-        """The 32 secret bytes; for the key file and nothing else."""
-        return self._seed
 
     def sign(self, message: bytes) -> bytes:
         """96-byte signature; the same key and message always give the same bytes."""

@@ -4,50 +4,33 @@ Suite: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM. Anybody can seal; a
 so whoever needs to know signs it. The recipient's key is long-lived: who steals it can open what was sealed before.
 """
 
-from typing import Final, Self
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from koinon.kernel.effects import Rng
+from koinon.crypto.seed import SeedKey
 from koinon.kernel.errors import Forged, InvalidInput
 
 PUBLIC_KEY_BYTES: Final = 32
 OVERHEAD_BYTES: Final = 48
 """A sealed text is longer than its plaintext by an encapsulated key (32) and a tag (16)."""
 
-_SEED_BYTES: Final = 32
 _LENGTH_BYTES: Final = 8
 _suite: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
-class HpkeKey:
+class HpkeKey(SeedKey):
     """X25519 key of a recipient. Neither ``repr`` nor an error ever shows the seed."""
 
-    __slots__ = ("_private", "_seed", "public_key")
+    __slots__ = ("_private", "public_key")
+    KIND = "an encryption key"
 
     def __init__(self, seed: bytes) -> None:
-        if len(seed) != _SEED_BYTES:
-            raise InvalidInput(f"the seed of an encryption key has {_SEED_BYTES} bytes; got {len(seed)}")
-        self._seed = bytes(seed)
+        super().__init__(seed)
         self._private = X25519PrivateKey.from_private_bytes(self._seed)
         self.public_key = self._private.public_key().public_bytes_raw()
-
-    @classmethod
-    def from_seed(cls, seed: bytes) -> Self:
-        """The key that belongs to a 32-byte secret. Raises InvalidInput for any other length."""
-        return cls(seed)
-
-    @classmethod
-    def generate(cls, rng: Rng) -> Self:
-        """A fresh key from ``rng``."""
-        return cls(rng.bytes(_SEED_BYTES))
-
-    @property
-    def seed(self) -> bytes:
-        """The 32 secret bytes; for the key file and nothing else."""
-        return self._seed
 
     def open(self, sealed: bytes, info: bytes, aad: bytes = b"") -> bytes:
         """The plaintext that was sealed to this key for the same ``info`` and ``aad``.

@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from koinon.crypto.hash import keccak256
+from koinon.crypto.seed import SeedKey
 from koinon.kernel.effects import Rng
 from koinon.kernel.errors import Forged, InvalidInput
 from koinon.kernel.ids import Address, Hash32, NodeId, to_hex
@@ -27,32 +28,16 @@ def _statement(domain: str, message: bytes) -> bytes:
     return bytes([len(name)]) + name + message
 
 
-class NodeKey:
+class NodeKey(SeedKey):
     """Ed25519 key of a node (RFC 8032). Neither ``repr`` nor an error ever shows the seed."""
 
-    __slots__ = ("_private", "_seed", "node_id")
+    __slots__ = ("_private", "node_id")
+    KIND = "a node key"
 
     def __init__(self, seed: bytes) -> None:
-        if len(seed) != _SEED_BYTES:
-            raise InvalidInput(f"the seed of a node key has {_SEED_BYTES} bytes; got {len(seed)}")
-        self._seed = bytes(seed)
+        super().__init__(seed)
         self._private = Ed25519PrivateKey.from_private_bytes(self._seed)
         self.node_id = NodeId(self._private.public_key().public_bytes_raw())
-
-    @classmethod
-    def from_seed(cls, seed: bytes) -> Self:
-        """The key that belongs to a 32-byte secret. Raises InvalidInput for any other length."""
-        return cls(seed)
-
-    @classmethod
-    def generate(cls, rng: Rng) -> Self:
-        """A fresh key from ``rng``."""
-        return cls(rng.bytes(_SEED_BYTES))
-
-    @property
-    def seed(self) -> bytes:
-        """The 32 secret bytes; for the key file and nothing else."""
-        return self._seed
 
     def sign(self, domain: str, message: bytes) -> bytes:
         """64-byte signature over ``length(domain) || domain || message``; the length is one byte."""

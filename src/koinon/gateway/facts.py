@@ -8,7 +8,7 @@ from koinon.gateway.journal import Entry, Journal, about
 from koinon.gateway.origins import of_entry, of_sum, of_view, verbatim
 from koinon.gateway.reading import ChainReader
 from koinon.gateway.status import NodeStatus
-from koinon.gateway.views import Flow, Head, Origin, Party, Quantity, Sentence
+from koinon.gateway.views import Event, Flow, Head, Origin, Party, Quantity, Sentence, Tone
 from koinon.gateway.writing import exact_decimal, exact_time, shorten
 from koinon.kernel.errors import InvalidInput
 
@@ -40,6 +40,17 @@ class Facts:
     def party(self, account: str) -> Party:
         """An account with its name, where this site knows one."""
         return Party(account=account, name=self.labels.get(account.lower()))
+
+    def event(self, entry: Entry, said: Sentence, actor: str | None, tone: Tone) -> Event:
+        """What happened in a log entry, as a line of a timeline."""
+        return Event(
+            at=entry.at,
+            height=entry.height,
+            transaction=entry.transaction,
+            sentence=said,
+            actor=None if actor is None else self.party(actor),
+            tone=tone,
+        )
 
     def label(self, account: str) -> str:
         """The name of an account, or its shortened address: for sentences and drawings."""

@@ -353,11 +353,4 @@ def _event(facts: Facts, entry: Entry) -> Event | None:
             )
         case _:
             return None
-    return Event(
-        at=entry.at,
-        height=entry.height,
-        transaction=entry.transaction,
-        sentence=said,
-        actor=None if actor is None else facts.party(actor),
-        tone=tone,
-    )
+    return facts.event(entry, said, actor, tone)

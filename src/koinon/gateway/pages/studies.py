@@ -395,14 +395,7 @@ def _event(facts: Facts, entry: Entry) -> Event | None:
             said = sentence("The study ended without a result: {reason}.", reason=reason(values["reason"]))
         case _:
             said = sentence("Event {event}.", event=entry.event)
-    return Event(
-        at=entry.at,
-        height=entry.height,
-        transaction=entry.transaction,
-        sentence=said,
-        actor=None if actor is None else facts.party(actor),
-        tone=tone,
-    )
+    return facts.event(entry, said, actor, tone)
 
 
 def _deposits(facts: Facts, entries: Sequence[Entry]) -> tuple[Entry, ...]:
