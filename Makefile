@@ -13,7 +13,7 @@ demo: $(VENV)/.run
 	$(BIN)/koinon demo $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

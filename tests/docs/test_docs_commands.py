@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from koinon.cli.main import COMMANDS, cli
+from koinon.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -80,17 +80,3 @@ def test_arguments_of_make_demo_are_understood(arguments: str, tmp_path: Path, m
     Path("DIR").mkdir()
     Path("FILE").write_bytes(b"")
     parse(["demo", *arguments.split()], unfinished=False)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_says_what_it_is(name: str) -> None:
-    context = click.Context(cli)
-    todo = [(name, cli.get_command(context, name))]
-    while todo:
-        path, command = todo.pop()
-        assert command is not None
-        assert command.help, path
-        options = [one for one in command.params if isinstance(one, click.Option)]
-        assert [f"{path} {one.opts[0]}" for one in options if not one.help] == []
-        if isinstance(command, click.Group):
-            todo += [(f"{path} {one}", command.get_command(context, one)) for one in command.list_commands(context)]

@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import re
+import signal
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from koinon.kernel.errors import KoinonError
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+INTERRUPTED = 128 + signal.SIGINT
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -51,6 +53,14 @@ def test_files_and_modules_that_documents_name_exist(document: Path) -> None:
     assert [name for name in modules if importlib.util.find_spec(name) is None] == []
 
 
+def test_tests_that_documents_name_exist() -> None:
+    named = {name for path in DOCUMENTS for name in re.findall(r"`(test_\w+)`", path.read_text())}
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    written = {name for source in sources for name in re.findall(r"def (test_\w+)\(", source)}
+    assert named
+    assert named - written == set()
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
     targets = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text())]
@@ -78,7 +88,7 @@ def test_every_error_has_an_exit_code_and_the_readme_lists_them() -> None:
     readme = re.search(r"Exit codes: (.+?)\.\n", (ROOT / "README.md").read_text(), re.DOTALL)
     assert readme is not None
     listed = {int(code) for code in re.findall(r"(?:^|, |\n)(\d+) ", readme.group(1))}
-    assert listed == {0, *first_match.values()}
+    assert listed == {0, *first_match.values(), INTERRUPTED}
 
 
 def test_the_version_is_one() -> None:
