@@ -44,9 +44,6 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
     ended = koinon(*path, "--help")
     assert (ended.code, ended.err) == (0, "")
     assert ALL[path].help
-    for parameter in ALL[path].params:
-        if isinstance(parameter, click.Option) and parameter.name != "help":
-            assert parameter.help or isinstance(parameter.type, click.Choice | click.Path), (path, parameter.name)
 
 
 @pytest.mark.parametrize("path", [path for path in ALL if path and path[-1] in FACTS], ids=" ".join)

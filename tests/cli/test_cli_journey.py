@@ -230,4 +230,5 @@ def the_site_shows_the_network(place: Place) -> None:
         process.communicate(timeout=60)
     assert page.status_code == models.status_code == 200
     assert NAME in models.text
+    assert all(name in page.text for name in OWNERS)  # names come from the nodes; the chain knows accounts only
     assert process.returncode == 0

@@ -36,7 +36,7 @@ TERMS: Final = Terms(
     consent_seconds=60,
     reveal_seconds=60,
     run_seconds=60,
-    challenge_seconds=4,
+    challenge_seconds=8,
     maximum_attempts=4,
 )
 OWNER_REVENUE_BASIS_POINTS: Final = 2_000

@@ -109,6 +109,8 @@ class Context:
                 journal.exception("%s stopped by an internal error", name)
 
         task = asyncio.create_task(run(), name=name)
+        # A task that is cancelled before its first step never awaits the work it was given.
+        task.add_done_callback(lambda _: work.close())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from koinon.contracts.client import Log
 from koinon.contracts.eip712 import result_digest
-from koinon.contracts.studies import Challenged, Complained, Completed, Drawn, Ended
+from koinon.contracts.studies import Challenged, Complained, Completed, Drawn, Ended, StudyPhase
 from koinon.jobs import member
 from koinon.jobs.inputs import parameters
 from koinon.jobs.sessions import session_key, study_key
@@ -47,7 +47,13 @@ SILENCE_SECONDS: Final = 5.0
 """How long a worker waits for one frame before it reports its sender as silent."""
 CHALLENGE_MARGIN_SECONDS: Final = 1
 DELIVERY_TRIES: Final = 20
-MOST_EARLY: Final = 64
+MOST_EARLY: Final = 32
+EARLY_SECONDS: Final = 60.0
+LARGEST_EARLY: Final = 256 * 1024**2
+"""Bytes of shares kept for attempts not heard of yet;
+
+strangers can send them too, and wait no longer than the time above.
+"""
 WORKER_MEMORY_BYTES: Final = 2 * 1024**3
 WORKER_FRAME_BYTES: Final = 256 * 1024**2
 LIE_ROUND: Final = 12
@@ -72,6 +78,15 @@ class _Seat:
     stage: str = ""
 
 
+@dataclass
+class _Early:
+    """Messages about an attempt that this node has not heard of yet: the chain may reach it later than its peers."""
+
+    since: Seconds
+    messages: list[tuple[NodeId, _FromPeer]] = field(default_factory=list)
+    size: int = 0
+
+
 class ComputeRole:
     """This node's seats. An attempt lives in memory only: after a restart its shares are gone, and a fresh attempt
     with fresh shares is the only right way on."""
@@ -79,7 +94,7 @@ class ComputeRole:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._seats: dict[tuple[int, int], _Seat] = {}
-        self._early: dict[tuple[int, int], list[tuple[NodeId, _FromPeer]]] = {}
+        self._early: dict[tuple[int, int], _Early] = {}
         self._lies: dict[int, int] = {}
 
     def attach(self) -> None:
@@ -111,7 +126,8 @@ class ComputeRole:
                 seat.events.put_nowait(member.AttemptOver())
         if context.account not in event.committee or (number, event.attempt) in self._seats:
             return
-        if (await context.suite.studies.study_of(number)).attempt != event.attempt:
+        study = await context.suite.studies.study_of(number)
+        if (study.phase, study.attempt) != (StudyPhase.RUNNING, event.attempt):
             return  # heard late, after a restart: this attempt is over
         context.spawn(self._take_seat(event), f"seat {number}.{event.attempt}")
 
@@ -125,7 +141,8 @@ class ComputeRole:
         state, effects = member.begin(number, attempt, position, members, len(study.owners), context.clock.monotonic())
         seat = _Seat(state, study, session_key(study, number, attempt), tuple(event.committee), terms.run_seconds)
         self._seats[number, attempt] = seat
-        for sender, early in self._early.pop((number, attempt), []):
+        waiting = self._early.pop((number, attempt), None)
+        for sender, early in waiting.messages if waiting else ():
             with contextlib.suppress(Refused):  # whoever sent it was told then that it would be looked at later
                 _check_sender(seat, early, sender)
                 seat.events.put_nowait(early)
@@ -136,6 +153,7 @@ class ComputeRole:
         finally:
             if seat.worker is not None:
                 seat.worker.cancel()
+            del self._seats[number, attempt]
 
     async def _live(self, seat: _Seat) -> None:
         """Take events until the attempt is over; a tick whenever nothing else happens."""
@@ -185,10 +203,15 @@ class ComputeRole:
             _check_sender(seat, event, sender)
             seat.events.put_nowait(event)
             return
-        early = self._early.setdefault((study, attempt), [])
-        if len(self._early) > MOST_EARLY or len(early) > MOST_EARLY:
+        now = self._context.clock.monotonic()
+        self._early = {key: kept for key, kept in self._early.items() if now - kept.since < EARLY_SECONDS}
+        size = _size_of(event)
+        kept = self._early.setdefault((study, attempt), _Early(now))
+        total = size + sum(other.size for other in self._early.values())
+        if len(self._early) > MOST_EARLY or len(kept.messages) >= MOST_EARLY or total > LARGEST_EARLY:
             raise Unavailable("this node has not heard of that attempt and keeps no more early messages; try again")
-        early.append((sender, event))
+        kept.messages.append((sender, event))
+        kept.size += size
 
     # ----------------------------------------------------------------------------------------------- effects
 
@@ -380,6 +403,12 @@ def _outcome(report: Message) -> member.MemberEvent:
     return member.WorkerAborted(
         report.reason, frozenset(report.suspects), seat(report.sender), seat(report.backup), seat(report.receiver)
     )
+
+
+def _size_of(event: _FromPeer) -> int:
+    if isinstance(event, member.PeerGreeted):
+        return 0
+    return sum(len(component.value) for component in event.shares.package.components)
 
 
 def _check_sender(seat: _Seat, event: _FromPeer, sender: NodeId) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from koinon.contracts.assets import AssetKind, Mint, Minted
 from koinon.contracts.client import Log
 from koinon.contracts.eip712 import consent_digest
-from koinon.contracts.studies import Completed, Drawn, Ended, LockedIn, Proposed, nonce_commitment
+from koinon.contracts.studies import Completed, Drawn, Ended, LockedIn, Proposed, StudyPhase, nonce_commitment
 from koinon.crypto.hash import keccak256
 from koinon.data.schema import Schema
 from koinon.jobs import owner
@@ -30,6 +30,7 @@ from koinon.wire.studies import DeliverShares, FetchManifest, FetchRefusal, Mani
 
 journal = logging.getLogger("koinon.data")
 DELIVERY_TRIES: Final = 5
+REVEAL_RETRY_SECONDS: Final = 1.0
 _STATES: Final = b"owner/"
 DELIVERY_SECONDS: Final = Seconds(20.0)
 
@@ -51,6 +52,7 @@ class DataRole:
         feed.on(studies, Drawn, self._drawn)
         feed.on(studies, Completed, self._ended)
         feed.on(studies, Ended, self._ended)
+        self._context.spawn(self._resume(), "studies under way")
         self._context.transport.handle(FetchManifest, self._manifest)
         self._context.transport.handle(FetchRefusal, self._reason)
 
@@ -98,6 +100,28 @@ class DataRole:
         if self._load(event.study_id).phase not in ("new", "refused", "ended"):
             await self._advance(event.study_id, owner.StudyEnded())
 
+    async def _resume(self) -> None:
+        """After a restart: what was decided but may not have reached the chain is sent again.
+
+        A consent or a nonce that stays behind would end the study, and the nonce's bond would be lost.
+        """
+        studies = self._context.suite.studies
+        for _, stored in list(self._context.memory.scan(_STATES)):
+            state = decode(owner.OwnerState, stored)
+            if state.phase not in ("consented", "revealed", "dealt"):
+                continue
+            study = await studies.study_of(state.study)
+            terms = await studies.terms_of(state.study)
+            party = await studies.party_of(state.study, 1 + terms.owners.index(self._context.account))
+            if study.phase == StudyPhase.PROPOSED and not party.consented:
+                await self._consent(state.study, owner.Consent(state.dataset_hash, state.nonce))
+            elif study.phase == StudyPhase.LOCKED and state.phase == "consented":
+                await self._advance(state.study, owner.StudyLocked())
+            elif study.phase == StudyPhase.LOCKED and not party.revealed:
+                await self._reveal(state.study, state.nonce)
+            elif study.phase in (StudyPhase.COMPLETED, StudyPhase.ENDED):
+                await self._advance(state.study, owner.StudyEnded())
+
     # ------------------------------------------------------------------------------------------------- one study
 
     async def _advance(self, number: int, event: owner.OwnerEvent) -> None:
@@ -139,11 +163,18 @@ class DataRole:
 
     async def _reveal(self, number: int, nonce: bytes) -> None:
         """Open the nonce once the block of the draw exists: not before, or the draw could be steered."""
-        studies = self._context.suite.studies
-        study = await studies.study_of(number)
-        await self._context.client.advance_past(study.draw_height)
+        studies, client = self._context.suite.studies, self._context.client
         terms = await studies.terms_of(number)
-        await studies.reveal(number, 1 + terms.owners.index(self._context.account), Hash32(nonce))
+        place = 1 + terms.owners.index(self._context.account)
+        while (study := await studies.study_of(number)).phase == StudyPhase.LOCKED:
+            try:
+                await client.advance_past(study.draw_height)
+                await studies.reveal(number, place, Hash32(nonce))
+                return
+            except Unavailable as problem:
+                # The bond hangs on it: as long as there is time, a chain that cannot be reached is asked again.
+                journal.warning("study %d: the nonce is not on the chain yet: %s", number, problem)
+                await asyncio.sleep(REVEAL_RETRY_SECONDS)
 
     async def _deal(self, number: int, effect: owner.DealShares) -> None:
         from koinon.privacy.sharing import Dealing, deal

@@ -1,0 +1,179 @@
+"""A data owner's node: it answers studies by its policy, and a restart never costs it its bond."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+from contracts_world import OWNERS
+from node_market_world import COLUMNS, TARGET, Network, desk_of, party
+
+from koinon.contracts.studies import StudyPhase
+from koinon.data.schema import Schema
+from koinon.data.table import Table, write_csv
+from koinon.jobs import owner
+from koinon.jobs.study import StudyFile, Terms
+from koinon.journey import study as proposing
+from koinon.journey.study import nonce_key
+from koinon.kernel.codec import decode, encode
+from koinon.kernel.errors import InvalidInput, Refused
+from koinon.kernel.ids import Hash32
+from koinon.kernel.quantities import BasisPoints, TokenAmount
+from koinon.node.context import Context
+from koinon.node.create import DEFAULT_POLICY
+from koinon.node.datasets import Datasets
+from koinon.node.roles.data import DataRole
+from koinon.node.roles.publisher import PublisherRole
+from koinon.privacy.programs.registry import algorithm_hash
+
+
+def table(seed: int) -> Table:
+    rng = np.random.default_rng(seed)
+    low = np.array([column.low for column in COLUMNS])
+    high = np.array([column.high for column in COLUMNS])
+    target = (np.arange(40) % 2).astype(np.float64)
+    return Table(Schema(COLUMNS, TARGET), rng.uniform(low, high, (40, len(COLUMNS))), target)
+
+
+async def study_file(publisher: Context) -> StudyFile:
+    unit = 1_000_000
+    return StudyFile(
+        version=1,
+        title="Illness",
+        purpose="Tumour risk, for a test",
+        algorithm="logistic-regression/1",
+        algorithm_hash=algorithm_hash("logistic-regression/1"),
+        columns=COLUMNS,
+        target=TARGET,
+        sensitive_column=COLUMNS[0].name,
+        outputs=("coefficients", "intercept"),
+        epsilon=0.0,
+        minimum_rows=20,
+        owners=tuple(party(name) for name in OWNERS),
+        publisher=party("publisher"),
+        owner_revenue=BasisPoints(1_000),
+        terms=Terms(TokenAmount(unit), TokenAmount(2 * unit), TokenAmount(unit), 100, 100, 100, 10, 2),
+        chain_id=await publisher.client.chain_id(),
+        studies_contract=publisher.suite.studies.address,
+    )
+
+
+async def publisher_of(network: Network) -> Context:
+    context = await network.node("publisher", ("publisher",))
+    PublisherRole(context).attach()
+    return context
+
+
+async def owner_of(network: Network, name: str, policy: str = DEFAULT_POLICY) -> Context:
+    """An owner's node with rows and a policy; opened again under its name, it has what it had."""
+    context = await network.node(name, ("data",))
+    home = context.home
+    home.datasets.mkdir(exist_ok=True)
+    home.policy.write_text(policy, "utf-8")
+    path = home.path / "rows.csv"
+    write_csv(table(OWNERS.index(name)), path)
+    Datasets(home.datasets).add(path, Schema(COLUMNS, TARGET), TARGET, context.rng)
+    return context
+
+
+def follow(context: Context) -> None:
+    DataRole(context).attach()
+    context.spawn(context.feed.follow(), "feed")
+
+
+async def test_owners_sign_what_their_policies_allow(network: Network) -> None:
+    publisher = await publisher_of(network)
+    for name in OWNERS:
+        follow(await owner_of(network, name))
+    desk, said = desk_of(publisher)
+    study = await proposing.propose(desk, await study_file(publisher))
+    assert (await network.suite.studies.study_of(study.number)).phase == StudyPhase.LOCKED
+    assert len(set(study.dataset_hashes)) == len(OWNERS)
+    assert "signed" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("line", "changed", "reason"),
+    [
+        ('purposes = ["tumour risk"] ', 'purposes = ["insurance"]', "the purpose is none the policy accepts"),
+        ("minimum_parties = 3 ", "minimum_parties = 4", "the policy asks for 4"),
+        ("allow_exact_outputs = true ", "allow_exact_outputs = false", "does not allow exact outputs"),
+        ('minimum_owner_fee = "1" ', 'minimum_owner_fee = "3"', "below the policy's minimum"),
+    ],
+)
+async def test_a_refusal_reaches_the_publisher_with_its_reason_and_the_money_is_back(
+    network: Network, line: str, changed: str, reason: str
+) -> None:
+    assert line in DEFAULT_POLICY
+    publisher = await publisher_of(network)
+    for name in OWNERS[:-1]:
+        follow(await owner_of(network, name))
+    follow(await owner_of(network, OWNERS[-1], DEFAULT_POLICY.replace(line, changed)))
+    desk, _ = desk_of(publisher)
+    before = await network.suite.token.balance_of(publisher.account)
+    with pytest.raises(Refused, match=reason):
+        await proposing.propose(desk, await study_file(publisher))
+    credit = await network.suite.studies.credit_of(publisher.account)
+    assert await network.suite.token.balance_of(publisher.account) + credit == before
+
+
+async def test_an_owner_without_fitting_rows_refuses(network: Network) -> None:
+    publisher = await publisher_of(network)
+    for name in OWNERS[:-1]:
+        follow(await owner_of(network, name))
+    last = await network.node(OWNERS[-1], ("data",))
+    last.home.datasets.mkdir()
+    last.home.policy.write_text(DEFAULT_POLICY, "utf-8")
+    follow(last)
+    desk, _ = desk_of(publisher)
+    with pytest.raises(Refused, match="no data set here has the study's columns"):
+        await proposing.propose(desk, await study_file(publisher))
+
+
+async def test_an_unreadable_policy_is_told_before_any_study(network: Network) -> None:
+    context = await owner_of(network, OWNERS[0], "purposes = [")
+    with pytest.raises(InvalidInput, match=r"policy.toml is not TOML"):
+        DataRole(context).attach()
+
+
+async def test_an_owner_that_was_down_at_the_lock_still_reveals_its_nonce(network: Network) -> None:
+    publisher = await publisher_of(network)
+    first = [await owner_of(network, name) for name in OWNERS]
+    for context in first:
+        follow(context)
+    desk, _ = desk_of(publisher)
+    study = await proposing.propose(desk, await study_file(publisher))
+    # The last owner's process dies before it hears of the lock; its memory is on disk.
+    await first[-1].close()
+    key = b"owner/" + study.number.to_bytes(8, "big")
+    stored = first[-1].memory.get(key)
+    assert stored is not None
+    state_then = decode(owner.OwnerState, stored)
+    # Whatever it had heard by then, what it wrote last before the chain knew more was its consent.
+    first[-1].memory.write(
+        {key: encode(owner.OwnerState(study.number, "consented", state_then.nonce, state_then.dataset_hash))}
+    )
+    follow(await owner_of(network, OWNERS[-1]))
+    studies = publisher.suite.studies
+    state = await studies.study_of(study.number)
+    await publisher.client.advance_past(state.draw_height)
+    nonce = publisher.memory.get(nonce_key(study.number))
+    assert nonce is not None
+    await studies.reveal(study.number, 0, Hash32(nonce))
+    async with asyncio.timeout(60):
+        while (await studies.study_of(study.number)).phase == StudyPhase.LOCKED:
+            await publisher.client.block_number()
+    party_number = 1 + OWNERS.index(OWNERS[-1])
+    assert (await studies.party_of(study.number, party_number)).revealed
+
+
+def test_rows_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+    from koinon.crypto.random import SystemRng
+
+    path = tmp_path / "rows.csv"
+    write_csv(table(1), path)
+    folder = tmp_path / "datasets"
+    stored = Datasets(folder).add(path, Schema(COLUMNS, TARGET), TARGET, SystemRng())
+    place = folder / stored.dataset_hash.hex()
+    assert place.stat().st_mode & 0o077 == 0
+    assert "secret" not in repr(stored)
