@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -74,9 +75,9 @@ def orphans(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return folder, demo(folder, "--effort", "0.5")
+def undisturbed() -> Iterator[tuple[Path, dict[str, Any]]]:
+    with tempfile.TemporaryDirectory(prefix="koinon-") as folder:
+        yield Path(folder), demo(Path(folder), "--effort", "0.5")
 
 
 @pytest.mark.xdist_group("demo")
@@ -141,11 +142,18 @@ class TestUndisturbed:
             assert all(failure.detail for failure in report.failures)
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder with a short name: a control socket's path has at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="koinon-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.long
 @pytest.mark.xdist_group("demo")
 class TestDisturbed:
-    def test_a_dead_committee_member_loses_stake_and_the_study_is_run_again(self, tmp_path: Path) -> None:
-        report = demo(tmp_path, "--chaos", "kill", "--effort", "0.3")
+    def test_a_dead_committee_member_loses_stake_and_the_study_is_run_again(self, place: Path) -> None:
+        report = demo(place, "--chaos", "kill", "--effort", "0.3")
         check_main_job(report)
         assert report["study"]["attempts"] >= 2
         silent = [one for one in report["study"]["incidents"] if one["kind"] == "silence"]
@@ -154,8 +162,8 @@ class TestDisturbed:
         assert silent[0]["unpaid"][0] in report["disturbances"][0]
         assert silent[0]["unpaid"][0] not in report["study"]["committee"]
 
-    def test_a_lie_is_caught_and_the_three_it_touches_go_unpaid(self, tmp_path: Path) -> None:
-        report = demo(tmp_path, "--chaos", "lie", "--effort", "0.3")
+    def test_a_lie_is_caught_and_the_three_it_touches_go_unpaid(self, place: Path) -> None:
+        report = demo(place, "--chaos", "lie", "--effort", "0.3")
         check_main_job(report)
         complaints = [one for one in report["study"]["incidents"] if one["kind"] == "complaint"]
         assert len(complaints) == 1
@@ -165,14 +173,14 @@ class TestDisturbed:
         assert liar in complaints[0]["unpaid"]
         assert not set(complaints[0]["unpaid"]) & set(report["study"]["committee"])
 
-    def test_a_dead_validator_changes_nothing_and_catches_up(self, tmp_path: Path) -> None:
-        report = demo(tmp_path, "--chaos", "validator", "--effort", "0.3")
+    def test_a_dead_validator_changes_nothing_and_catches_up(self, place: Path) -> None:
+        report = demo(place, "--chaos", "validator", "--effort", "0.3")
         check_main_job(report)
         assert report["study"]["incidents"] == []
         assert "return" in report["steps"]
 
-    def test_it_runs_on_anybodys_files(self, tmp_path: Path, undisturbed: tuple[Path, dict[str, Any]]) -> None:
-        own = tmp_path / "own"
+    def test_it_runs_on_anybodys_files(self, place: Path, undisturbed: tuple[Path, dict[str, Any]]) -> None:
+        own = place / "own"
         own.mkdir()
         for number, path in enumerate(sorted((undisturbed[0] / "demo" / "rows").glob("*.csv"))):
             name = "evaluators" if path.stem == "evaluators" else f"bank-{number}"
@@ -181,7 +189,7 @@ class TestDisturbed:
             rows[0][-1] = "default"
             with (own / f"{name}.csv").open("w", newline="") as file:
                 csv.writer(file).writerows(rows)
-        check_main_job(demo(tmp_path, "--data", str(own), "--target", "default", "--effort", "0.3"))
+        check_main_job(demo(place, "--data", str(own), "--target", "default", "--effort", "0.3"))
 
 
 @pytest.fixture
@@ -211,10 +219,10 @@ def anvil() -> Iterator[str]:
 @pytest.mark.long
 @pytest.mark.node
 @pytest.mark.xdist_group("demo")
-def test_the_same_job_runs_on_an_outside_chain(tmp_path: Path, anvil: str) -> None:
-    key = tmp_path / "key"
+def test_the_same_job_runs_on_an_outside_chain(place: Path, anvil: str) -> None:
+    key = place / "key"
     key.write_text(ANVIL_KEY)
-    report = demo(tmp_path, "--chain", anvil, "--chain-key", str(key), "--effort", "0.3")
+    report = demo(place, "--chain", anvil, "--chain-key", str(key), "--effort", "0.3")
     check_main_job(report)
     assert report["chain"] == anvil
 
