@@ -4,12 +4,10 @@ import csv
 import json
 import os
 import shutil
-import socket
 import struct
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from collections.abc import Iterator
 from itertools import pairwise
@@ -190,30 +188,6 @@ class TestDisturbed:
             with (own / f"{name}.csv").open("w", newline="") as file:
                 csv.writer(file).writerows(rows)
         check_main_job(demo(place, "--data", str(own), "--target", "default", "--effort", "0.3"))
-
-
-@pytest.fixture
-def anvil() -> Iterator[str]:
-    programs = sorted((ROOT / "contracts" / "node_modules").glob("@foundry-rs/anvil-*/bin/anvil*"))
-    if not programs:
-        pytest.skip("needs anvil: run npm ci in contracts/")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen([str(programs[0]), "--port", str(port), "--silent"])
-    try:
-        until = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < until
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.long
