@@ -52,7 +52,7 @@ class DataRole:
         feed.on(studies, Drawn, self._drawn)
         feed.on(studies, Completed, self._ended)
         feed.on(studies, Ended, self._ended)
-        self._context.spawn(self._resume(), "studies under way")
+        self._context.spawn(self.resume(), "studies under way")
         self._context.transport.handle(FetchManifest, self._manifest)
         self._context.transport.handle(FetchRefusal, self._reason)
 
@@ -100,7 +100,7 @@ class DataRole:
         if self._load(event.study_id).phase not in ("new", "refused", "ended"):
             await self._advance(event.study_id, owner.StudyEnded())
 
-    async def _resume(self) -> None:
+    async def resume(self) -> None:
         """After a restart: what was decided but may not have reached the chain is sent again.
 
         A consent or a nonce that stays behind would end the study, and the nonce's bond would be lost.
