@@ -7,6 +7,7 @@ everything.
 
 import os
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from installed import anvil_program, missing_for
 
 CI = os.environ.get("CI") == "true"
+DEEPEST_PYTHON = 5_000
 
 # How fast an example runs says more about what else the machine does than about the code.
 settings.register_profile("koinon", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=CI)
@@ -29,6 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if reason is not None and item.get_closest_marker(marker) is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_runtest_setup() -> None:
+    # py-evm and py_ecc raise the limit to where deep nesting overflows the machine's stack instead of being refused.
+    # The engine takes that back in a node (``ledger.pyevm``); here, where test chains import them, this does.
+    sys.setrecursionlimit(min(sys.getrecursionlimit(), DEEPEST_PYTHON))
 
 
 @pytest.hookimpl(wrapper=True)
