@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from koinon.data.schema import Schema
-from koinon.data.table import Table, count_duplicates, infer_schema, read_table, write_csv
+from koinon.data.table import Table, answer_columns, count_duplicates, infer_schema, read_table, write_csv
 from koinon.kernel.errors import InvalidInput, KoinonError, Unavailable
 from koinon.wire.committee import Column
 
@@ -276,6 +276,23 @@ def test_inferred_ranges_cover_the_rows_without_showing_their_ends(tmp_path: Pat
         assert column.high > values.max()
         assert column.high not in values
     assert schema.columns[1].low == 0.0
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        ("sick,age\n0,40.5\n1,50\n", ("sick",)),
+        ("age,sick,smoker\n40,0,1\n50,1,0\n", ("sick", "smoker")),
+        ("sick,age\n1,40.5\n1,50\n", ()),
+        ("sick,age\n0.5,40.5\n1,50\n", ()),
+    ],
+)
+def test_a_column_that_could_be_the_target_holds_both_answers_and_nothing_else(
+    tmp_path: Path, written: str, names: tuple[str, ...]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(written)
+    assert answer_columns(path) == names
 
 
 def test_duplicates_are_counted_with_both_zeros_alike() -> None:

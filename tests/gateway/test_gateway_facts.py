@@ -40,7 +40,7 @@ class TestStudy:
         assert silent.lost is not None
         assert silent.lost.value == tokens(150)
         assert silent.party.account not in [member.party.account for member in second.members]
-        assert [member.state for member in second.members] == ["signed the result"] * 3 + ["did not sign"]
+        assert [member.state for member in second.members] == ["signed the result"] * 3 + ["signature not needed"]
         assert all(member.paid is not None and member.paid.value == tokens(12.5) for member in second.members)
         assert page.output_digest == to_hex(digest("weights of study 1"))
         assert page.models == (NAME,)

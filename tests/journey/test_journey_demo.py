@@ -187,7 +187,7 @@ class TestDisturbed:
             rows[0][-1] = "default"
             with (own / f"{name}.csv").open("w", newline="") as file:
                 csv.writer(file).writerows(rows)
-        check_main_job(demo(place, "--data", str(own), "--target", "default", "--effort", "0.3"))
+        check_main_job(demo(place, "--data", str(own), "--effort", "0.3"))
 
 
 @pytest.mark.long
@@ -206,6 +206,8 @@ BAD = [
     (["--chaos", "validator", "--chain", "http://127.0.0.1:1", "--chain-key", __file__], 2, "needs our own ledger"),
     (["--data", "{empty}"], 2, "must hold 3 CSV or Parquet files"),
     (["--data", "{rows}", "--target", "nothing"], 2, "no target column 'nothing'"),
+    (["--target", "nothing"], 2, "files of your own with --data"),
+    (["--data", "{undecided}"], 2, "name the column to predict with --target"),
     (["--group", "colour"], 2, "colour"),
 ]
 
@@ -216,10 +218,13 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(
 ) -> None:
     from koinon.data.demonstration import write_demo
 
-    empty, rows = tmp_path / "empty", tmp_path / "rows"
+    empty, rows, undecided = tmp_path / "empty", tmp_path / "rows", tmp_path / "undecided"
     empty.mkdir()
     write_demo(rows, 1)
-    given = [one.format(empty=empty, rows=rows) for one in arguments]
+    undecided.mkdir()
+    for name in ("a", "b", "c", "evaluators"):
+        (undecided / f"{name}.csv").write_text("sick,smoker,age\n0,1,40.5\n1,0,50.5\n")
+    given = [one.format(empty=empty, rows=rows, undecided=undecided) for one in arguments]
     command = [sys.executable, "-m", "koinon.cli.main", "demo", "--folder", str(tmp_path / "demo"), *given]
     finished = subprocess.run(
         command,

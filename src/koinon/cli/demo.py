@@ -26,7 +26,7 @@ from koinon.kernel.errors import InvalidInput, KoinonError
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with one CSV or Parquet file for each data owner, and one named evaluators.*",
 )
-@click.option("--target", default="malignant", show_default=True, help="The 0/1 column that the model predicts.")
+@click.option("--target", help="The 0/1 column that the model predicts. [default: the only one]")
 @click.option("--group", "sensitive", help="Column whose tertiles fairness is measured over. [default: the first]")
 @click.option("--calls", default=200, show_default=True, type=click.IntRange(1, 100_000), help="Calls the buyer makes.")
 @click.option(
@@ -52,7 +52,7 @@ def demo(
     chain_url: str | None,
     chain_key: Path | None,
     data_folder: Path | None,
-    target: str,
+    target: str | None,
     sensitive: str | None,
     calls: int,
     effort: float,

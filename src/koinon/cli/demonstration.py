@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -51,7 +51,7 @@ class Options:
     chain_url: str | None
     chain_key: Path | None
     data_folder: Path | None
-    target: str
+    target: str | None
     sensitive: str | None
     calls: int
     seed: int
@@ -74,6 +74,11 @@ class Rows:
     ranges: tuple[tuple[str, float, float], ...]
     tables: dict[str, "Table"]
     held_out: "Table"
+
+    @property
+    def target(self) -> str:
+        """The column that the model predicts."""
+        return self.held_out.schema.target
 
 
 class Demonstration:
@@ -100,7 +105,7 @@ class Demonstration:
                 chain = await self._open_network(step.say)
             with progress.step("join", "join") as step:
                 await put_to_work(self._network, chain, step.say)
-                await add_rows(self._network, rows.owners, rows.evaluation, self._options.target, rows.ranges)
+                await add_rows(self._network, rows.owners, rows.evaluation, rows.target, rows.ranges)
                 step.say(f"{len(self._network.names())} organisations joined; rows checked and committed to")
             scene = self._scene(rows, report.with_suffix(".zip"))
             actors = DemonstrationActors(self._network, scene)
@@ -163,7 +168,7 @@ class Demonstration:
             title="Tumour risk from cell nuclei",
             purpose="Tumour risk, for clinical decision support",
             columns=rows.ranges,
-            target=options.target,
+            target=rows.target,
             sensitive_column=options.sensitive or _default_group(rows),
             owners=tuple(Party(one.name, one.node_id, one.account) for one in identities),
             owner_revenue_basis_points=OWNER_REVENUE_BASIS_POINTS,
@@ -244,7 +249,10 @@ def read_rows(options: Options) -> Rows:
 
     owners = [one.name for one in DEMONSTRATION if "data" in one.roles]
     if options.data_folder is None:
-        from koinon.data.demonstration import demo_split
+        from koinon.data.demonstration import TARGET, demo_split
+
+        if options.target not in (None, TARGET):
+            raise InvalidInput(f"the demonstration's rows answer {TARGET}; give files of your own with --data")
 
         files = write_demo(options.folder / "rows", options.seed)
         schema = demo_split(options.seed).schema
@@ -260,8 +268,9 @@ def read_rows(options: Options) -> Rows:
                 f" and one named evaluators.csv or .parquet; it holds {len(own)} and {len(held)}"
             )
         evaluation, paths = held[0], dict(zip(owners, own, strict=True))
+        target = options.target or _only_answer((*own, evaluation))
         # What the owners would agree on in public: the widest of what each would suggest for its own file.
-        suggested = [infer_schema(path, options.target) for path in (*own, evaluation)]
+        suggested = [infer_schema(path, target) for path in (*own, evaluation)]
         names = [set(schema.names) for schema in suggested]
         for path, columns in zip((*own, evaluation), names, strict=True):
             if columns != names[0]:
@@ -276,7 +285,7 @@ def read_rows(options: Options) -> Rows:
                 )
                 for name in suggested[0].names
             ),
-            options.target,
+            target,
         )
     if options.sensitive is not None:
         schema.index(options.sensitive)
@@ -287,6 +296,20 @@ def read_rows(options: Options) -> Rows:
         tables={name: read_table(path, schema) for name, path in paths.items()},
         held_out=read_table(evaluation, schema),
     )
+
+
+def _only_answer(paths: Sequence[Path]) -> str:
+    """The one column that is a 0/1 answer in every file. Raises InvalidInput where there is none, or a choice."""
+    from koinon.data.table import answer_columns
+
+    first, *others = (answer_columns(path) for path in paths)
+    shared = [name for name in first if all(name in names for names in others)]
+    if len(shared) != 1:
+        found = f"{len(shared)} of them ({', '.join(shared[:5])})" if shared else "none"
+        raise InvalidInput(
+            f"name the column to predict with --target: of columns that are 0 or 1 in every file, {found}"
+        )
+    return shared[0]
 
 
 def score(rows: Rows, audited: Audited) -> Scores:

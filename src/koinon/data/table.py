@@ -151,6 +151,19 @@ def infer_schema(path: Path, target: str, *, maximum_bytes: int = MAXIMUM_FILE_B
     return schema
 
 
+def answer_columns(path: Path, *, maximum_bytes: int = MAXIMUM_FILE_BYTES) -> tuple[str, ...]:
+    """Names of the columns that could be a target: 0 or 1 in every row, and both somewhere.
+
+    Raises:
+        InvalidInput: the file is malformed.
+        Unavailable: the file cannot be opened or read.
+    """
+    raw = _read(path, maximum_bytes)
+    zero, one = raw.values == 0, raw.values == 1
+    fits = (zero | one).all(axis=0) & zero.any(axis=0) & one.any(axis=0)
+    return tuple(name for name, fit in zip(raw.names, fits, strict=True) if fit)
+
+
 def write_csv(table: Table, path: Path) -> None:
     """Write rows as CSV that ``read_table`` reads back exactly. Raises Unavailable where the file cannot be written."""
     try:

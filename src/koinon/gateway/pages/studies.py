@@ -278,7 +278,7 @@ def _member(facts: Facts, place: int, account: str, entries: Sequence[Entry], ow
     tone: Tone
     if done:
         signed = account in done[0].values["signers"]
-        state, tone = ("signed the result", "final") if signed else ("did not sign", "pending")
+        state, tone = ("signed the result", "final") if signed else ("signature not needed", "neutral")
     elif silent:
         state, tone = "silent, lost stake", "failed"
     elif blamed:
