@@ -1,6 +1,6 @@
 """Hand-made consensus: four validators with ideal signatures, blocks, certificates and view changes at will."""
 
-from koinon.kernel.quantities import BlockIndex, Epoch, Seconds, View
+from koinon.kernel.quantities import BlockIndex, Epoch, Height, Seconds, View
 from koinon.ledger.giskard.certificates import (
     certify,
     certify_view_change,
@@ -12,7 +12,7 @@ from koinon.ledger.giskard.certificates import (
 from koinon.ledger.giskard.ideal import IdealScheme
 from koinon.ledger.giskard.protocol import step
 from koinon.ledger.giskard.rules import Rules
-from koinon.ledger.giskard.shells import CHAIN_ID, make_header
+from koinon.ledger.giskard.shells import CHAIN_ID, FIRST_EPOCH, make_header
 from koinon.ledger.giskard.start import initial_state
 from koinon.ledger.giskard.state import Configuration, Effect, Event, Execute, Executed, Received, State
 from koinon.ledger.types import (
@@ -40,11 +40,17 @@ GENESIS_CERTIFICATE = genesis_certificate(GENESIS, NODES, BLOCKS_PER_VIEW)
 FIRST_ENTRY = ViewEntry(GENESIS_CERTIFICATE, None)
 
 
-def fresh_state(position: int = 0, rules: Rules | None = None) -> State:
-    """A validator that has seen nothing."""
+def fresh_state(
+    position: int = 0,
+    rules: Rules | None = None,
+    last_height: Height | None = None,
+    epoch: Epoch = FIRST_EPOCH,
+    root: Header | None = None,
+) -> State:
+    """A validator that has seen nothing of its epoch but the block it begins on."""
     configuration = Configuration(
         chain_id=CHAIN_ID,
-        epoch=Epoch(0),
+        epoch=epoch,
         validators=MEMBERS,
         position=position,
         blocks_per_view=BLOCKS_PER_VIEW,
@@ -52,21 +58,27 @@ def fresh_state(position: int = 0, rules: Rules | None = None) -> State:
         verifier=SCHEME,
         signer=SCHEME.signer(position),
         rules=rules or Rules(),
+        last_height=last_height,
     )
-    return initial_state(configuration, GENESIS)
+    return initial_state(configuration, root or GENESIS)
 
 
-def header(parent: Header, view: int, index: int = 0, payload: bytes = b"") -> Header:
-    """A child of ``parent``."""
-    return make_header(MEMBERS, parent, View(view), BlockIndex(index), payload)
+def header(parent: Header, view: int, index: int = 0, payload: bytes = b"", epoch: Epoch | None = None) -> Header:
+    """A child of ``parent``, in its epoch unless another is given."""
+    return make_header(
+        MEMBERS, parent, View(view), BlockIndex(index), payload, parent.epoch if epoch is None else epoch
+    )
 
 
 def proposal(
-    made: Header, certificate: QuorumCertificate | None = None, left: ViewChangeCertificate | None = None
+    made: Header,
+    certificate: QuorumCertificate | None = None,
+    left: ViewChangeCertificate | None = None,
+    transactions: tuple[bytes, ...] = (b"transaction",),
 ) -> PrepareBlock:
     """The block as its proposer signs it, with a transaction in it."""
     signature = SCHEME.tag(made.proposer, proposal_message(CHAIN_ID, made))
-    return PrepareBlock(Block(made, (b"transaction",)), certificate, left, signature)
+    return PrepareBlock(Block(made, transactions), certificate, left, signature)
 
 
 def vote(made: Header, voter: int) -> PrepareVote:

@@ -19,7 +19,7 @@ from ledger_giskard import (
 )
 from msgspec.structs import replace
 
-from koinon.kernel.quantities import ChainId, Epoch
+from koinon.kernel.quantities import ChainId
 from koinon.ledger.giskard.plants import PLANTS
 from koinon.ledger.giskard.protocol import step
 from koinon.ledger.giskard.rules import Rules
@@ -205,9 +205,7 @@ def test_receivers_work_out_the_highest_report_themselves() -> None:
 FORGERIES: dict[str, tuple[int, object]] = {
     "a vote of somebody else": (1, vote(A1, 2)),
     "a vote for no place": (1, replace(vote(A1, 1), index=BLOCKS_PER_VIEW)),
-    "a vote of another epoch": (1, replace(vote(A1, 1), epoch=Epoch(1))),
     "a block of another chain": (1, proposal(replace(A1, chain_id=ChainId(8)), GENESIS_CERTIFICATE)),
-    "a block of another epoch": (1, proposal(replace(A1, epoch=Epoch(1)), GENESIS_CERTIFICATE)),
     "a block with other validators": (1, proposal(replace(A1, validators=bytes(32)), GENESIS_CERTIFICATE)),
     "a block past the end of its view": (1, proposal(replace(A1, index=BLOCKS_PER_VIEW), GENESIS_CERTIFICATE)),
     "a block of somebody who has no turn": (2, proposal(replace(A1, proposer=2), GENESIS_CERTIFICATE)),
@@ -229,6 +227,10 @@ FORGERIES: dict[str, tuple[int, object]] = {
     ),
     "a way in by a forged certificate": (1, ViewSync(ViewEntry(replace(certificate(A3), signature=b"y" * 16), None))),
     "a way in that names nothing": (1, ViewSync(ViewEntry(None, None))),
+    "a way in that names two": (
+        1,
+        ViewSync(ViewEntry(GENESIS_CERTIFICATE, left_view(1, dict.fromkeys((0, 1, 2), GENESIS_CERTIFICATE)))),
+    ),
 }
 
 
@@ -241,7 +243,7 @@ def test_forged_messages_change_nothing(name: str) -> None:
     assert (after.blocks, after.votes, after.view_changes) == ({}, {}, {})
     assert after.certificates == before.certificates
     assert all(isinstance(effect, Distrust) for effect in effects)
-    assert len(effects) == (name != "a way in that names nothing")
+    assert len(effects) == 1
 
 
 def test_a_false_vote_is_found_out_and_its_voter_named() -> None:

@@ -39,8 +39,9 @@ def propose(
     beneficiary = chain.validators.members[position].account
     timestamp = UnixSeconds(max(parent.timestamp, int(time.time())))
     context = chain.context_for(parent, timestamp, beneficiary, mix)
+    candidates = iter(()) if effect.closing else mempool.candidates(view)
     executed, rejected = build_block(
-        engine, context, view, accumulator, mempool.candidates(view), BUILDING_SECONDS, _TRANSACTION_BYTES
+        engine, context, view, accumulator, candidates, BUILDING_SECONDS, _TRANSACTION_BYTES
     )
     mempool.drop(rejection.transaction for rejection in rejected)
     if not executed.transactions and not effect.required:

@@ -26,6 +26,7 @@ from koinon.ledger.giskard.state import (
     Configuration,
     Distrust,
     Effect,
+    EpochEnded,
     Event,
     Execute,
     Executed,
@@ -138,6 +139,8 @@ class Consensus:
                 case Finalise():
                     self._mempool.settle(self._chain.finalise(effect))
                     self._finalised(effect.headers[0])
+                case EpochEnded():
+                    _log.info("epoch %d ended with block %d", self.state.configuration.epoch, effect.header.height)
                 case Distrust():
                     _log.warning("validator %d: %s", effect.sender, effect.reason)
                 case Report():

@@ -35,7 +35,7 @@ from koinon.ledger.rpc_koinon import koinon_methods
 from koinon.ledger.rpc_methods import LedgerView, ethereum_methods
 from koinon.ledger.rpc_server import serve_rpc
 from koinon.ledger.transaction import Transaction, parse_transaction
-from koinon.ledger.types import Header, PrepareBlock, PrepareVote, ViewChange, ViewSync, header_hash
+from koinon.ledger.types import EpochSync, Header, PrepareBlock, PrepareVote, ViewChange, ViewSync, header_hash
 from koinon.wire.catalogue import Message
 from koinon.wire.consensus import ConsensusMessage
 from koinon.wire.discovery import Endpoint
@@ -205,6 +205,7 @@ class Validator:
         network.handle(PrepareVote, self._on_consensus)
         network.handle(ViewChange, self._on_consensus)
         network.handle(ViewSync, self._on_consensus)
+        network.handle(EpochSync, self._on_consensus)
         network.handle(TransactionBatch, self._on_transactions)
         network.handle(BlockRequest, self._on_block_request)
         network.handle(RangeRequest, self._on_range_request)

@@ -163,7 +163,17 @@ class ViewSync(Message, frozen=True):
     entry: ViewEntry
 
 
-ConsensusMessage = PrepareBlock | PrepareVote | ViewChange | ViewSync
+@message(0x0205, limit=512 * 1024)
+class EpochSync(Message, frozen=True):
+    """Answer to a validator that speaks of an epoch that is over: the proof that its last block is final.
+
+    The headers above the first are those of closing blocks, which are empty, so that they are whole blocks.
+    """
+
+    proof: FinalityProof
+
+
+ConsensusMessage = PrepareBlock | PrepareVote | ViewChange | ViewSync | EpochSync
 
 
 class ProposalEvidence(Record, frozen=True):

@@ -26,7 +26,7 @@ from koinon.ledger.types import (
 _PROPOSAL: Final = "koinon/giskard/proposal/1"
 _VOTE: Final = "koinon/giskard/vote/1"
 _VIEW_CHANGE: Final = "koinon/giskard/view-change/1"
-GENESIS_SIGNATURE: Final = b"\x00"
+ROOT_SIGNATURE: Final = b"\x00"
 
 
 class Verifier(Protocol):
@@ -74,17 +74,25 @@ def rank(certificate: QuorumCertificate | ViewChangeGroup) -> tuple[int, int]:
     return certificate.height, certificate.view
 
 
-def genesis_certificate(header: Header, validators: int, blocks_per_view: int) -> QuorumCertificate:
-    """The certificate everybody grants genesis: the last block of view 0, so that view 1 starts the normal way."""
+def root_certificate(header: Header, epoch: Epoch, validators: int, blocks_per_view: int) -> QuorumCertificate:
+    """The certificate everybody grants the block that an epoch begins on: genesis, or the last of the epoch before.
+
+    It makes the root the last block of view 0, so that view 1 starts the normal way.
+    """
     return QuorumCertificate(
-        epoch=header.epoch,
+        epoch=epoch,
         view=View(0),
         index=BlockIndex(blocks_per_view - 1),
         height=header.height,
         block=header_hash(header),
         signers=bytes((validators + 7) // 8),
-        signature=GENESIS_SIGNATURE,
+        signature=ROOT_SIGNATURE,
     )
+
+
+def genesis_certificate(header: Header, validators: int, blocks_per_view: int) -> QuorumCertificate:
+    """The root certificate of the first epoch."""
+    return root_certificate(header, header.epoch, validators, blocks_per_view)
 
 
 def certify(votes: Mapping[int, PrepareVote], verifier: Verifier, validators: int) -> QuorumCertificate:

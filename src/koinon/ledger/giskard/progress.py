@@ -8,6 +8,7 @@ from koinon.kernel.quantities import BlockIndex, Height, View
 from koinon.ledger.giskard.certificates import certify_view_change, view_change_message, vote_message
 from koinon.ledger.giskard.rules import above_lock
 from koinon.ledger.giskard.state import (
+    EpochEnded,
     Execute,
     Execution,
     Finalise,
@@ -27,16 +28,16 @@ from koinon.ledger.giskard.turn import (
     timeout,
 )
 from koinon.ledger.giskard.votes import count_votes
-from koinon.ledger.types import Header, PrepareVote, ViewChange, ViewEntry, header_hash
+from koinon.ledger.types import FinalityProof, Header, PrepareVote, ViewChange, ViewEntry, header_hash
 
 
 def advance(turn: Turn) -> None:
     """Do everything that has become possible, until nothing more is."""
-    while not turn.state.halted and (
+    while turn.state.is_active and (
         _leave_view(turn) or _finalise(turn) or _request_execution(turn) or _vote(turn) or _join_view_change(turn)
     ):
         pass
-    if not turn.state.halted:
+    if turn.state.is_active:
         _propose(turn)
         _ask_for_missing(turn)
     _set_timer(turn)
@@ -87,7 +88,7 @@ def _join_view_change(turn: Turn) -> bool:
 
 
 def _finalise(turn: Turn) -> bool:
-    """Find the highest block that linked certificates make final, and finalise it with all below it."""
+    """Find the highest block that linked certificates make final, and finalise it with all below it in the epoch."""
     state, rules = turn.state, turn.configuration.rules
     best: list[Header] | None = None
     for block in state.certificates:
@@ -101,23 +102,29 @@ def _finalise(turn: Turn) -> bool:
             best = line
     if best is None:
         return False
-    newly_final = list(ancestors(state, header_hash(best[0])))[::-1]
-    if newly_final[0].header.parent != state.final_hash:
-        if newly_final[0].header.height <= state.final_header.height + 1:
+    configuration = turn.configuration
+    reached = rules.final_height(best[0].height, configuration.last_height)
+    proven = list(ancestors(state, header_hash(best[0])))[::-1]
+    if proven[0].header.parent != state.final_hash:
+        if proven[0].header.height <= state.final_header.height + 1:
             turn.halt(f"two blocks of height {state.final_header.height} are final")
         return False
+    newly_final = [tracked for tracked in proven if tracked.header.height <= reached]
     if not all(is_certified(state, t.hash) and t.execution is Execution.VALID for t in newly_final):
         return False
-    turn.emit(
-        Finalise(
-            blocks=tuple(tracked.block for tracked in newly_final),
-            certificates=tuple(state.certificates[tracked.hash] for tracked in newly_final),
-            headers=tuple(best),
-            proof=tuple(state.certificates[header_hash(header)] for header in best),
-        )
+    above = tuple(tracked.header for tracked in proven if reached <= tracked.header.height < best[0].height)
+    finalised = Finalise(
+        blocks=tuple(tracked.block for tracked in newly_final),
+        certificates=tuple(state.certificates[tracked.hash] for tracked in newly_final),
+        headers=(*above, *best),
+        proof=tuple(state.certificates[header_hash(header)] for header in best),
     )
-    _forget_below(state, best[0])
+    turn.emit(finalised)
+    _forget_below(state, newly_final[-1].header)
     state.failures = 0
+    if reached == configuration.last_height:
+        state.ended = FinalityProof(finalised.headers, finalised.proof)
+        turn.emit(EpochEnded(state.final_header, finalised.certificates[-1]))
     return True
 
 
@@ -194,7 +201,8 @@ def _may_vote(state: State, tracked: Tracked) -> bool:
         return False
     if header.index > 0:
         parent = state.header_of(header.parent)
-        if parent is None or parent.view != header.view or parent.index != header.index - 1:
+        place = (header.epoch, header.view, header.index - 1)
+        if parent is None or (parent.epoch, parent.view, parent.index) != place:
             return False
     return rules.follows_own_chain(state.accepted, _line_within_view(state, header))
 
@@ -205,7 +213,7 @@ def _line_within_view(state: State, header: Header) -> Iterator[tuple[int, Hash3
             return
         yield tracked.header.index, tracked.hash
     final = state.final_header
-    if final.view == header.view:
+    if (final.epoch, final.view) == (header.epoch, header.view):
         yield final.index, state.final_hash
 
 
@@ -259,9 +267,11 @@ def _propose(turn: Turn) -> None:
     if header.height - state.highest.height >= configuration.pipeline:
         return
     required = needs_successor(state, parent)
-    if state.pending or required:
+    closing = is_last(state, header.height)
+    if required or (state.pending and not closing):
         state.proposing = True
-        turn.emit(Propose(parent, Height(header.height + 1), state.view, BlockIndex(index), required))
+        height = Height(header.height + 1)
+        turn.emit(Propose(parent, height, state.view, BlockIndex(index), required, closing))
 
 
 def _justified_parent(state: State) -> Hash32 | None:
@@ -275,11 +285,22 @@ def _justified_parent(state: State) -> Hash32 | None:
     return certificate.block
 
 
+def is_last(state: State, height: Height) -> bool:
+    """Whether the epoch has no height above this one."""
+    last = state.configuration.last_height
+    return last is not None and height >= last
+
+
+def wants_finality(state: State, tracked: Tracked) -> bool:
+    """Whether a block must become final soon: it holds transactions or the next epoch waits for it."""
+    return bool(tracked.block.transactions) or tracked.header.height == state.configuration.last_height
+
+
 def needs_successor(state: State, tip: Hash32) -> bool:
-    """Whether a block with transactions would not yet be final if everything up to ``tip`` were certified."""
+    """Whether a block that must become final would not yet be if everything up to ``tip`` were certified."""
     rules = state.configuration.rules
     line = list(header_line(state, tip))
-    busy = max((t.header.height for t in ancestors(state, tip) if t.block.transactions), default=-1)
+    busy = max((t.header.height for t in ancestors(state, tip) if wants_finality(state, t)), default=-1)
     for start in range(len(line) - rules.linked_certificates + 1):
         window = line[start : start + rules.linked_certificates][::-1]
         if rules.is_final(window):
@@ -293,10 +314,10 @@ def _has_work(state: State) -> bool:
         return True
     if any(view == state.view and sender != state.configuration.position for view, sender in state.view_changes):
         return True
-    if any(t.block.transactions for t in ancestors(state, state.highest.block)):
+    if any(wants_finality(state, t) for t in ancestors(state, state.highest.block)):
         return True
     return any(
-        t.block.transactions and t.header.view == state.view and t.execution is not Execution.INVALID
+        wants_finality(state, t) and t.header.view == state.view and t.execution is not Execution.INVALID
         for t in state.blocks.values()
     )
 
@@ -305,7 +326,7 @@ def _set_timer(turn: Turn) -> None:
     """Patience begins when there is work and begins again with every certificate that raises the highest."""
     state = turn.state
     before = state.deadline
-    if state.halted:
+    if not state.is_active:
         state.deadline = None
     elif state.timed_out:
         # None here means a restart: what was said before the crash is said again at once.

@@ -7,6 +7,7 @@ next view. Blocks are made on demand: where nothing waits to become final no tim
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
 from koinon.kernel.errors import Forged, MalformedMessage
 from koinon.kernel.ids import Hash32
@@ -16,6 +17,7 @@ from koinon.ledger.giskard.certificates import (
     rank,
     view_change_message,
 )
+from koinon.ledger.giskard.epochs import message_epoch
 from koinon.ledger.giskard.progress import advance, give_up_view
 from koinon.ledger.giskard.state import (
     BlockFetched,
@@ -28,6 +30,7 @@ from koinon.ledger.giskard.state import (
     Proposed,
     Received,
     Report,
+    Send,
     State,
     TimerFired,
     Tracked,
@@ -38,13 +41,16 @@ from koinon.ledger.giskard.turn import (
     add_certificate,
     answer_laggard,
     enter_view,
+    places,
     set_execution,
     track,
     verify_certificate,
 )
 from koinon.ledger.giskard.votes import count_votes, is_signed
 from koinon.ledger.types import (
-    Header,
+    Block,
+    EpochSync,
+    FinalityProof,
     PrepareBlock,
     PrepareVote,
     ProposalEvidence,
@@ -58,8 +64,8 @@ from koinon.ledger.types import (
 
 def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
     """Advance one validator by one event. Never raises for anything a peer sent."""
-    if state.halted:
-        return state, ()
+    if not state.is_active:
+        return state, _answer_after_the_end(state, event)
     turn = Turn(state.copy(), event.now)
     match event:
         case Received():
@@ -80,7 +86,19 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
     return turn.finish()
 
 
+def _answer_after_the_end(state: State, event: Event) -> tuple[Effect, ...]:
+    """GISKARD-LIVENESS-4: whoever still tries to leave a view of an ended epoch is shown that it is over."""
+    if state.ended is None or not isinstance(event, Received) or not isinstance(event.message, ViewChange):
+        return ()
+    if event.message.epoch != state.configuration.epoch:
+        return ()
+    return (Send(event.sender, EpochSync(state.ended)),)
+
+
 def _receive(turn: Turn, event: Received) -> None:
+    epoch = message_epoch(event.message)
+    if epoch is not None and epoch != turn.configuration.epoch:
+        return
     try:
         match event.message:
             case PrepareBlock():
@@ -91,6 +109,8 @@ def _receive(turn: Turn, event: Received) -> None:
                 _on_view_change(turn, event.sender, event.message)
             case ViewSync():
                 _on_entry(turn, event.message.entry)
+            case EpochSync():
+                _on_end(turn, event.message.proof)
     except (Forged, MalformedMessage) as problem:
         turn.distrust(event.sender, str(problem))
 
@@ -101,7 +121,7 @@ def _on_block(turn: Turn, sender: int, message: PrepareBlock) -> None:
     name = header_hash(header)
     if header.height <= state.final_header.height or name in state.blocks:
         return
-    _check_place(configuration, header)
+    _check_place(configuration, message.block)
     statement = proposal_message(configuration.chain_id, header)
     if not configuration.verifier.verify(header.proposer, statement, message.signature):
         raise Forged(f"block {header.height} of view {header.view} is not signed by its proposer")
@@ -132,16 +152,19 @@ def _on_block(turn: Turn, sender: int, message: PrepareBlock) -> None:
         state.blocks[name] = replace(state.blocks[name], justified=justified)
 
 
-def _check_place(configuration: Configuration, header: Header) -> None:
-    """Whether the block's place exists and belongs to its proposer. Raises Forged."""
-    if header.chain_id != configuration.chain_id or header.epoch != configuration.epoch:
-        raise Forged(f"block {header.height} is of another chain or epoch")
+def _check_place(configuration: Configuration, block: Block) -> None:
+    """Whether the block's place exists, belongs to its proposer and may hold what it holds. Raises Forged."""
+    header = block.header
+    if header.chain_id != configuration.chain_id:
+        raise Forged(f"block {header.height} is of another chain")
     if header.validators != configuration.validators.hash:
         raise Forged(f"block {header.height} names another validator set")
     if header.index >= configuration.blocks_per_view:
         raise Forged(f"block {header.height} has index {header.index}; a view has {configuration.blocks_per_view}")
     if header.proposer != configuration.validators.proposer(header.view):
         raise Forged(f"validator {header.proposer} is not the proposer of view {header.view}")
+    if not configuration.rules.may_hold(block.transactions, header.height, configuration.last_height):
+        raise Forged(f"block {header.height} holds transactions, but its epoch ends at {configuration.last_height}")
 
 
 def _check_justification(turn: Turn, message: PrepareBlock) -> bool:
@@ -177,7 +200,7 @@ def _on_vote(turn: Turn, sender: int, vote: PrepareVote) -> None:
     state, configuration = turn.state, turn.configuration
     if vote.voter != sender:
         raise Forged(f"a vote of validator {vote.voter} came from validator {sender}")
-    if vote.epoch != configuration.epoch or vote.index >= configuration.blocks_per_view:
+    if vote.index >= configuration.blocks_per_view:
         raise Forged(f"the vote of validator {sender} is for a place that does not exist")
     if vote.height <= state.final_header.height or vote.block in state.certificates:
         return
@@ -204,7 +227,7 @@ def _votes_of(state: State, voter: int, vote: PrepareVote) -> list[PrepareVote]:
 
 def _on_view_change(turn: Turn, sender: int, change: ViewChange) -> None:
     state, configuration = turn.state, turn.configuration
-    if change.sender != sender or change.epoch != configuration.epoch:
+    if change.sender != sender:
         raise Forged(f"a view change of validator {change.sender} came from validator {sender}")
     if change.view < state.view:
         answer_laggard(turn, sender, change.view)
@@ -226,6 +249,8 @@ def _on_view_change(turn: Turn, sender: int, change: ViewChange) -> None:
 def _on_entry(turn: Turn, entry: ViewEntry) -> None:
     """Follow a proof that a quorum has reached a later view. Raises Forged, MalformedMessage."""
     state, configuration = turn.state, turn.configuration
+    if (entry.certificate is None) == (entry.view_change is None):
+        raise MalformedMessage("a way into a view is one certificate: of its last block or of its view change")
     if entry.view_change is not None:
         left = entry.view_change
         if left.view < state.view:
@@ -246,14 +271,39 @@ def _on_entry(turn: Turn, entry: ViewEntry) -> None:
         add_certificate(turn, entry.certificate)
 
 
+def _on_end(turn: Turn, proof: FinalityProof) -> None:
+    """Follow a proof that the last block of this epoch is final. Raises Forged, MalformedMessage.
+
+    The block itself, and whatever lies below it, is fetched as always.
+    """
+    configuration = turn.configuration
+    last = configuration.last_height
+    if last is None or proof.headers[0].height != last:
+        raise Forged("a proof of the end of an epoch is about another block than the last of this one")
+    for parent, child in pairwise(proof.headers):
+        if child.parent != header_hash(parent) or child.height != parent.height + 1:
+            raise Forged(f"header {child.height} of a proof of the end of the epoch is no child of the one before")
+    for header in proof.headers[1:]:
+        _check_place(configuration, Block(header, ()))
+    for header, certificate in zip(proof.headers[-3:], proof.certificates, strict=True):
+        if (certificate.block, *places(certificate)) != (header_hash(header), header.view, header.index, header.height):
+            raise Forged(f"header {header.height} of a proof of the end of the epoch has another block's certificate")
+        verify_certificate(turn, certificate)
+    # A certified block is what the quorum executed, so the certified child of a block vouches for that block too.
+    for header in proof.headers[1:]:
+        track(turn, Block(header, ()), None, None)
+    for certificate in proof.certificates:
+        add_certificate(turn, certificate)
+
+
 def _take_fetched(turn: Turn, event: BlockFetched) -> None:
     state, configuration = turn.state, turn.configuration
     header = event.block.header
     name = header_hash(header)
-    if header.height <= state.final_header.height:
+    if header.height <= state.final_header.height or header.epoch != configuration.epoch:
         return
     try:
-        _check_place(configuration, header)
+        _check_place(configuration, event.block)
         if event.certificate is not None and event.certificate.block == name:
             verify_certificate(turn, event.certificate)
             if (header.view, header.index, header.height) != (

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from koinon.kernel.quantities import ChainId
+from koinon.kernel.quantities import ChainId, Height
 from koinon.ledger.giskard.certificates import Verifier, check_view_change_certificate
 from koinon.ledger.types import Header, ViewChangeCertificate
 
@@ -65,6 +65,20 @@ def is_final(line: Sequence[Header]) -> bool:
     )
 
 
+def final_height(proven: Height, last_height: Height | None) -> Height:
+    """GISKARD-SAFETY-8: no block above the last of its epoch is ever final.
+
+    Closing blocks finalise the last block of an epoch and then are forgotten: the next epoch begins on that block, so
+    its first block has the height of the first closing block.
+    """
+    return proven if last_height is None else min(proven, last_height)
+
+
+def may_hold(transactions: Sequence[bytes], height: Height, last_height: Height | None) -> bool:
+    """GISKARD-SAFETY-8, second half: a closing block holds nothing that would be forgotten with it."""
+    return last_height is None or height <= last_height or not transactions
+
+
 def above_lock(locked_height: int, header: Header) -> bool:
     """GISKARD-SAFETY-4: never vote at or below the height of a block that is certified and has a certified child."""
     return header.height > locked_height
@@ -93,3 +107,5 @@ class Rules:
     linked_certificates: int = LINKED_CERTIFICATES
     check_view_change: Callable[[ViewChangeCertificate, ChainId, int, int, Verifier], None] = check_view_change
     extends_highest: Callable[[ViewChangeCertificate, Header], bool] = extends_highest
+    final_height: Callable[[Height, Height | None], Height] = final_height
+    may_hold: Callable[[Sequence[bytes], Height, Height | None], bool] = may_hold

@@ -8,16 +8,22 @@ from koinon.kernel.quantities import BlockIndex, ChainId, Epoch, Gas, Height, Un
 from koinon.ledger.types import Header, ValidatorSet, header_hash
 
 CHAIN_ID: Final = ChainId(7)
+FIRST_EPOCH: Final = Epoch(0)
 
 
 def make_header(
-    validators: ValidatorSet, parent: Header | None, view: View, index: BlockIndex, payload: bytes
+    validators: ValidatorSet,
+    parent: Header | None,
+    view: View,
+    index: BlockIndex,
+    payload: bytes,
+    epoch: Epoch = FIRST_EPOCH,
 ) -> Header:
     """A header whose contents are made up but for its place; ``payload`` tells siblings apart."""
     return Header(
         chain_id=CHAIN_ID,
         height=Height(0 if parent is None else parent.height + 1),
-        epoch=Epoch(0),
+        epoch=epoch,
         view=view,
         index=index,
         parent=ZERO_HASH if parent is None else header_hash(parent),

@@ -10,6 +10,7 @@ from koinon.ledger.giskard.certificates import Signer, Verifier
 from koinon.ledger.giskard.rules import Rules, VotedSlot
 from koinon.ledger.types import (
     Block,
+    FinalityProof,
     Header,
     PrepareBlock,
     PrepareVote,
@@ -34,6 +35,7 @@ class Configuration:
         pipeline: how many blocks the proposer may be ahead of the highest certificate.
         base_timeout: seconds without a new certificate, while there is work, before a view is given up; grows by half
             with every view lost since the last final block.
+        last_height: where the epoch ends (GISKARD-SAFETY-8); None for an epoch that never does.
     """
 
     chain_id: ChainId
@@ -45,6 +47,7 @@ class Configuration:
     verifier: Verifier
     signer: Signer | None
     pipeline: int = 3
+    last_height: Height | None = None
     rules: Rules = field(default_factory=Rules)
 
 
@@ -101,6 +104,7 @@ class State:
     """One validator. Treat as immutable: ``step`` copies it before it changes anything.
 
     Attributes:
+        root: the certificate everybody grants the block that the epoch begins on.
         voted: index and height of every vote cast in this view.
         accepted: index and hash of the last block voted for in this view.
         locked_height: height of the highest certified block with a certified child.
@@ -108,11 +112,13 @@ class State:
         absent: proposers whose last turn was lost without a certified block; only patience depends on it.
         pending: whether the mempool holds transactions that could go into a block.
         deadline: monotonic time at which the view times out, None while there is nothing to finalise.
+        ended: the proof that the last block of the epoch is final, once it is; nothing is signed after that.
     """
 
     configuration: Configuration
     view: View
     entry: ViewEntry
+    root: QuorumCertificate
     highest: QuorumCertificate
     final_header: Header
     timed_out: bool = False
@@ -127,6 +133,7 @@ class State:
     pending: bool = False
     deadline: float | None = None
     halted: bool = False
+    ended: FinalityProof | None = None
     blocks: dict[Hash32, Tracked] = field(default_factory=dict)
     certificates: dict[Hash32, QuorumCertificate] = field(default_factory=dict)
     votes: dict[tuple[View, BlockIndex, int], PrepareVote] = field(default_factory=dict)
@@ -143,6 +150,11 @@ class State:
             proposals=dict(self.proposals),
             view_changes=dict(self.view_changes),
         )
+
+    @property
+    def is_active(self) -> bool:
+        """Whether this validator still takes part in its epoch."""
+        return not self.halted and self.ended is None
 
     @property
     def final_hash(self) -> Hash32:
@@ -251,6 +263,7 @@ class Propose:
 
     Attributes:
         required: also without transactions, because blocks below need successors to become final.
+        closing: without transactions, because the epoch ends below this block (GISKARD-SAFETY-8).
     """
 
     parent: Hash32
@@ -258,6 +271,7 @@ class Propose:
     view: View
     index: BlockIndex
     required: bool
+    closing: bool
 
 
 @dataclass(frozen=True)
@@ -272,14 +286,25 @@ class Finalise:
     """These blocks, ascending, are final for ever, each with its certificate.
 
     Attributes:
-        headers: the last of them and the two above it.
-        proof: the certificates of ``headers``.
+        headers: the last of them and those above it that prove it final: two, or more at the end of an epoch.
+        proof: the certificates of the last three of ``headers``.
     """
 
     blocks: tuple[Block, ...]
     certificates: tuple[QuorumCertificate, ...]
     headers: tuple[Header, ...]
     proof: tuple[QuorumCertificate, ...]
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """The last block of the epoch is final; emitted once, after its ``Finalise``.
+
+    Open the next epoch with ``initial_state`` and this header as root, and keep this state to answer those behind.
+    """
+
+    header: Header
+    certificate: QuorumCertificate
 
 
 @dataclass(frozen=True)
@@ -313,4 +338,6 @@ class Halt:
     reason: str
 
 
-Effect = Persist | Broadcast | Send | Execute | Propose | SetTimer | Finalise | Fetch | Report | Distrust | Halt
+Effect = (
+    Persist | Broadcast | Send | Execute | Propose | SetTimer | Finalise | EpochEnded | Fetch | Report | Distrust | Halt
+)

@@ -7,7 +7,7 @@ from typing import Final
 from koinon.kernel.errors import Forged
 from koinon.kernel.ids import Hash32
 from koinon.kernel.quantities import BlockIndex, Height, View
-from koinon.ledger.giskard.certificates import GENESIS_SIGNATURE, check_certificate, rank
+from koinon.ledger.giskard.certificates import check_certificate, rank
 from koinon.ledger.giskard.state import (
     Broadcast,
     Configuration,
@@ -144,9 +144,9 @@ def verify_certificate(turn: Turn, certificate: QuorumCertificate) -> None:
     """Check a certificate unless one for the same place and block is held already. Raises Forged, MalformedMessage."""
     state, configuration = turn.state, turn.configuration
     known = state.certificates.get(certificate.block)
-    if known is not None and places(known) == places(certificate):
+    if certificate == state.root or (known is not None and places(known) == places(certificate)):
         return
-    if certificate.signature == GENESIS_SIGNATURE or certificate.epoch != configuration.epoch:
+    if certificate.epoch != configuration.epoch:
         raise Forged(f"the certificate of block {certificate.height} is not of this epoch")
     if certificate.index >= configuration.blocks_per_view:
         raise Forged(f"the certificate of block {certificate.height} is for a place that no view has")
