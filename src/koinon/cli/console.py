@@ -28,9 +28,10 @@ def shorten(value: bytes | str) -> str:
     return text if len(text) <= 14 else f"{text[:8]}…{text[-4:]}"
 
 
-def print_json(value: object) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, default=_plain) + "\n")
+def print_json(value: object, *, compact: bool = False) -> None:
+    """One JSON document on standard output, on one line if ``compact``."""
+    sys.stdout.write(json.dumps(value, indent=None if compact else 2, default=_plain) + "\n")
+    sys.stdout.flush()
 
 
 def _plain(value: object) -> Any:

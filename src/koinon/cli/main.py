@@ -34,6 +34,10 @@ COMMANDS: Final = {
     "call": ("koinon.cli.call:call", "Buy a pass, have rows answered, pay by voucher, check receipts."),
     "audit": ("koinon.cli.audit:audit", "Collect all evidence about a name into one file."),
     "verify": ("koinon.cli.audit:verify", "Check such a file offline, with no key."),
+    "verify-finality": (
+        "koinon.cli.finality:verify_finality",
+        "Check offline that a block is final.",
+    ),
     "site": ("koinon.cli.site:site", "The network's pages on this machine."),
     "sim": ("koinon.cli.sim:sim", "Protocols in a simulated world: consensus, rep4."),
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -12,7 +13,10 @@ from koinon.kernel.errors import InvalidInput
 from koinon.kernel.quantities import TokenAmount
 from koinon.node.config import ROLES, BootstrapNode, ChainConfig, NodeConfig
 from koinon.node.home import Home, Identity
+from koinon.node.logs import FORMATS, LEVELS
 from koinon.node.operator import Operator
+
+WATCH_SECONDS: Final = 2.0
 
 
 @click.group()
@@ -28,6 +32,7 @@ def node() -> None:
 @click.option("--port", default=7300, show_default=True, help="Port for other nodes.")
 @click.option("--rpc-port", default=8545, show_default=True, help="Port of the chain's JSON-RPC, if it validates.")
 @click.option("--service-port", default=8000, show_default=True, help="Port at which it answers for models.")
+@click.option("--monitor-port", type=int, help="Port of /metrics and /health on loopback. [default: neither]")
 @click.option("--operator", help="Who operates it; committees never hold two of one operator. [default: the name]")
 @click.option("--chain", "rpc", multiple=True, help="URL of the chain's JSON-RPC; repeat for several.")
 @click.option("--chain-id", default=0, help="The chain's id.")
@@ -40,6 +45,7 @@ def init(
     port: int,
     rpc_port: int,
     service_port: int,
+    monitor_port: int | None,
     operator: str | None,
     rpc: tuple[str, ...],
     chain_id: int,
@@ -61,6 +67,7 @@ def init(
         bootstrap=tuple(BootstrapNode(keeper.node_id, keeper.host, keeper.port) for keeper in keepers),
         chain=ChainConfig(rpc, chain_id, ()),
         allow_faults=False,
+        monitor_port=monitor_port,
     )
     identity = create_node(Home(folder), config, SystemRng())
     console.print(f"made {name} in {folder}: node {shorten(identity.node_id)}, account {shorten(identity.account)}")
@@ -69,18 +76,13 @@ def init(
 
 @node.command()
 @HOME
-@click.option(
-    "--log-level",
-    default="INFO",
-    type=click.Choice(["DEBUG", "INFO", "WARNING"]),
-    show_default=True,
-    help="The least important lines to write to standard error.",
-)
-def start(folder: Path, log_level: str) -> None:
+@click.option("--log-level", type=click.Choice(LEVELS), help="The least important lines to log. [default: node.toml's]")
+@click.option("--log-format", type=click.Choice(FORMATS), help="How a line is written. [default: node.toml's]")
+def start(folder: Path, log_level: str | None, log_format: str | None) -> None:
     """Run the node in the foreground until it is told to stop (Ctrl-C, or koinon node stop)."""
     from koinon.node.runtime import run_node
 
-    run_node(Home(folder), log_level)
+    run_node(Home(folder), log_level, log_format)
 
 
 @node.command()
@@ -96,14 +98,24 @@ def join(folder: Path, stake: int) -> None:
 @node.command()
 @HOME
 @JSON
-def status(folder: Path, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C; with --json a line each.")
+def status(folder: Path, as_json: bool, watch: bool) -> None:
     """How is this node?"""
-    report = asyncio.run(Operator(Home(folder).control).status())
-    if as_json:
-        print_json(report)
-        return
-    rows = [(key.replace("_", " "), shown(value)) for key, value in report.items()]
-    print_table(("", ""), rows)
+    asyncio.run(_show_status(Operator(Home(folder).control), as_json, watch))
+
+
+async def _show_status(operator: Operator, as_json: bool, watch: bool) -> None:
+    while True:
+        report = await operator.status()
+        if as_json:
+            print_json(report, compact=watch)
+        else:
+            if watch:
+                console.clear()
+            print_table(("", ""), [(key.replace("_", " "), shown(value)) for key, value in report.items()])
+        if not watch:
+            return
+        await asyncio.sleep(WATCH_SECONDS)
 
 
 @node.command()

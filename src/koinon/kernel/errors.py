@@ -6,7 +6,8 @@ KoinonError                     everything this package raises on purpose
 │   └── Refused                 understood and permitted by format, but policy, state or budget says no
 ├── Forged                      a signature, hash or proof does not match what it claims to cover
 ├── Unavailable                 a peer, file, port or chain that is needed cannot be reached now
-│   └── Expired                 the deadline passed first
+│   ├── Expired                 the deadline passed first
+│   └── OutOfSpace              a disk or the file of a store is full
 └── ProtocolAbort               a joint computation stopped because somebody deviated; names whom it can
 
 A message says what was wrong with which input and what to do about it; it never holds a row, a share or a key.
@@ -41,6 +42,10 @@ class Unavailable(KoinonError):
 
 class Expired(Unavailable):
     """The deadline passed before the work was done."""
+
+
+class OutOfSpace(Unavailable):
+    """A disk, or the room that a store was given, is full; nothing was written."""
 
 
 class ProtocolAbort(KoinonError):

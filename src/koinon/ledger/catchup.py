@@ -54,6 +54,15 @@ class CatchUp:
         self._now = now
         self._wanted: dict[Hash32, asyncio.Task[None]] = {}
         self._range = asyncio.Lock()
+        self._foreign: set[NodeId] = set()
+        self._heights: dict[NodeId, Height] = {}
+
+    @property
+    def known_height(self) -> Height:
+        """The highest final height that more validators claim than may lie; 0 before enough have answered."""
+        claimed = sorted(self._heights.values(), reverse=True)
+        faults = self._chain.validators.faults
+        return claimed[faults] if len(claimed) > faults else Height(0)
 
     def fetch(self, effect: Fetch) -> None:
         """Get a block in the background, unless it is on its way already."""
@@ -113,7 +122,21 @@ class CatchUp:
         except KoinonError as problem:
             _log.debug("no status from a validator: %s", problem)
             return
-        if isinstance(answer, LedgerStatus) and answer.final_height > self._chain.final_height:
+        if not isinstance(answer, LedgerStatus):
+            return
+        if answer.genesis != self._chain.genesis.hash:
+            if peer.node_id not in self._foreign:
+                _log.error(
+                    "validator 0x%s… follows another genesis (0x%s…, ours is 0x%s…); one of the two has the wrong file",
+                    peer.node_id.hex()[:16],
+                    answer.genesis.hex()[:16],
+                    self._chain.genesis.hash.hex()[:16],
+                )
+            self._foreign.add(peer.node_id)
+            return
+        self._foreign.discard(peer.node_id)
+        self._heights[peer.node_id] = answer.final_height
+        if answer.final_height > self._chain.final_height:
             await self._fetch_final(peer)
 
     async def close(self) -> None:

@@ -42,13 +42,13 @@ from koinon.ledger.giskard.state import (
     SetTimer,
     State,
 )
+from koinon.ledger.measures import LedgerMeasures
 from koinon.ledger.mempool import Mempool
 from koinon.ledger.types import Header, PrepareBlock, header_hash
 
 CLOCK_TOLERANCE: Final = 15
 """Seconds that a fresh block's timestamp may lie ahead of the own clock."""
 _log: Final = logging.getLogger("koinon.ledger.consensus")
-
 Outward = Broadcast | Send | SetTimer | Fetch
 
 
@@ -83,6 +83,7 @@ class Consensus:
         self._position = position
         self._outward = outward
         self._finalised = finalised
+        self.measures = LedgerMeasures()
         parameters = chain.genesis.parameters
         configuration = Configuration(
             chain_id=chain.genesis.chain_id,
@@ -120,7 +121,12 @@ class Consensus:
             waiting.append(event)
         while True:
             while waiting:
-                self.state, effects = step(self.state, waiting.popleft())
+                before = self.state
+                self.state, effects = step(before, waiting.popleft())
+                if self.state.failures > before.failures:
+                    self.measures.views_lost += 1
+                if self.state.highest is not before.highest:
+                    self.measures.certify(self.state.highest.block, time.monotonic())
                 waiting.extend(self._perform(effects))
             pending = self._mempool.has_candidate(self._chain.state_after(self.tip()))
             if pending == self.state.pending or self.state.halted:
@@ -137,13 +143,18 @@ class Consensus:
                 case Execute() | Propose():
                     slow.append(effect)
                 case Finalise():
-                    self._mempool.settle(self._chain.finalise(effect))
+                    transactions = self._chain.finalise(effect)
+                    self._mempool.settle(transactions)
+                    names = [header_hash(block.header) for block in effect.blocks]
+                    self.measures.finalise(names, len(transactions), time.monotonic())
                     self._finalised(effect.headers[0])
                 case EpochEnded():
                     _log.info("epoch %d ended with block %d", self.state.configuration.epoch, effect.header.height)
                 case Distrust():
+                    self.measures.distrusted += 1
                     _log.warning("validator %d: %s", effect.sender, effect.reason)
                 case Report():
+                    self.measures.contradictions += 1
                     _log.error(
                         "validator %d signed a contradiction: %s", effect.offender, type(effect.evidence).__name__
                     )
@@ -155,6 +166,7 @@ class Consensus:
 
     def _execute(self, effect: Execute) -> Executed:
         name = header_hash(effect.block.header)
+        self.measures.begin(name, time.monotonic())
         try:
             check_and_execute(self._chain, self._engine, effect.block)
         except (Forged, Unavailable) as problem:
@@ -165,7 +177,10 @@ class Consensus:
     def _propose(self, effect: Propose) -> Proposed:
         assert self._key is not None
         assert self._position is not None
+        began = time.monotonic()
         block = propose(self._chain, self._engine, self._mempool, self._key, self._position, effect)
+        if block is not None:
+            self.measures.begin(header_hash(block.header), began)
         return Proposed(block, time.monotonic())
 
 

@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from koinon.crypto.bls import BlsKey
-from koinon.kernel.effects import Store
 from koinon.kernel.errors import InvalidInput, KoinonError, Refused
 from koinon.kernel.ids import NodeId
 from koinon.ledger.catchup import CatchUp, answer_block, answer_range
@@ -29,6 +28,7 @@ from koinon.ledger.giskard.state import (
     SetTimer,
     TimerFired,
 )
+from koinon.ledger.health import LedgerFacts
 from koinon.ledger.mempool import Mempool
 from koinon.ledger.outbox import Network, Outbox
 from koinon.ledger.rpc_koinon import koinon_methods
@@ -47,6 +47,9 @@ from koinon.wire.ledger import (
     TransactionBatch,
 )
 
+if TYPE_CHECKING:
+    from koinon.store.patient import PatientStore
+
 _LONGEST_QUEUE: Final = 8192
 _STORE_BYTES: Final = 16 * 1024**3
 _CALL_THREADS: Final = 2
@@ -58,6 +61,8 @@ _M = TypeVar("_M", bound=Message)
 
 class LedgerNetwork(Network, Protocol):
     """The part of ``koinon.net.transport.Transport`` that a validator uses."""
+
+    def peers(self) -> frozenset[NodeId]: ...
 
     def handle(self, kind: type[_M], function: Callable[[NodeId, _M], Awaitable[Message | None]]) -> None: ...
 
@@ -93,11 +98,16 @@ class Validator:
         node_id: NodeId,
         network: LedgerNetwork,
         peers: Mapping[NodeId, Endpoint],
+        store: "PatientStore",
     ) -> None:
         parameters = chain.genesis.parameters
         self.chain = chain
         self.rpc_url: str | None = None
         self.mempool = Mempool(chain.genesis.chain_id, parameters.gas_limit, parameters.base_fee)
+        self._store = store
+        self._network = network
+        self._peers = peers
+        self._final_since = time.monotonic()
         self._engine = engine
         self._members = chain.validators
         self._loop = asyncio.get_running_loop()
@@ -147,32 +157,37 @@ class Validator:
         """
         from koinon.ledger.pyevm import PyEvmEngine
         from koinon.store.keyvalue import LmdbStore
+        from koinon.store.patient import PatientStore
 
         _check_membership(genesis, node_id, key)
         async with AsyncExitStack() as stack:
-            store: Store = LmdbStore.open(store_path, config.store_bytes)
+            store = PatientStore(LmdbStore.open(store_path, config.store_bytes))
             stack.callback(store.close)
             chain = await asyncio.to_thread(Chain, store, genesis)
+            store.wait_for_room()
             others = {
                 member.node_id: Endpoint(member.node_id, member.host, member.port)
                 for member in genesis.validators
                 if member.node_id != node_id
             }
             others.update({name: peer for name, peer in (peers or {}).items() if name in others})
-            validator = cls(chain, PyEvmEngine(), key, node_id, network, others)
+            validator = cls(chain, PyEvmEngine(), key, node_id, network, others, store)
             stack.push_async_callback(validator._close)
             if config.rpc_port is not None:
                 serving = serve_rpc(validator._rpc_methods(), config.rpc_host, config.rpc_port)
                 validator.rpc_url = await stack.enter_async_context(serving)
-            async with asyncio.TaskGroup() as tasks:
-                running = [
-                    tasks.create_task(validator._work(), name="ledger consensus"),
-                    tasks.create_task(validator._catch_up.keep_up(), name="ledger catch-up"),
-                ]
-                validator._put(Wake())
-                yield validator
-                for task in running:
-                    task.cancel()
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    running = [
+                        tasks.create_task(validator._work(), name="ledger consensus"),
+                        tasks.create_task(validator._catch_up.keep_up(), name="ledger catch-up"),
+                    ]
+                    validator._put(Wake())
+                    yield validator
+                    for task in running:
+                        task.cancel()
+            except* KoinonError as problems:
+                raise _first(problems) from None
 
     def submit(self, raw: bytes) -> Transaction:
         """Take in a signed transaction and tell the other validators.
@@ -197,6 +212,29 @@ class Validator:
                 break
             await moved.wait()
         return self.chain.header_at(height)
+
+    def facts(self) -> LedgerFacts:
+        """How this validator is, for its operator."""
+        state, chain = self.consensus.state, self.chain
+        connected = self._network.peers()
+        return LedgerFacts(
+            final_height=chain.final_height,
+            certified_height=state.highest.height,
+            known_height=max(self._catch_up.known_height, chain.final_height),
+            epoch=state.configuration.epoch,
+            view=state.view,
+            timed_out=state.timed_out,
+            halted=state.halted,
+            waiting_transactions=len(self.mempool),
+            waiting_events=self._events.qsize(),
+            validators=len(self._members),
+            quorum=self._members.quorum,
+            connected=1 + sum(peer in connected for peer in self._peers),
+            has_work=state.deadline is not None or state.pending,
+            final_age=time.monotonic() - self._final_since,
+            waits_for_disk=self._store.is_waiting,
+            writes_delayed=self._store.delayed,
+        )
 
     # Events: from the network, the clock and ourselves to the ledger's thread.
 
@@ -294,6 +332,7 @@ class Validator:
         self._loop.call_soon_threadsafe(self._wake_waiters)
 
     def _wake_waiters(self) -> None:
+        self._final_since = time.monotonic()
         self._final_moved.set()
         self._final_moved = asyncio.Event()
 
@@ -322,10 +361,20 @@ class Validator:
 
     async def _close(self) -> None:
         self._set_timer(None)
+        self._store.stop_waiting()
         await self._catch_up.close()
         await self._outbox.close()
         await asyncio.to_thread(self._lane.shutdown)
         await asyncio.to_thread(self._calls.shutdown)
+
+
+def _first(problems: ExceptionGroup[KoinonError]) -> KoinonError:
+    """One of the errors that ended the validator; its sentence is what the operator reads."""
+    found: BaseException = problems
+    while isinstance(found, ExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, KoinonError)
+    return found
 
 
 def _check_membership(genesis: Genesis, node_id: NodeId, key: BlsKey) -> None:

@@ -9,6 +9,7 @@ from koinon.kernel.errors import KoinonError, MalformedMessage, Refused, Unavail
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.net.dispatch import Answers
+from koinon.net.measures import NetMeasures
 from koinon.wire.catalogue import Message, expects_answer, limit_of, may_answer, pack, unpack
 from koinon.wire.failures import failure_of
 from koinon.wire.frames import HEADER, FrameHead, FrameStream
@@ -57,6 +58,7 @@ class Conversation:
         answers: Answers,
         workload: Workload,
         throttle: Throttle | None = None,
+        measures: NetMeasures | None = None,
     ) -> None:
         self.peer = peer
         self.dialled = dialled
@@ -65,6 +67,7 @@ class Conversation:
         self._answers = answers
         self._workload = workload
         self._throttle = throttle
+        self._measures = measures or NetMeasures()
         self._loop = asyncio.get_running_loop()
         self.began = Seconds(self._loop.time())
         self._waiting: dict[int, tuple[type[Message], asyncio.Future[Message]]] = {}
@@ -108,6 +111,7 @@ class Conversation:
         return limit_of(head.number)
 
     def frame_received(self, head: FrameHead, body: bytes | bytearray) -> None:
+        self._measures.bytes_received += HEADER.size + len(body)
         if self._throttle is not None:
             pause = self._throttle(self.peer, HEADER.size + len(body))
             if pause > 0:
@@ -119,6 +123,7 @@ class Conversation:
             self._take_answer(head, body)
             return
         message = unpack(head.number, memoryview(body))
+        self._measures.received.add(type(message).__name__)
         if expects_answer(type(message)) != (head.kind == ASK):
             raise MalformedMessage(f"{type(message).__name__} came in a frame of kind {head.kind}")
         if len(self._workload.tasks) >= MOST_ASKED:
@@ -135,6 +140,9 @@ class Conversation:
             task.add_done_callback(tasks.discard)
 
     def ended(self, problem: KoinonError) -> None:
+        self._measures.ended.add(type(problem).__name__)
+        if isinstance(problem, MalformedMessage):
+            self._answers.offended(self.peer, problem)
         for _, arrival in self._waiting.values():
             if not arrival.done():
                 arrival.set_exception(Unavailable(f"node 0x{self.peer.hex()[:16]}… is gone: {problem}"))
@@ -147,6 +155,7 @@ class Conversation:
             return  # it came after its deadline
         request, arrival = asked
         answer = unpack(head.number, memoryview(body))
+        self._measures.received.add(type(answer).__name__)
         if not may_answer(request, type(answer)):
             raise MalformedMessage(f"{type(answer).__name__} may not answer {request.__name__}")
         if not arrival.done():
@@ -175,3 +184,5 @@ class Conversation:
                 f"{type(message).__name__} of {len(body)} bytes is longer than the {limit_of(number)} allowed"
             )
         self.stream.write_frame(FrameHead(kind, request, number), body)
+        self._measures.sent.add(type(message).__name__)
+        self._measures.bytes_sent += HEADER.size + len(body)

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from koinon.kernel.errors import KoinonError, Refused
 from koinon.kernel.ids import NodeId
+from koinon.net.measures import NetMeasures
 from koinon.wire.catalogue import Done, Failure, Message, expects_answer, may_answer
 from koinon.wire.failures import failure_of
 
@@ -18,10 +19,21 @@ Respond: TypeAlias = Callable[[NodeId, _M], Awaitable[Message | None]]
 
 
 class Answers:
-    """A table of functions by type of message."""
+    """A table of functions by type of message.
 
-    def __init__(self) -> None:
+    Args:
+        measures: where refusals are counted.
+        offended: told of every error that a peer's message caused.
+    """
+
+    def __init__(
+        self,
+        measures: NetMeasures | None = None,
+        offended: Callable[[NodeId, KoinonError], None] = lambda _peer, _problem: None,
+    ) -> None:
         self._functions: dict[type[Message], Respond[Any]] = {}
+        self._measures = measures or NetMeasures()
+        self.offended = offended
 
     def handle(self, kind: type[_M], function: Respond[_M]) -> None:
         """Let ``function`` take every message of this type. Raises ValueError if one does already."""
@@ -38,6 +50,7 @@ class Answers:
         try:
             given = await function(peer, message)
         except KoinonError as problem:
+            self._note(peer, kind, problem)
             return failure_of(problem)
         except Exception as problem:
             _log.error("answering %s failed: %s", kind.__name__, _where(problem))
@@ -58,9 +71,14 @@ class Answers:
         try:
             await function(peer, message)
         except KoinonError as problem:
+            self._note(peer, kind, problem)
             _log.info("%s from node 0x%s… was not taken: %s", kind.__name__, peer.hex()[:16], problem)
         except Exception as problem:
             _log.error("taking %s failed: %s", kind.__name__, _where(problem))
+
+    def _note(self, peer: NodeId, kind: type[Message], problem: KoinonError) -> None:
+        self._measures.refused.add(kind.__name__, type(problem).__name__)
+        self.offended(peer, problem)
 
 
 def check_request(message: Message) -> None:

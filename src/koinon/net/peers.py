@@ -3,11 +3,12 @@
 import asyncio
 from typing import Final
 
-from koinon.kernel.errors import Unavailable
+from koinon.kernel.errors import KoinonError, Unavailable
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.net.conversation import Conversation, Workload
 from koinon.net.dispatch import Answers
+from koinon.net.measures import NetMeasures
 from koinon.net.pace import Pace, check_pace
 from koinon.net.quota import Allowances, Quotas
 from koinon.wire.frames import FrameStream
@@ -27,11 +28,15 @@ class Peers:
         answers: what answers the peers' messages.
         pace: how slow peers may be.
         allowances: how much they may use.
+        measures: where everything is counted.
     """
 
-    def __init__(self, node_id: NodeId, answers: Answers, pace: Pace, allowances: Allowances) -> None:
+    def __init__(
+        self, node_id: NodeId, answers: Answers, pace: Pace, allowances: Allowances, measures: NetMeasures
+    ) -> None:
         self._node_id = node_id
         self._answers = answers
+        self._measures = measures
         self._pace = pace
         self._loop = asyncio.get_running_loop()
         self._messages = Quotas(allowances.messages_per_peer)
@@ -53,7 +58,13 @@ class Peers:
         """Begin a conversation on a stream whose keys are proven."""
         workload = self._workloads.setdefault(peer, Workload())
         fresh = Conversation(
-            stream, peer, dialled=dialled, answers=self._answers, workload=workload, throttle=self._throttle
+            stream,
+            peer,
+            dialled=dialled,
+            answers=self._answers,
+            workload=workload,
+            throttle=self._throttle,
+            measures=self._measures,
         )
         same = sorted((old for old in self._conversations if old.peer == peer), key=lambda old: old.began)
         for surplus in same[: max(0, len(same) + 1 - MOST_PER_PEER)]:
@@ -67,6 +78,12 @@ class Peers:
         if loser is not None and loser.retired is None:
             loser.retired = Seconds(self._loop.time())
         return fresh
+
+    def cut(self, peer: NodeId, problem: KoinonError) -> None:
+        """Hang up on a peer, whatever connections it has."""
+        for conversation in tuple(self._conversations):
+            if conversation.peer == peer:
+                conversation.stream.cut(problem)
 
     def sweep(self, now: Seconds) -> None:
         """Cut peers that are too slow; close retired conversations once they are idle."""

@@ -22,6 +22,7 @@ from koinon.net.dispatch import Answers, Respond, check_one_way, check_request
 from koinon.net.handshake import CalledStream, CallingStream, GreetingStream, Session
 from koinon.net.link import FrameLink
 from koinon.net.listening import open_listener
+from koinon.net.measures import NetMeasures, Standings, offence_of
 from koinon.net.pace import DEFAULT_PACE, Pace
 from koinon.net.parking import LinkYard
 from koinon.net.peers import Peers
@@ -53,6 +54,7 @@ class Transport:
     Attributes:
         node_id: the key it proves to others.
         endpoint: where it listens.
+        measures: what it has counted so far.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class Transport:
         self._admit = admit
         self._pace = pace
         self._loop = asyncio.get_running_loop()
-        self._answers = Answers()
-        self._peers = Peers(key.node_id, self._answers, pace, allowances)
+        self.measures = NetMeasures()
+        self._standings = Standings()
+        self._answers = Answers(self.measures, self._offended)
+        self._peers = Peers(key.node_id, self._answers, pace, allowances, self.measures)
         self._yard = LinkYard(pace)
         self._dials: dict[NodeId, asyncio.Task[Conversation]] = {}
         self._greetings: set[asyncio.Task[None]] = set()
@@ -202,6 +206,27 @@ class Transport:
         """Every open conversation, for showing and testing; two with one peer for a moment after mutual dialling."""
         return self._peers.all()
 
+    def standings(self) -> dict[NodeId, float]:
+        """Every peer that has offended lately, with its points out of 100, at which it is shunned for a while."""
+        return self._standings.known(Seconds(self._loop.time()))
+
+    def offend(self, peer: NodeId, points: float, reason: str) -> None:
+        """Count an offence that a role of this node has found; at 100 points the peer is hung up on and shunned.
+
+        Args:
+            points: see ``koinon.net.measures``.
+            reason: why, for the log.
+        """
+        if peer != self.node_id and self._standings.offend(peer, points, Seconds(self._loop.time())):
+            _log.warning("node %s… is shunned for a while; its last offence: %s", to_hex(peer)[:18], reason)
+            # Not from inside the very frame that offended.
+            self._loop.call_soon(self._peers.cut, peer, Unavailable("the peer offended too often"))
+
+    def _offended(self, peer: NodeId, problem: KoinonError) -> None:
+        points = offence_of(problem)
+        if points > 0:
+            self.offend(peer, points, str(problem))
+
     # Dialling.
 
     async def _conversation(self, endpoint: Endpoint) -> Conversation:
@@ -274,9 +299,9 @@ class Transport:
                 await asyncio.sleep(self._pace.sweep / 10)
                 continue
             host = str(address[0]).encode()
-            if len(self._greetings) >= _MOST_GREETINGS or not self._arrivals.try_spend(
-                host, 1, Seconds(self._loop.time())
-            ):
+            busy = len(self._greetings) >= _MOST_GREETINGS
+            if busy or not self._arrivals.try_spend(host, 1, Seconds(self._loop.time())):
+                self.measures.turned_away.add("too many greetings" if busy else "too many from its address")
                 connection.close()
                 continue
             greeting = asyncio.create_task(self._greet(connection))
@@ -297,6 +322,7 @@ class Transport:
                 _keep_alive(stream)
                 await stream.greeted
         except (OSError, TimeoutError, KoinonError) as problem:
+            self.measures.turned_away.add(_reason(problem))
             _log.debug("a caller was not let in: %s", _describe(problem))
             stream.cut(Unavailable("the greeting failed"))
         except asyncio.CancelledError:
@@ -306,6 +332,9 @@ class Transport:
     def _begin(self, stream: FrameStream, peer: NodeId, label: str | None) -> Session:
         if self._closing or not self._admit(peer):
             raise Refused(f"this node does not admit node {to_hex(peer)[:18]}…")
+        if self._standings.is_shunned(peer, Seconds(self._loop.time())):
+            raise Refused(f"node {to_hex(peer)[:18]}… has offended too often; try again in a minute")
+        self.measures.greeted += 1
         if label is None:
             return self._peers.adopt(stream, peer, dialled=False)
         self._yard.check_room(peer, label)
@@ -337,6 +366,15 @@ class Transport:
             stream.cut(Unavailable("this node is shutting down"))
         await asyncio.gather(*(stream.closed for stream in streams))
         await self._peers.stop_work()
+
+
+def _reason(problem: Exception) -> str:
+    """Why a caller was not let in, from a closed set."""
+    if isinstance(problem, TimeoutError):
+        return "too slow"
+    if isinstance(problem, ssl.SSLError):
+        return "no TLS"
+    return type(problem).__name__ if isinstance(problem, KoinonError) else "hung up"
 
 
 def _keep_alive(stream: GreetingStream) -> None:

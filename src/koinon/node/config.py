@@ -1,13 +1,32 @@
 """``node.toml``: what an operator decides about a node. Read whole, with one exact sentence for the first mistake."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import Address, NodeId, parse_address, parse_node_id, to_hex
+from koinon.node.logs import FORMATS, LEVELS, LogConfig
+from koinon.node.tables import Table, nearest
 
+LAST_PORT: Final = 65535
+LOOPBACK: Final = "127.0.0.1"
+KEYS: Final = (
+    "name",
+    "roles",
+    "operator",
+    "host",
+    "port",
+    "rpc_port",
+    "service_port",
+    "monitor_host",
+    "monitor_port",
+    "allow_faults",
+    "bootstrap",
+    "chain",
+    "log",
+)
 ROLES: Final = ("validator", "data", "publisher", "compute", "evaluator", "service")
 
 
@@ -49,53 +68,51 @@ class NodeConfig:
     chain: ChainConfig
     allow_faults: bool
     """Whether this operator lets a demonstration make the node misbehave (``koinon demo --chaos lie``)."""
+    monitor_host: str = LOOPBACK
+    monitor_port: int | None = None
+    """Where ``/metrics`` and ``/health`` are answered; None for nowhere, 0 for any free port."""
+    log: LogConfig = field(default_factory=LogConfig)
 
 
 def read_config(path: Path) -> NodeConfig:
-    """Read and check. Raises InvalidInput naming the key."""
+    """Read and check. Raises InvalidInput with file, line, key, what was expected and what was found."""
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        values = tomllib.loads(text)
     except OSError as problem:
         raise InvalidInput(f"cannot read {path.name} ({problem.strerror}); run: koinon node init") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise InvalidInput(f"{path.name} is not TOML: {problem}") from None
-    known = {
-        "name",
-        "roles",
-        "host",
-        "port",
-        "rpc_port",
-        "service_port",
-        "operator",
-        "bootstrap",
-        "chain",
-        "allow_faults",
-    }
-    _only(table, known, path.name)
-    roles = tuple(_get(table, "roles", list, path.name))
-    for role in roles:
-        if role not in ROLES:
-            raise InvalidInput(f"{path.name}: no role is called {str(role)[:40]!r}; the roles are {', '.join(ROLES)}")
-    chain = _get(table, "chain", dict, path.name)
-    _only(chain, {"rpc", "chain_id", "suite"}, f"{path.name} [chain]")
-    suite = chain.get("suite", {})
-    if not isinstance(suite, dict):
-        raise InvalidInput(f"{path.name} [chain]: suite must be a table of contract names and addresses")
+    table = Table(path.name, text, values)
+    table.only(KEYS)
+    chain, log = table.table("chain"), table.table("log", optional=True)
+    chain.only(("rpc", "chain_id", "suite"))
+    log.only(("level", "format", "file", "file_bytes", "kept_files"))
+    suite = chain.table("suite", optional=True)
     return NodeConfig(
-        name=_get(table, "name", str, path.name),
-        roles=roles,
-        host=_get(table, "host", str, path.name),
-        port=_port(table, "port", path.name),
-        rpc_port=_port(table, "rpc_port", path.name),
-        service_port=_port(table, "service_port", path.name),
-        operator=_get(table, "operator", str, path.name),
-        bootstrap=tuple(_bootstrap(entry, path.name) for entry in _get(table, "bootstrap", list, path.name)),
+        name=table.text("name"),
+        roles=_roles(table),
+        host=table.text("host"),
+        port=table.whole("port", 0, LAST_PORT),
+        rpc_port=table.whole("rpc_port", 0, LAST_PORT),
+        service_port=table.whole("service_port", 0, LAST_PORT),
+        operator=table.text("operator"),
+        bootstrap=tuple(_bootstrap(entry) for entry in table.tables("bootstrap")),
         chain=ChainConfig(
-            rpc=tuple(str(url) for url in _get(chain, "rpc", list, f"{path.name} [chain]")),
-            chain_id=_get(chain, "chain_id", int, f"{path.name} [chain]"),
-            suite=tuple((str(name), parse_address(str(address))) for name, address in suite.items()),
+            rpc=_urls(chain),
+            chain_id=chain.whole("chain_id", 0, 2**53),
+            suite=tuple((name, suite.parsed(name, parse_address, "an address")) for name in suite.values),
         ),
-        allow_faults=bool(table.get("allow_faults", False)),
+        allow_faults=table.flag("allow_faults", default=False),
+        monitor_host=table.text("monitor_host", default=LOOPBACK),
+        monitor_port=table.whole("monitor_port", 0, LAST_PORT) if "monitor_port" in values else None,
+        log=LogConfig(
+            level=log.choice("level", LEVELS, default="INFO"),
+            format=log.choice("format", FORMATS, default="text"),
+            file=log.text("file", default="", empty=True),
+            file_bytes=log.whole("file_bytes", 1 << 12, 1 << 40, default=16 << 20),
+            kept_files=log.whole("kept_files", 0, 1000, default=5),
+        ),
     )
 
 
@@ -109,6 +126,14 @@ def write_config(path: Path, config: NodeConfig) -> None:
         f"port = {config.port}",
         f"rpc_port = {config.rpc_port}  # the chain's JSON-RPC, where this node validates",
         f"service_port = {config.service_port}  # where it answers for models it serves",
+        *(
+            ()
+            if config.monitor_port is None
+            else (
+                f"monitor_host = {_quoted(config.monitor_host)}",
+                f"monitor_port = {config.monitor_port}  # /metrics and /health; remove the line to have neither",
+            )
+        ),
         f"allow_faults = {str(config.allow_faults).lower()}  # only for demonstrations",
         "bootstrap = [",
         *(
@@ -123,6 +148,13 @@ def write_config(path: Path, config: NodeConfig) -> None:
         "",
         "[chain.suite]",
         *(f"{name} = {_quoted(to_hex(address))}" for name, address in config.chain.suite),
+        "",
+        "[log]",
+        f"level = {_quoted(config.log.level)}",
+        f"format = {_quoted(config.log.format)}  # text or json",
+        f"file = {_quoted(config.log.file)}  # empty for standard error",
+        f"file_bytes = {config.log.file_bytes}",
+        f"kept_files = {config.log.kept_files}",
     ]
     temporary = path.with_suffix(".new")
     temporary.write_text("\n".join(lines) + "\n", "utf-8")
@@ -135,31 +167,27 @@ def _quoted(text: str) -> str:
     return f'"{text}"'
 
 
-def _only(table: dict[str, Any], known: set[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise InvalidInput(f"{where}: unknown key {key[:60]!r}; the keys are {', '.join(sorted(known))}")
+def _roles(table: Table) -> tuple[str, ...]:
+    roles = table.texts("roles")
+    for role in roles:
+        if role not in ROLES:
+            raise table.error("roles", f"one of {', '.join(ROLES)}", role, nearest(role, ROLES))
+    if len(set(roles)) != len(roles):
+        raise table.error("roles", "each role once", roles)
+    return roles
 
 
-def _get(table: dict[str, Any], key: str, kind: type, where: str) -> Any:
-    if key not in table:
-        raise InvalidInput(f"{where}: the key {key!r} is missing")
-    if type(table[key]) is not kind:
-        raise InvalidInput(f"{where}: {key!r} must be a {kind.__name__}")
-    return table[key]
+def _urls(chain: Table) -> tuple[str, ...]:
+    urls = chain.texts("rpc")
+    for url in urls:
+        if not url.startswith(("http://", "https://")):
+            # An address may hold an access key, so it is not repeated.
+            raise chain.error("rpc", "URLs that begin with http:// or https://")
+    return urls
 
 
-def _port(table: dict[str, Any], key: str, where: str) -> int:
-    port = int(_get(table, key, int, where))
-    if not 0 <= port <= 65535:
-        raise InvalidInput(f"{where}: {key!r} must be a port from 0 (any free one) to 65535")
-    return port
-
-
-def _bootstrap(entry: object, where: str) -> BootstrapNode:
-    if not isinstance(entry, dict):
-        raise InvalidInput(f"{where}: every entry of bootstrap needs node, host and port")
-    _only(entry, {"node", "host", "port"}, f"{where} bootstrap")
+def _bootstrap(entry: Table) -> BootstrapNode:
+    entry.only(("node", "host", "port"))
     return BootstrapNode(
-        parse_node_id(_get(entry, "node", str, where)), _get(entry, "host", str, where), _port(entry, "port", where)
+        entry.parsed("node", parse_node_id, "a node id"), entry.text("host"), entry.whole("port", 1, LAST_PORT)
     )

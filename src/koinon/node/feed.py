@@ -37,13 +37,18 @@ class _Subscription:
 
 
 class Feed:
-    """Follows the suite's events through one client."""
+    """Follows the suite's events through one client.
+
+    Attributes:
+        in_reach: whether the chain answered when it was last asked.
+    """
 
     def __init__(self, client: ChainClient, memory: Store) -> None:
         self._client = client
         self._memory = memory
         self._subscriptions: list[_Subscription] = []
         self._long_poll = True
+        self.in_reach = True
         cursor = memory.get(_CURSOR)
         self._next = int.from_bytes(cursor, "big") if cursor else 0
 
@@ -60,8 +65,11 @@ class Feed:
         """Deliver for ever. A chain that cannot be reached is asked again; nothing is skipped."""
         while True:
             try:
-                await self._deliver(await self._news())
+                latest = await self._news()
+                self.in_reach = True
+                await self._deliver(latest)
             except Unavailable as problem:
+                self.in_reach = False
                 journal.warning("the chain cannot be followed now: %s", problem)
                 await asyncio.sleep(RETRY_SECONDS)
 

@@ -145,6 +145,7 @@ class Network:
                 bootstrap=(),
                 chain=ChainConfig((), 0, ()),
                 allow_faults=allow_faults,
+                monitor_port=0,
             )
             configs[member.name] = config
             identities[member.name] = create_node(self.home(member.name), config, rng)

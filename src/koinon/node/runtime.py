@@ -11,8 +11,9 @@ import logging
 import os
 import resource
 import signal
-import sys
+import threading
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
@@ -24,6 +25,8 @@ from koinon.contracts.suite import Suite, parse_addresses
 from koinon.kernel.codec import decode
 from koinon.kernel.errors import Refused
 from koinon.kernel.ids import Address, to_hex
+from koinon.kernel.measures import exposition
+from koinon.ledger.health import unfitness
 from koinon.net.control import ControlServer
 from koinon.net.discovery import Directory
 from koinon.net.transport import Transport
@@ -32,6 +35,7 @@ from koinon.node.config import read_config, write_config
 from koinon.node.context import Context, SystemClock
 from koinon.node.feed import Feed
 from koinon.node.home import Home, Identity, NodeKeys
+from koinon.node.logs import start_logging
 from koinon.node.roles.account import AccountOrders
 from koinon.node.tasks import Narrator, TaskBoard
 from koinon.store.blobs import DirectoryBlobs
@@ -53,17 +57,24 @@ from koinon.wire.discovery import Endpoint
 if TYPE_CHECKING:
     from koinon.ledger.validator import Validator
 
+CLOSING_SECONDS: Final = 15.0
+"""How long closing may take before the process ends as it is."""
 DATABASE_BYTES: Final = 1 << 30
 LARGEST_KEPT_BLOB: Final = 2 << 20
 journal = logging.getLogger("koinon.node")
 
 
-def run_node(home: Home, log_level: str) -> None:
-    """Run until told to stop. Raises KoinonError where it cannot start."""
-    logging.basicConfig(
-        level=log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+def run_node(home: Home, log_level: str | None = None, log_format: str | None = None) -> None:
+    """Run until told to stop.
+
+    Args:
+        log_level, log_format: take the place of what node.toml says.
+
+    Raises:
+        KoinonError: it cannot start, or cannot go on; nothing that was durable is lost.
+    """
+    log = read_config(home.config).log
+    start_logging(replace(log, level=log_level or log.level, format=log_format or log.format), home.path)
     try:
         import uvloop
     except ImportError:  # the standard loop does the same, slower
@@ -73,24 +84,54 @@ def run_node(home: Home, log_level: str) -> None:
 
 
 async def _run(home: Home) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    opening = asyncio.current_task()
+    assert opening is not None
+    node: Node | None = None
+
+    def stop() -> None:
+        if stopping.is_set():
+            _give_up("told to stop twice")
+        stopping.set()
+        # Closing is bounded: whatever a part of the node waits for, a supervisor never has to kill it.
+        deadline = threading.Timer(CLOSING_SECONDS, _give_up, (f"not closed within {CLOSING_SECONDS:.0f} s",))
+        deadline.daemon = True
+        deadline.start()
+        if node is None:
+            opening.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
     async with AsyncExitStack() as stack:
-        node = await Node.open(home, stack)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, node.stopping.set)
+        try:
+            node = await Node.open(home, stack, stop)
+        except asyncio.CancelledError:
+            if stopping.is_set():
+                return  # told to stop before it was up
+            raise
         journal.info("%s is up as %s, roles %s", node.name, to_hex(node.node_id)[:18], " ".join(node.roles))
-        await node.stopping.wait()
+        await stopping.wait()
         journal.info("%s is shutting down", node.name)
+    journal.info("%s has closed everything", node.name)
+
+
+def _give_up(reason: str) -> None:
+    """End the process at once, as a power cut would; what is durable stays so."""
+    journal.error("the node ends at once: %s", reason)
+    logging.shutdown()
+    os._exit(1)
 
 
 class Node:
     """A running node: its context, its roles, and what its operator may ask."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, stop: Callable[[], None]) -> None:
         self.context = context
-        self.stopping = asyncio.Event()
+        self.validator: Validator | None = None
+        self._stop_all = stop
         self._started = time.monotonic()
-        self._validator: Validator | None = None
+        self._monitor_url: str | None = None
         self._roles: dict[str, object] = {}
         self._following: asyncio.Task[None] | None = None
 
@@ -107,8 +148,12 @@ class Node:
         return self.context.config.roles
 
     @classmethod
-    async def open(cls, home: Home, stack: AsyncExitStack) -> "Node":
-        """Open everything in order on ``stack``. Raises KoinonError with one sentence where something is missing."""
+    async def open(cls, home: Home, stack: AsyncExitStack, stop: Callable[[], None]) -> "Node":
+        """Open everything in order on ``stack``; ``stop`` ends it all when the operator says so.
+
+        Raises:
+            KoinonError: with one sentence, where something is missing.
+        """
         config = read_config(home.config)
         secrets = home.secrets()
         keys = NodeKeys.from_secrets(secrets)
@@ -140,11 +185,17 @@ class Node:
             clock=clock,
         )
         stack.push_async_callback(context.close)
-        node = cls(context)
+        node = cls(context, stop)
         if "validator" in config.roles:
             from koinon.node.roles.validator import open_validator
 
-            node._validator = await open_validator(context, secrets.validator_seed, stack)
+            node.validator = await open_validator(context, secrets.validator_seed, stack)
+        if config.monitor_port is not None:
+            from koinon.node.monitor import Pages, serve_monitor
+
+            pages = Pages(node.metrics, node.unfitness, node.report)
+            serving = serve_monitor(pages, config.monitor_host, config.monitor_port)
+            node._monitor_url = await stack.enter_async_context(serving)
         node._offer()
         context.spawn(context.announce(), "announcements")
         if config.chain.suite:
@@ -239,7 +290,23 @@ class Node:
         self.context.board.cancel(request.task)
 
     async def _stop(self, _: StopNode) -> None:
-        self.stopping.set()
+        asyncio.get_running_loop().call_soon(self._stop_all)
+
+    def unfitness(self) -> str | None:
+        """Why this node does not do its part, or None if it does."""
+        if self.validator is not None:
+            reason = unfitness(self.validator.facts())
+            if reason is not None:
+                return reason
+        if not self.context.feed.in_reach:
+            return "the chain cannot be reached; check [chain] rpc in node.toml"
+        return None
+
+    def metrics(self) -> str:
+        """Everything that is measured, in Prometheus' text form."""
+        from koinon.node.metrics import families
+
+        return exposition(families(self))
 
     def report(self) -> dict[str, object]:
         """How this node is, in JSON's terms; nothing in it is secret."""
@@ -260,9 +327,23 @@ class Node:
             "contracts": context.adopted is not None,
             "followed_height": context.feed.height,
             "tasks": context.board.running(),
+            "state": self.unfitness() or "ready",
+            "offending": {to_hex(peer)[:18]: points for peer, points in context.transport.standings().items()},
+            "refused_messages": context.transport.measures.refused.total,
+            "monitor": self._monitor_url,
         }
-        if self._validator is not None:
-            report["height"] = self._validator.chain.final_height
+        if self.validator is not None:
+            facts = self.validator.facts()
+            report["height"] = facts.final_height
+            report["ledger"] = {
+                "final height": facts.final_height,
+                "known height": facts.known_height,
+                "seconds since": round(facts.final_age, 1),
+                "epoch": facts.epoch,
+                "view": facts.view,
+                "in reach": f"{facts.connected} of {facts.validators} validators, {facts.quorum} needed",
+                "waiting transactions": facts.waiting_transactions,
+            }
         else:
             report["height"] = context.feed.height
         for name, role in self._roles.items():

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
-from koinon.kernel.errors import InvalidInput, KoinonError, Unavailable
+from koinon.kernel.errors import InvalidInput, KoinonError, OutOfSpace, Unavailable
 
 if TYPE_CHECKING:
     import lmdb
@@ -96,7 +96,8 @@ class LmdbStore:
 
         Raises:
             InvalidInput: a key is not 1 to 511 bytes long; nothing was written.
-            Unavailable: disk or map full, or the file damaged; nothing was written.
+            OutOfSpace: disk or map full; nothing was written.
+            Unavailable: the file is damaged or the store closed; nothing was written.
         """
         import lmdb
 
@@ -184,11 +185,11 @@ def _explain(path: Path, problem: Exception) -> KoinonError:
 
     code = problem.errno if isinstance(problem, OSError) else _code_of(problem)
     if isinstance(problem, lmdb.MapFullError):
-        return Unavailable(f"the store at {path} has filled the space it was given; open it with a larger map")
+        return OutOfSpace(f"the store at {path} has filled the space it was given; open it with a larger map")
     if isinstance(problem, lmdb.ReadersFullError):
         return Unavailable(f"too many scans of the store at {path} are open; finish some first")
     if code in _DISK_TROUBLES:
-        return Unavailable(f"the disk under the store at {path} is full or fails; nothing was written; free some space")
+        return OutOfSpace(f"the disk under the store at {path} is full or fails; nothing was written; free some space")
     if code in _NOT_PERMITTED:
         return Unavailable(f"the store at {path} may not be written by this user; check the folder's owner")
     if isinstance(
