@@ -20,7 +20,7 @@ from koinon.ledger.execution import Call, ExecutedBlock, Receipt, build_block
 from koinon.ledger.genesis import Genesis, GenesisValidator, Parameters, funded
 from koinon.ledger.giskard.certificates import vote_message
 from koinon.ledger.pyevm import PyEvmEngine
-from koinon.ledger.rpc_koinon import ReceiptProof
+from koinon.ledger.rpc.koinon import ReceiptProof
 from koinon.ledger.state import read_account
 from koinon.ledger.transaction import Transaction, parse_transaction
 from koinon.ledger.types import FinalityProof, Header, QuorumCertificate, header_hash, make_bitmap

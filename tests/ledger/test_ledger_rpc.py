@@ -4,18 +4,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 from eth_account import Account as Wallet
 from eth_account.signers.local import LocalAccount
 from ledger_network import CHAIN_ID, COUNTER_CREATION, open_network, sign
+from ledger_rpc import HttpClient
 
 from koinon.kernel.codec import decode
 from koinon.kernel.errors import Forged
 from koinon.ledger.execution import Receipt
 from koinon.ledger.finality import verify_finality, verify_receipt
-from koinon.ledger.rpc_koinon import ReceiptProof
+from koinon.ledger.rpc.koinon import ReceiptProof
 from koinon.ledger.types import FinalityProof
 from koinon.ledger.validator import Validator
 
@@ -24,32 +24,13 @@ REVERTING = bytes.fromhex("600d600c600039600d6000f3" + "63deadbeef600052" + "600
 """Creation code of a contract that reverts with 0xdeadbeef."""
 
 
-class Client:
+class Client(HttpClient):
     """Asks one validator."""
 
     def __init__(self, validator: Validator) -> None:
         assert validator.rpc_url is not None
+        super().__init__(validator.rpc_url)
         self.validator = validator
-        self.http = httpx.AsyncClient(base_url=validator.rpc_url, timeout=30)
-
-    async def raw(self, content: bytes, **headers: str) -> httpx.Response:
-        return await self.http.post("/", content=content, headers={"content-type": "application/json", **headers})
-
-    async def ask(self, method: str, *parameters: Any) -> Any:
-        body = msgspec.json.encode({"jsonrpc": "2.0", "id": 7, "method": method, "params": parameters})
-        answer = (await self.raw(body)).json()
-        assert answer["id"] == 7
-        return answer
-
-    async def result(self, method: str, *parameters: Any) -> Any:
-        answer = await self.ask(method, *parameters)
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    async def error(self, method: str, *parameters: Any) -> dict[str, Any]:
-        answer = await self.ask(method, *parameters)
-        assert "result" not in answer, answer
-        return answer["error"]  # type: ignore[no-any-return]
 
     async def settle(self, raw: bytes) -> Any:
         """Send and wait for the receipt."""
@@ -84,13 +65,13 @@ BAD_PARAMETERS: list[tuple[str, list[Any], int, str]] = [
     ("eth_getBlockByNumber", [None, True, 3], -32602, "takes 1 to 2"),
     ("eth_getBlockByHash", ["0x11", False], -32602, "32 bytes"),
     ("eth_getTransactionReceipt", [5], -32602, "32 bytes"),
-    ("eth_call", [[], "latest"], -32602, "a call is an object"),
+    ("eth_call", [[], "latest"], -32602, "a call must be an object"),
     ("eth_call", [{"to": "0x1"}, "latest"], -32602, "to must be 20 bytes"),
     ("eth_call", [{"to": STRANGER, "value": "1"}, "latest"], -32602, "value must be"),
     ("eth_call", [{"to": STRANGER, "data": "0xabc"}, "latest"], -32602, "data must be"),
     ("eth_estimateGas", [{"to": STRANGER, "value": "0x1"}], -32000, "does not cover the value"),
     ("eth_feeHistory", ["0x0", "latest", []], -32602, "1 to 1024"),
-    ("eth_getLogs", [5], -32602, "filter is an object"),
+    ("eth_getLogs", [5], -32602, "filter must be an object"),
     ("eth_getLogs", [{"topics": ["0x1"]}], -32602, "32 bytes"),
     ("eth_getLogs", [{"topics": [None] * 5}], -32602, "at most 4"),
     ("eth_getLogs", [{"fromBlock": "0x0", "address": "x"}], -32602, "20 bytes"),
@@ -103,10 +84,10 @@ BAD_PARAMETERS: list[tuple[str, list[Any], int, str]] = [
     ("eth_sendRawTransaction", ["hello"], -32602, "starting with 0x"),
     ("koinon_finality", ["0x0"], -32001, "no finality proof"),
     ("koinon_finality", ["0xff"], -32001, "no finality proof"),
-    ("koinon_finality", ["abc"], -32602, "quantity"),
+    ("koinon_finality", ["abc"], -32602, "number or tag"),
     ("koinon_receiptProof", ["0x" + "22" * 32], -32001, "not final"),
     ("koinon_waitForBlock", ["0x1", 600], -32602, "0 to 60 seconds"),
-    ("koinon_status", [1], -32602, "no parameters"),
+    ("koinon_status", [1], -32602, "takes 0 parameters"),
 ]
 
 

@@ -13,7 +13,7 @@ from koinon.kernel.errors import MalformedMessage, Unavailable
 from koinon.kernel.ids import Address, Hash32, NodeId, to_hex
 from koinon.kernel.quantities import Height
 from koinon.ledger import rlp
-from koinon.ledger.rpc_koinon import ReceiptProof
+from koinon.ledger.rpc.koinon import ReceiptProof
 from koinon.ledger.types import Validator
 from koinon.wire.consensus import FinalityProof
 

@@ -75,11 +75,38 @@ def init(
 
 
 @node.command()
-@HOME
+@click.option("--home", "folder", type=click.Path(path_type=Path), help="The node's home folder; with --dev optional.")
 @click.option("--log-level", type=click.Choice(LEVELS), help="The least important lines to log. [default: node.toml's]")
 @click.option("--log-format", type=click.Choice(FORMATS), help="How a line is written. [default: node.toml's]")
-def start(folder: Path, log_level: str | None, log_format: str | None) -> None:
+@click.option("--dev", is_flag=True, help="A chain of its own with instant blocks and ten funded test keys.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="With --dev: address to listen on.")
+@click.option("--rpc-port", default=8545, show_default=True, help="With --dev: port to listen on; 0 for any.")
+@click.option(
+    "--chain-id", default=31337, type=click.IntRange(1, 2**53), show_default=True, help="With --dev: the chain's id."
+)
+@click.option(
+    "--block-time", type=click.FloatRange(0.05, 3600), help="With --dev: seconds between blocks. [default: instant]"
+)
+@click.option("--json", "as_json", is_flag=True, help="With --dev: print address and keys as JSON.")
+def start(
+    folder: Path | None,
+    log_level: str | None,
+    log_format: str | None,
+    dev: bool,
+    host: str,
+    rpc_port: int,
+    chain_id: int,
+    block_time: float | None,
+    as_json: bool,
+) -> None:
     """Run the node in the foreground until it is told to stop (Ctrl-C, or koinon node stop)."""
+    if dev:
+        from koinon.cli.development import run_development
+
+        run_development(host, rpc_port, chain_id, folder, block_time, as_json)
+        return
+    if folder is None:
+        raise click.UsageError("say which node: --home DIR, or --dev for a chain of its own")
     from koinon.node.runtime import run_node
 
     run_node(Home(folder), log_level, log_format)

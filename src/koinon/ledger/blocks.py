@@ -1,6 +1,7 @@
 """Making and checking one block on a chain: header, randomness, transactions."""
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from koinon.crypto.bls import BlsKey, vrf_output
@@ -28,7 +29,13 @@ def randomness_input(parent: Header) -> bytes:
 
 
 def propose(
-    chain: Chain, engine: ExecutionEngine, mempool: Mempool, key: BlsKey, position: int, effect: Propose
+    chain: Chain,
+    engine: ExecutionEngine,
+    mempool: Mempool,
+    key: BlsKey,
+    position: int,
+    effect: Propose,
+    clock: Callable[[], float] = time.time,
 ) -> Block | None:
     """Build and execute the block that Giskard asked for; None if it needs transactions and none fits."""
     parent = chain.header_of(effect.parent)
@@ -37,7 +44,7 @@ def propose(
     proof = key.vrf_prove(randomness_input(parent))
     mix = sha256(proof)
     beneficiary = chain.validators.members[position].account
-    timestamp = UnixSeconds(max(parent.timestamp, int(time.time())))
+    timestamp = UnixSeconds(max(parent.timestamp, int(clock())))
     context = chain.context_for(parent, timestamp, beneficiary, mix)
     candidates = iter(()) if effect.closing else mempool.candidates(view)
     executed, rejected = build_block(

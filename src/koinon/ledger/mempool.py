@@ -110,8 +110,7 @@ class Mempool:
 
     def candidates(self, state: StateView) -> Iterable[Transaction]:
         """Transactions that could follow ``state``, best tip first, each sender's in order of nonce."""
-        with self._lock:
-            queues = {sender: dict(queue) for sender, queue in self._by_sender.items()}
+        queues = self.queues()
         heads: list[tuple[int, Hash32, Transaction]] = []
         for sender, queue in queues.items():
             head = queue.get(read_account(state, sender).nonce)
@@ -152,6 +151,11 @@ class Mempool:
                 queue = self._by_sender.get(transaction.sender, {})
                 for nonce in [nonce for nonce in queue if nonce <= transaction.nonce]:
                     self._forget(queue[nonce])
+
+    def queues(self) -> dict[Address, dict[int, Transaction]]:
+        """Everything that waits, by sender and nonce."""
+        with self._lock:
+            return {sender: dict(queue) for sender, queue in self._by_sender.items()}
 
     def all_raw(self) -> tuple[bytes, ...]:
         """Everything that waits, oldest first."""

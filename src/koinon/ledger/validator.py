@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
@@ -31,9 +31,14 @@ from koinon.ledger.giskard.state import (
 from koinon.ledger.health import LedgerFacts
 from koinon.ledger.mempool import Mempool
 from koinon.ledger.outbox import Network, Outbox
-from koinon.ledger.rpc_koinon import koinon_methods
-from koinon.ledger.rpc_methods import LedgerView, ethereum_methods
-from koinon.ledger.rpc_server import serve_rpc
+from koinon.ledger.rpc.announcements import Announcements
+from koinon.ledger.rpc.calls import CallLane
+from koinon.ledger.rpc.ethereum import ethereum_methods
+from koinon.ledger.rpc.koinon import koinon_methods
+from koinon.ledger.rpc.limits import Limits
+from koinon.ledger.rpc.server import serve_rpc
+from koinon.ledger.rpc.table import Table, constant, table_of
+from koinon.ledger.rpc.view import LedgerView
 from koinon.ledger.transaction import Transaction, parse_transaction
 from koinon.ledger.types import EpochSync, Header, PrepareBlock, PrepareVote, ViewChange, ViewSync, header_hash
 from koinon.wire.catalogue import Message
@@ -52,7 +57,6 @@ if TYPE_CHECKING:
 
 _LONGEST_QUEUE: Final = 8192
 _STORE_BYTES: Final = 16 * 1024**3
-_CALL_THREADS: Final = 2
 _BATCH: Final = 64
 _log: Final = logging.getLogger("koinon.ledger")
 
@@ -74,11 +78,13 @@ class ValidatorConfig:
     Attributes:
         rpc_host: address the RPC listens on; anything but loopback exposes it.
         rpc_port: 0 takes any free port; None serves no RPC.
+        rpc_limits: what each client of the RPC is granted.
         store_bytes: how large the ledger's file may grow.
     """
 
     rpc_host: str = "127.0.0.1"
     rpc_port: int | None = 0
+    rpc_limits: Limits = field(default_factory=Limits)
     store_bytes: int = _STORE_BYTES
 
 
@@ -99,6 +105,7 @@ class Validator:
         network: LedgerNetwork,
         peers: Mapping[NodeId, Endpoint],
         store: "PatientStore",
+        limits: Limits,
     ) -> None:
         parameters = chain.genesis.parameters
         self.chain = chain
@@ -113,7 +120,8 @@ class Validator:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[tuple[Event | Wake, asyncio.Future[None] | None]] = asyncio.Queue()
         self._lane = ThreadPoolExecutor(1, "ledger")
-        self._calls = ThreadPoolExecutor(_CALL_THREADS, "ledger-call")
+        self._calls = CallLane(limits)
+        self._announcements = Announcements()
         self._timer: asyncio.TimerHandle | None = None
         self._final_moved = asyncio.Event()
         self._gossip: list[bytes] = []
@@ -171,10 +179,11 @@ class Validator:
                 if member.node_id != node_id
             }
             others.update({name: peer for name, peer in (peers or {}).items() if name in others})
-            validator = cls(chain, PyEvmEngine(), key, node_id, network, others, store)
+            validator = cls(chain, PyEvmEngine(), key, node_id, network, others, store, config.rpc_limits)
             stack.push_async_callback(validator._close)
             if config.rpc_port is not None:
-                serving = serve_rpc(validator._rpc_methods(), config.rpc_host, config.rpc_port)
+                table = validator._rpc_methods()
+                serving = serve_rpc(table, config.rpc_host, config.rpc_port, config.rpc_limits)
                 validator.rpc_url = await stack.enter_async_context(serving)
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -198,6 +207,7 @@ class Validator:
         transaction = parse_transaction(raw)
         if not self.mempool.add(transaction, self.chain.state_after(self.consensus.tip())):
             raise Refused("already known: the transaction waits for a block")
+        self._announcements.waiting(transaction)
         self._put(Wake())
         self._gossip.append(raw)
         if len(self._gossip) == 1:
@@ -262,20 +272,25 @@ class Validator:
     async def _on_transactions(self, peer: NodeId, message: TransactionBatch) -> None:
         if self._members.position_of(peer) is None:
             raise Refused("transactions are taken from validators only; send yours through the RPC")
-        refused = await self._loop.run_in_executor(self._calls, self._add_all, message.transactions)
+        new, refused = await self._loop.run_in_executor(self._calls.threads, self._add_all, message.transactions)
+        for transaction in new:
+            self._announcements.waiting(transaction)
         for reason in refused[:1]:
             _log.debug("%d transactions from a validator were refused, the first because: %s", len(refused), reason)
         self._put(Wake())
 
-    def _add_all(self, raws: tuple[bytes, ...]) -> list[str]:
-        refused = []
+    def _add_all(self, raws: tuple[bytes, ...]) -> tuple[list[Transaction], list[str]]:
+        """The transactions that are new here, and why others were refused."""
+        new, refused = [], []
         state = self.chain.state_after(self.consensus.tip())
         for raw in raws:
             try:
-                self.mempool.add(parse_transaction(raw), state)
+                transaction = parse_transaction(raw)
+                if self.mempool.add(transaction, state):
+                    new.append(transaction)
             except KoinonError as problem:
                 refused.append(str(problem))
-        return refused
+        return new, refused
 
     async def _on_block_request(self, _peer: NodeId, message: BlockRequest) -> Message:
         return answer_block(self.consensus.state, self.chain, message)
@@ -335,6 +350,7 @@ class Validator:
         self._final_since = time.monotonic()
         self._final_moved.set()
         self._final_moved = asyncio.Event()
+        self._announcements.final(self.chain.final_height)
 
     def _spread(self) -> None:
         waiting, self._gossip = self._gossip, []
@@ -347,17 +363,22 @@ class Validator:
                 batch.append(raw)
             self._outbox.broadcast(TransactionBatch(tuple(batch)))
 
-    def _rpc_methods(self) -> dict[str, Callable[[list[object]], Awaitable[object]]]:
+    def _rpc_methods(self) -> Table:
+        async def submit(raw: bytes) -> Transaction:
+            return self.submit(raw)
+
         view = LedgerView(
             chain=self.chain,
             mempool=self.mempool,
             engine=self._engine,
             lane=self._calls,
             tip=self.consensus.tip,
-            submit=self.submit,
+            submit=submit,
+            peers=lambda: len(self._members) - 1,
+            announcements=self._announcements,
         )
         own = koinon_methods(self.chain, lambda: self.consensus.state, lambda: len(self.mempool), self.wait_final)
-        return {**ethereum_methods(view), **own}
+        return table_of(ethereum_methods(view), own, (constant("eth_accounts", []),))
 
     async def _close(self) -> None:
         self._set_timer(None)
@@ -365,7 +386,7 @@ class Validator:
         await self._catch_up.close()
         await self._outbox.close()
         await asyncio.to_thread(self._lane.shutdown)
-        await asyncio.to_thread(self._calls.shutdown)
+        await asyncio.to_thread(self._calls.close)
 
 
 def _first(problems: ExceptionGroup[KoinonError]) -> KoinonError:

@@ -1,17 +1,66 @@
-"""Calls outside any block: what a revert says, and how much gas a call needs."""
+"""Running contract calls beside the event loop, and saying what came of them."""
 
-from typing import Final
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
 
 from koinon.kernel.errors import Refused
 from koinon.kernel.quantities import Gas
 from koinon.ledger.execution import BlockContext, Call, CallResult, ExecutionEngine
-from koinon.ledger.rpc import Reverted
+from koinon.ledger.rpc.failures import LimitExceeded, Reverted
+from koinon.ledger.rpc.limits import Limits
+from koinon.ledger.rpc.table import Caller
 from koinon.ledger.state import StateView
 
+_THREADS: Final = 2
+_MOST_WAITING: Final = 256
 _REVERT_SELECTOR: Final = bytes.fromhex("08c379a0")
 _PANIC_SELECTOR: Final = bytes.fromhex("4e487b71")
 _LONGEST_REASON: Final = 1024
 _PRECISION: Final = 64
+
+_T = TypeVar("_T")
+
+
+class CallLane:
+    """A few threads for what takes long: calls, traces, searches."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.threads = ThreadPoolExecutor(_THREADS, "ledger-call")
+        self._waiting = 0
+
+    async def run(self, caller: Caller, work: Callable[[], _T]) -> _T:
+        """The result of ``work``, run in a thread.
+
+        Raises:
+            LimitExceeded: too much of this client's, or of everybody's, runs or waits already, or it takes too long;
+                what has begun goes on until its gas is used up, and its result is dropped.
+        """
+        client = caller.client
+        if client.calls >= self.limits.waiting_calls or self._waiting >= _MOST_WAITING:
+            raise LimitExceeded("too many calls wait for their turn; send the next when one has been answered")
+        future = asyncio.get_running_loop().run_in_executor(self.threads, work)
+        client.calls += 1
+        self._waiting += 1
+
+        def done(_: object) -> None:
+            client.calls -= 1
+            self._waiting -= 1
+
+        future.add_done_callback(done)
+        try:
+            async with asyncio.timeout(self.limits.call_seconds):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            raise LimitExceeded(
+                f"the call did not end within {self.limits.call_seconds:g} seconds; do less in one call"
+            ) from None
+
+    def close(self) -> None:
+        """Wait for what runs; what has not begun is dropped."""
+        self.threads.shutdown(cancel_futures=True)
 
 
 def checked(result: CallResult) -> bytes:

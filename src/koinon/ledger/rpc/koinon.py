@@ -6,15 +6,17 @@ Records travel as the hexadecimal of their canonical encoding (``kernel.codec``)
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from koinon.crypto import merkle
 from koinon.kernel.codec import Record, encode
 from koinon.kernel.errors import InvalidInput, Unavailable
+from koinon.kernel.ids import Hash32
 from koinon.ledger.chain import Chain
 from koinon.ledger.giskard.state import State
-from koinon.ledger.rpc import Method
-from koinon.ledger.rpc_forms import Json, data, quantity, read_hash, read_quantity
+from koinon.ledger.rpc import readers
+from koinon.ledger.rpc.forms import data, quantity
+from koinon.ledger.rpc.table import Caller, Json, Method, Parameter
 from koinon.ledger.types import bitmap_positions, header_hash
 
 LONGEST_WAIT: Final = 60
@@ -41,8 +43,8 @@ def koinon_methods(
     state: Callable[[], State],
     waiting: Callable[[], int],
     wait_final: Callable[[int], Awaitable[object]],
-) -> dict[str, Method]:
-    """The table of methods.
+) -> tuple[Method, ...]:
+    """The methods.
 
     Args:
         state: Giskard's, for the view.
@@ -50,11 +52,10 @@ def koinon_methods(
         wait_final: returns once a block of this height is final.
     """
 
-    async def finality(parameters: list[Any]) -> Json:
-        if len(parameters) != 1:
+    def finality(_caller: Caller, choice: readers.BlockChoice) -> Json:
+        height = chain.final_height if choice == "latest" else choice
+        if not isinstance(height, int):
             raise InvalidInput("koinon_finality takes the height of a block, or latest")
-        tag = parameters[0]
-        height = chain.final_height if tag in ("latest", "finalized", "safe") else read_quantity(tag, "the height")
         proof = chain.finality_proof(height)
         members = len(chain.validators)
         return {
@@ -75,10 +76,8 @@ def koinon_methods(
             "validatorsHash": data(chain.validators.hash),
         }
 
-    async def receipt_proof(parameters: list[Any]) -> Json:
-        if len(parameters) != 1:
-            raise InvalidInput("koinon_receiptProof takes the hash of a transaction")
-        place = chain.place_of(read_hash(parameters[0], "the transaction hash"))
+    def receipt_proof(_caller: Caller, name: Hash32) -> Json:
+        place = chain.place_of(name)
         if place is None:
             raise Unavailable("the transaction is not known or not final yet")
         block = chain.block_at(place.height)
@@ -104,8 +103,7 @@ def koinon_methods(
             "receiptPath": [data(step) for step in proof.receipt_path],
         }
 
-    async def validators(parameters: list[Any]) -> Json:
-        _none(parameters)
+    def validators(_caller: Caller) -> Json:
         return {
             "hash": data(chain.validators.hash),
             "quorum": chain.validators.quorum,
@@ -115,8 +113,7 @@ def koinon_methods(
             ],
         }
 
-    async def status(parameters: list[Any]) -> Json:
-        _none(parameters)
+    def status(_caller: Caller) -> Json:
         now = state()
         return {
             "chainId": quantity(chain.genesis.chain_id),
@@ -130,27 +127,33 @@ def koinon_methods(
             "waitingTransactions": waiting(),
         }
 
-    async def wait_for_block(parameters: list[Any]) -> Json:
-        """Height of the last final block, once it has reached the first parameter or the seconds are over."""
-        if len(parameters) != 2:
-            raise InvalidInput("koinon_waitForBlock takes a height and how many seconds to wait at most")
-        height, seconds = read_quantity(parameters[0], "the height"), parameters[1]
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_WAIT:
-            raise InvalidInput(f"koinon_waitForBlock waits 0 to {LONGEST_WAIT} seconds; got {str(seconds)[:40]}")
+    return (
+        wait_method(chain, wait_final),
+        Method("koinon_finality", (Parameter("the height", readers.block),), finality, 4),
+        Method("koinon_receiptProof", (Parameter("the transaction hash", readers.digest),), receipt_proof, 4),
+        Method("koinon_validators", (), validators),
+        Method("koinon_status", (), status),
+    )
+
+
+def wait_method(chain: Chain, wait_final: Callable[[int], Awaitable[object]]) -> Method:
+    """``koinon_waitForBlock``: height of the last final block, once it has reached the first parameter or the seconds
+    of the second are over."""
+
+    async def wait_for_block(_caller: Caller, height: int, seconds: float) -> Json:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await wait_final(height)
         return quantity(chain.final_height)
 
-    return {
-        "koinon_waitForBlock": wait_for_block,
-        "koinon_finality": finality,
-        "koinon_receiptProof": receipt_proof,
-        "koinon_validators": validators,
-        "koinon_status": status,
-    }
+    return Method(
+        "koinon_waitForBlock",
+        (Parameter("the height", readers.quantity), Parameter("how many seconds to wait at most", _seconds)),
+        wait_for_block,
+    )
 
 
-def _none(parameters: list[Any]) -> None:
-    if parameters:
-        raise InvalidInput("the method takes no parameters")
+def _seconds(value: Json, _name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_WAIT:
+        raise InvalidInput(f"koinon_waitForBlock waits 0 to {LONGEST_WAIT} seconds; got {readers.shown(value)}")
+    return value

@@ -3,20 +3,25 @@
 import asyncio
 import contextlib
 import ipaddress
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from koinon.ledger.rpc import Method, RpcApplication
+from koinon.ledger.rpc.http import RpcApplication
+from koinon.ledger.rpc.limits import Limits
+from koinon.ledger.rpc.protocol import JsonRpc
+from koinon.ledger.rpc.table import Table
 from koinon.net.listening import open_listener
 
 _MOST_CONNECTIONS: Final = 256
 _KEEP_ALIVE_SECONDS: Final = 30
+_UNREAD_SECONDS: Final = 20
 
 
 @asynccontextmanager
-async def serve_rpc(methods: dict[str, Method], host: str, port: int) -> AsyncIterator[str]:
-    """Answer JSON-RPC while the context is open; gives the address as a URL.
+async def serve_rpc(table: Table, host: str, port: int, limits: Limits) -> AsyncIterator[str]:
+    """Answer JSON-RPC over HTTP and WebSocket while the context is open; gives the address as a URL.
 
     Raises:
         Unavailable: the port is taken or the host is not ours.
@@ -31,9 +36,16 @@ async def serve_rpc(methods: dict[str, Method], host: str, port: int) -> AsyncIt
             yield
 
     listener = open_listener(host, port, "the RPC")
+    # A client that leaves what it asked for unread holds a connection and its buffers no longer than this.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_SECONDS * 1000)
     address = listener.getsockname()
     configuration = uvicorn.Config(
-        RpcApplication(methods, loopback=ipaddress.ip_address(address[0]).is_loopback),
+        RpcApplication(JsonRpc(table, limits), loopback=ipaddress.ip_address(address[0]).is_loopback),
+        ws="websockets-sansio",
+        ws_max_size=limits.body_bytes,
+        ws_per_message_deflate=False,
+        ws_ping_interval=_UNREAD_SECONDS,
+        ws_ping_timeout=_UNREAD_SECONDS,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -1,20 +1,15 @@
-"""JSON forms of the Ethereum RPC: quantities, data, and the objects made of them; and reading parameters."""
+"""JSON forms of the Ethereum RPC: quantities, data, and the objects made of them."""
 
-import re
-from typing import Any, Final
+from typing import Final
 
-from koinon.kernel.errors import InvalidInput
-from koinon.kernel.ids import Address, Hash32
-from koinon.ledger.execution import Log, Receipt
+from koinon.ledger.execution import Log, Receipt, logs_bloom
+from koinon.ledger.rpc.table import Json
 from koinon.ledger.transaction import Transaction
-from koinon.ledger.types import Block, header_hash
+from koinon.ledger.types import Block, Header, header_hash
 
 _EMPTY_UNCLES: Final = "0x1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347"
-_MAXIMUM_TOPICS: Final = 4
-_QUANTITY: Final = re.compile("0x[0-9a-fA-F]{1,64}")
-
-Json = Any
-"""A value as JSON has it; checked piece by piece as it is read."""
+_EMPTY_TRIE: Final = "0x56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421"
+_HEADER_BYTES: Final = 600
 
 
 def quantity(value: int) -> str:
@@ -25,40 +20,8 @@ def data(value: bytes) -> str:
     return "0x" + value.hex()
 
 
-def read_quantity(value: Json, name: str) -> int:
-    """Read a hexadecimal quantity. Raises InvalidInput."""
-    if not isinstance(value, str) or _QUANTITY.fullmatch(value) is None:
-        raise InvalidInput(f"{name} must be a hexadecimal quantity such as 0x1f; got {str(value)[:80]!r}")
-    return int(value, 16)
-
-
-def read_data(value: Json, name: str, length: int | None = None) -> bytes:
-    """Read hexadecimal bytes, of ``length`` if given. Raises InvalidInput."""
-    wanted = "bytes in hexadecimal" if length is None else f"{length} bytes in hexadecimal"
-    if not isinstance(value, str) or not value.startswith("0x"):
-        raise InvalidInput(f"{name} must be {wanted}, starting with 0x; got {str(value)[:80]!r}")
-    try:
-        result = bytes.fromhex(value[2:])
-    except ValueError:
-        raise InvalidInput(f"{name} must be {wanted}, starting with 0x; got {value[:80]!r}") from None
-    if (length is not None and len(result) != length) or 2 * len(result) != len(value) - 2:
-        raise InvalidInput(f"{name} must be {wanted}, starting with 0x; got {value[:80]!r}")
-    return result
-
-
-def read_address(value: Json, name: str) -> Address:
-    """Read an address. Raises InvalidInput."""
-    return Address(read_data(value, name, 20))
-
-
-def read_hash(value: Json, name: str) -> Hash32:
-    """Read a hash. Raises InvalidInput."""
-    return Hash32(read_data(value, name, 32))
-
-
-def block_form(block: Block, transactions: Json) -> Json:
-    """A block; ``transactions`` are hashes or whole objects."""
-    header = block.header
+def header_form(header: Header) -> dict[str, Json]:
+    """A block without its transactions. There are no withdrawals, uncles or blobs; their fields say so."""
     return {
         "number": quantity(header.height),
         "hash": data(header_hash(header)),
@@ -69,21 +32,33 @@ def block_form(block: Block, transactions: Json) -> Json:
         "transactionsRoot": data(header.transactions_root),
         "stateRoot": data(header.state_root),
         "receiptsRoot": data(header.receipts_root),
+        "withdrawalsRoot": _EMPTY_TRIE,
+        "parentBeaconBlockRoot": data(bytes(32)),
         "miner": data(header.beneficiary),
         "difficulty": "0x0",
         "totalDifficulty": "0x0",
         "extraData": "0x",
-        "size": quantity(600 + sum(len(raw) for raw in block.transactions)),
         "gasLimit": quantity(header.gas_limit),
         "gasUsed": quantity(header.gas_used),
+        "blobGasUsed": "0x0",
+        "excessBlobGas": "0x0",
         "timestamp": quantity(header.timestamp),
         "baseFeePerGas": quantity(header.base_fee),
         "mixHash": data(header.mix),
-        "uncles": [],
-        "transactions": transactions,
         "koinonView": quantity(header.view),
         "koinonIndex": quantity(header.index),
         "koinonProposer": quantity(header.proposer),
+    }
+
+
+def block_form(block: Block, transactions: Json) -> dict[str, Json]:
+    """A block; ``transactions`` are hashes or whole objects."""
+    return {
+        **header_form(block.header),
+        "size": quantity(_HEADER_BYTES + sum(len(raw) for raw in block.transactions)),
+        "uncles": [],
+        "withdrawals": [],
+        "transactions": transactions,
     }
 
 
@@ -122,8 +97,6 @@ def transaction_form(transaction: Transaction, block: Block | None, index: int, 
 
 def receipt_form(receipt: Receipt, transaction: Transaction, block: Block, index: int, first_log: int) -> Json:
     """A receipt; ``first_log`` is how many logs stand before it in the block."""
-    from koinon.ledger.execution import logs_bloom
-
     return {
         "transactionHash": data(receipt.transaction),
         "transactionIndex": quantity(index),
@@ -152,31 +125,7 @@ def log_form(log: Log, receipt: Receipt, block: Block, index: int, log_index: in
         "blockHash": data(header_hash(block.header)),
         "transactionHash": data(receipt.transaction),
         "transactionIndex": quantity(index),
+        "blockTimestamp": quantity(block.header.timestamp),
         "logIndex": quantity(log_index),
         "removed": False,
     }
-
-
-TopicFilter = tuple[frozenset[bytes], ...]
-"""Allowed topics by position; an empty set allows any."""
-
-
-def read_topics(value: Json) -> TopicFilter:
-    """Read the topics of a log filter. Raises InvalidInput."""
-    if value is None:
-        return ()
-    if not isinstance(value, list) or len(value) > _MAXIMUM_TOPICS:
-        raise InvalidInput(f"topics must be a list of at most {_MAXIMUM_TOPICS} entries")
-    return tuple(
-        frozenset(
-            read_hash(topic, "a topic")
-            for topic in (entry if isinstance(entry, list) else [] if entry is None else [entry])
-        )
-        for entry in value
-    )
-
-
-def read_addresses(value: Json) -> frozenset[Address]:
-    """Read the addresses of a log filter; empty allows any. Raises InvalidInput."""
-    entries = value if isinstance(value, list) else [] if value is None else [value]
-    return frozenset(read_address(entry, "address") for entry in entries)

@@ -6,7 +6,9 @@ from koinon.kernel.errors import Refused
 from koinon.kernel.ids import Address
 from koinon.ledger.chain import Chain
 from koinon.ledger.execution import Log, bloom_bits
-from koinon.ledger.rpc_forms import Json, TopicFilter, log_form
+from koinon.ledger.rpc.forms import log_form
+from koinon.ledger.rpc.readers import TopicFilter
+from koinon.ledger.rpc.table import Json
 from koinon.ledger.types import Header
 
 MOST_BLOCKS: Final = 20_000
