@@ -207,7 +207,7 @@ class DevelopmentChain:
         parent = self.chain.final_header
         height = Height(parent.height + 1)
         view, index = divmod(height - 1, self.chain.genesis.parameters.blocks_per_view)
-        asked = Propose(header_hash(parent), height, View(view + 1), BlockIndex(index), required)
+        asked = Propose(header_hash(parent), height, View(view + 1), BlockIndex(index), required, closing=False)
         block = propose(self.chain, self.engine, self.mempool, self._key, 0, asked, self.clock)
         if block is None:
             return False
