@@ -301,7 +301,7 @@ def test_ranges_from_rows_come_with_a_warning(tmp_path: Path, cards: list[Path])
 
 
 def test_a_consensus_without_its_safeguard_is_noticed_and_replayed() -> None:
-    broken = koinon("sim", "consensus", "--runs", "2", "--plant", "no-write-ahead", "--json")
+    broken = koinon("sim", "consensus", "--seeds", "2", "--plant", "no-write-ahead", "--json")
     assert broken.code == 1
     found = json.loads(broken.out)["broken"]
     assert found
@@ -311,10 +311,11 @@ def test_a_consensus_without_its_safeguard_is_noticed_and_replayed() -> None:
 
 
 def test_simulations_hold() -> None:
-    consensus = json.loads(koinon("sim", "consensus", "--runs", "3", "--json").out)
+    consensus = json.loads(koinon("sim", "consensus", "--seeds", "4", "--epochs", "2", "--jobs", "2", "--json").out)
     assert consensus["broken"] == []
-    assert consensus["final_height_median"] > 0
-    rep4 = json.loads(koinon("sim", "rep4", "--runs", "9", "--json").out)
+    assert (consensus["schedules"], consensus["networks"], consensus["live_after_calm"]) == (4, 3, 3)
+    assert consensus["blocks_finalised"] > 12
+    rep4 = json.loads(koinon("sim", "rep4", "--seeds", "9", "--json").out)
     assert (
         sum(row["detected"] for row in rep4["lies"].values()) == sum(row["told"] for row in rep4["lies"].values()) == 9
     )

@@ -106,6 +106,15 @@ def test_a_restart_says_again_that_the_view_was_given_up() -> None:
     assert votes_in(effects) == []
 
 
+def test_a_view_change_that_nobody_answers_is_sent_again() -> None:
+    """GISKARD-LIVENESS-3: the timer runs on after the view was given up, since the network may lose what was sent."""
+    state, effects = feed(fresh_state(), PendingChanged(True, 0.0), TimerFired(1.0))
+    assert SetTimer(2.0) in effects
+    _, effects = feed(state, TimerFired(2.0))
+    assert len(reports_in(effects)) == 1
+    assert SetTimer(3.0) in effects
+
+
 def equivocating_first_blocks(rules: Rules) -> tuple[State, list[Effect]]:
     """View 3 (proposer 3): one block on the last block of view 2, one on what the end of view 2 reports, one lower."""
     b1 = header(GENESIS, 2)

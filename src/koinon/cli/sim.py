@@ -1,13 +1,18 @@
 """``koinon sim``: the protocols in a simulated world, where one seed replays everything."""
 
 import time
-from typing import Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+from rich.progress import track
 
-from koinon.cli.console import console, print_json, print_table
+from koinon.cli.console import console, errors, print_json, print_table
 from koinon.cli.options import JSON
 from koinon.kernel.errors import KoinonError
+
+if TYPE_CHECKING:
+    from koinon.ledger.giskard.simulation import Scenario
 
 PLANTS: Final = (
     "height-only-voting",
@@ -15,11 +20,13 @@ PLANTS: Final = (
     "finality-across-any-views",
     "no-write-ahead",
     "skipped-view-change-check",
+    "final-closing-blocks",
+    "full-closing-blocks",
 )
-RUNS: Final = click.option(
-    "--runs", default=100, type=click.IntRange(1, 10**7), show_default=True, help="How many seeds."
+SEEDS: Final = click.option(
+    "--seeds", default=100, type=click.IntRange(1, 10**7), show_default=True, help="How many seeds."
 )
-FIRST: Final = click.option("--from", "first", default=0, type=click.IntRange(0), show_default=True, help="First seed.")
+FIRST: Final = click.option("--from", "first", default=1, type=click.IntRange(0), show_default=True, help="First seed.")
 
 
 @click.group()
@@ -28,72 +35,117 @@ def sim() -> None:
 
 
 @sim.command()
-@RUNS
+@SEEDS
 @FIRST
 @click.option("--nodes", default=4, type=click.IntRange(4, 40), show_default=True, help="Validators.")
 @click.option("--byzantine", default=1, type=click.IntRange(0), show_default=True, help="How many of them lie.")
-@click.option("--crashes", default=3, type=click.IntRange(0, 100), show_default=True, help="Crashes of honest ones.")
+@click.option("--epochs", type=click.IntRange(1, 20), help="Epochs, each with validators of its own; 1 by default.")
+@click.option("--crashes", type=click.IntRange(0, 100), help="Crashes of honest ones; 3 by default.")
 @click.option("--plant", type=click.Choice(PLANTS), help="Take one safeguard away, to see that this is noticed.")
+@click.option("--jobs", default=1, type=click.IntRange(1, 64), show_default=True, help="Processes to share the work.")
 @JSON
 def consensus(
-    runs: int, first: int, nodes: int, byzantine: int, crashes: int, plant: str | None, as_json: bool
+    seeds: int,
+    first: int,
+    nodes: int,
+    byzantine: int,
+    epochs: int | None,
+    crashes: int | None,
+    plant: str | None,
+    jobs: int,
+    as_json: bool,
 ) -> None:
-    """Giskard: safety whatever happens, liveness once the network is calm. Exit code 1 if a property breaks."""
-    from dataclasses import replace
+    """Giskard: safety whatever happens, liveness once the network is calm. Exit code 1 if a property breaks.
 
-    from koinon.ledger.giskard.plants import PLANTS as SCENARIOS
-    from koinon.ledger.giskard.simulation import Scenario, run
+    Three of four seeds are networks with loss, delay, partitions, crashes and skewed clocks; every fourth is a game
+    against an adversary that decides who sees which message. An interrupt prints what was found and how to go on.
+    """
+    from koinon.ledger.giskard.exploration import Findings, explore_all
 
     if 3 * byzantine >= nodes:
         raise click.UsageError(f"{nodes} validators bear at most {(nodes - 1) // 3} liars")
-    base = SCENARIOS[plant] if plant is not None else replace(Scenario(), crashes=crashes)
-    scenario = replace(base, nodes=nodes, byzantine=byzantine)
+    scenario = _scenario(nodes, byzantine, epochs, crashes, plant)
     started = time.monotonic()
-    broken: list[dict[str, Any]] = []
-    heights = []
-    for seed in range(first, first + runs):
-        verdict = run(scenario, seed)
-        heights.append(verdict.final_height)
-        if verdict.violations or not verdict.live:
-            told = list(verdict.violations) or ["the network finalised nothing more, or never fell silent"]
-            broken.append({"seed": seed, "violations": told})
+    findings = Findings()
+    verdicts = explore_all(scenario, range(first, first + seeds), jobs)
+    interrupted = False
+    try:
+        for verdict in track(
+            verdicts,
+            total=seeds,
+            description="schedules",
+            console=errors,
+            transient=True,
+            disable=as_json or not errors.is_terminal,
+        ):
+            findings.add(verdict)
+    except KeyboardInterrupt:
+        interrupted = True
+        verdicts.close()
+    settings = f" --nodes {nodes} --byzantine {byzantine}"
+    for option, value in (("epochs", epochs), ("crashes", crashes), ("plant", plant)):
+        settings += "" if value is None else f" --{option} {value}"
     facts: dict[str, Any] = {
-        "runs": runs,
+        "schedules": findings.schedules,
         "first_seed": first,
         "nodes": nodes,
         "byzantine": byzantine,
+        "epochs": scenario.epochs,
         "plant": plant,
-        "final_height_median": sorted(heights)[len(heights) // 2],
+        "violations": sum(len(told) for _, told in findings.broken),
+        "blocks_finalised": findings.blocks,
+        "networks": findings.networks,
+        "live_after_calm": findings.live,
+        "steps": findings.steps,
         "seconds": round(time.monotonic() - started, 2),
-        "broken": broken,
+        "broken": [
+            {"seed": seed, "violations": told, "replay": f"koinon sim consensus --seeds 1 --from {seed}{settings}"}
+            for seed, told in findings.broken
+        ],
     }
     if as_json:
         print_json(facts)
     else:
-        console.print(f"{runs} runs in {facts['seconds']} s; {len(broken)} broke a property")
-        for one in broken[:10]:
+        console.print(
+            f"{findings.schedules} schedules in {facts['seconds']} s: {findings.blocks} blocks finalised, "
+            f"{findings.live} of {findings.networks} networks live once calm, {len(findings.broken)} broke a property"
+        )
+        for one in facts["broken"][:10]:
             console.print(f"  seed {one['seed']}: {one['violations'][0]}")
-    if broken:
-        same = f" --plant {plant}" if plant is not None else f" --crashes {crashes}"
+    if interrupted:
+        left, following = seeds - findings.schedules, first + findings.schedules
+        errors.print(f"interrupted; go on with: koinon sim consensus --seeds {left} --from {following}{settings}")
+        raise KeyboardInterrupt
+    if findings.broken:
         raise KoinonError(
-            f"{len(broken)} of {runs} runs broke a property; replay the first: koinon sim consensus --runs 1"
-            f" --from {broken[0]['seed']} --nodes {nodes} --byzantine {byzantine}{same}"
+            f"{len(findings.broken)} of {findings.schedules} schedules broke a property; "
+            f"replay the first: {facts['broken'][0]['replay']}"
         )
 
 
+def _scenario(nodes: int, byzantine: int, epochs: int | None, crashes: int | None, plant: str | None) -> "Scenario":
+    from koinon.ledger.giskard.plants import PLANTS as SCENARIOS
+    from koinon.ledger.giskard.simulation import Scenario
+
+    scenario = replace(Scenario() if plant is None else SCENARIOS[plant], nodes=nodes, byzantine=byzantine)
+    if epochs is not None:
+        scenario = replace(scenario, epochs=epochs, spare=(nodes + 1) // 2 if epochs > 1 else 0)
+    return scenario if crashes is None else replace(scenario, crashes=crashes)
+
+
 @sim.command()
-@RUNS
+@SEEDS
 @FIRST
 @JSON
-def rep4(runs: int, first: int, as_json: bool) -> None:
+def rep4(seeds: int, first: int, as_json: bool) -> None:
     """Four-party computation with one position that lies once: is it caught before anything opens, is nobody framed?"""
     from koinon.privacy.rep4.adversary import summary, trial
 
-    verdicts = [trial(seed) for seed in range(first, first + runs)]
+    verdicts = [trial(seed) for seed in range(first, first + seeds)]
     counts = summary(verdicts)
     bad = [verdict for verdict in verdicts if verdict.wrong or verdict.framed or verdict.sent_on]
     if as_json:
-        print_json({"runs": runs, "first_seed": first, "lies": counts, "broken": [one.seed for one in bad]})
+        print_json({"runs": seeds, "first_seed": first, "lies": counts, "broken": [one.seed for one in bad]})
     else:
         names = ("trials", "told", "detected", "wrong", "framed", "sent_on")
         print_table(
@@ -103,6 +155,6 @@ def rep4(runs: int, first: int, as_json: bool) -> None:
         )
     if bad:
         raise KoinonError(
-            f"{len(bad)} of {runs} trials broke a property; replay the first: koinon sim rep4 --runs 1"
+            f"{len(bad)} of {seeds} trials broke a property; replay the first: koinon sim rep4 --seeds 1"
             f" --from {bad[0].seed}"
         )

@@ -12,15 +12,22 @@ _BYTES = 16
 
 @dataclass(frozen=True)
 class IdealScheme:
-    """Signs and verifies for every position; simulated nodes get ``signer(position)`` only."""
+    """Signs and verifies for every position of one validator set; simulated nodes get ``signer(position)`` only.
+
+    Attributes:
+        members: which node holds each position, so that a node keeps its key from set to set; None where the
+            positions are the nodes.
+    """
 
     secret: bytes
+    members: tuple[int, ...] | None = None
 
     def signer(self, position: int) -> "IdealSigner":
         return IdealSigner(self, position)
 
     def tag(self, position: int, message: bytes) -> bytes:
-        key = self.secret + position.to_bytes(4, "big")
+        node = position if self.members is None else self.members[position]
+        key = self.secret + node.to_bytes(4, "big")
         return hashlib.blake2b(message, digest_size=_BYTES, key=key).digest()
 
     def verify(self, signer: int, message: bytes, signature: bytes) -> bool:

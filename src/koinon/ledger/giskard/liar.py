@@ -2,25 +2,27 @@
 
 It hears everything the honest ones send to it, adds up certificates before they do, and then, at random: votes for
 anything, builds several blocks for one place on any parent that some justification allows, reports a lower certified
-block than it knows, keeps certificates back until they are old, repeats old messages, and stays silent.
+block than it knows, keeps certificates back until they are old, repeats old messages, sends broken ones, and stays
+silent. Whatever it says, it says to some.
 """
 
 import hashlib
 from collections import defaultdict
 from itertools import count
 
-from koinon.kernel.ids import ZERO_HASH, Hash32
-from koinon.kernel.quantities import BlockIndex, Epoch, Height, View
+from koinon.kernel.ids import Hash32
+from koinon.kernel.quantities import BlockIndex, Height, View
+from koinon.ledger.giskard.broken import broken
 from koinon.ledger.giskard.certificates import (
     certify,
     certify_view_change,
-    genesis_certificate,
     proposal_message,
     rank,
+    root_certificate,
     view_change_message,
     vote_message,
 )
-from koinon.ledger.giskard.ideal import IdealScheme
+from koinon.ledger.giskard.roster import EpochPlan
 from koinon.ledger.giskard.shells import CHAIN_ID, make_header
 from koinon.ledger.types import (
     Block,
@@ -28,7 +30,6 @@ from koinon.ledger.types import (
     PrepareBlock,
     PrepareVote,
     QuorumCertificate,
-    ValidatorSet,
     ViewChange,
     ViewChangeCertificate,
     ViewEntry,
@@ -38,28 +39,38 @@ from koinon.sim.network import Network
 from koinon.sim.world import World
 from koinon.wire.consensus import ConsensusMessage
 
-_EPOCH = Epoch(0)
-
 
 class Liar:
-    """One of them. What it does is drawn from the world's randomness."""
+    """One of them in one epoch. What it does is drawn from the world's randomness.
+
+    Args:
+        liars: all lying nodes; they believe each other.
+        root: the block that the epoch begins on.
+    """
 
     def __init__(
         self,
-        position: int,
-        scheme: IdealScheme,
+        node: int,
+        liars: frozenset[int],
+        plan: EpochPlan,
+        root: Header,
         network: Network,
         world: World,
-        validators: ValidatorSet,
         blocks_per_view: int,
     ) -> None:
+        position = plan.position_of(node)
+        assert position is not None, "a liar is a member of every set"
         self.silent = False
+        self._node = node
         self._position = position
-        self._scheme = scheme
-        self._signer = scheme.signer(position)
+        self._honest = [at for at, member in enumerate(plan.members) if member not in liars]
+        self._plan = plan
+        self._root = root
+        self._scheme = plan.scheme
+        self._signer = plan.scheme.signer(position)
         self._network = network
         self._world = world
-        self._validators = validators
+        self._validators = plan.validators
         self._last = blocks_per_view - 1
         self._blocks: dict[Hash32, Header] = {}
         self._certificates: dict[Hash32, QuorumCertificate] = {}
@@ -72,19 +83,15 @@ class Liar:
         self._mood = 0.5
         self._to_all = False
 
-    def listen(self) -> None:
-        """Hear the others and do nothing unasked."""
-        self._network.attach(self._position, self._receive)
-
     def start(self) -> None:
-        """Hear the others and lie from time to time."""
-        self.listen()
+        """Lie from time to time."""
         self._mood = self._world.random.choice((0.1, 0.4, 0.8))
         self._world.after(0.01, self._act)
 
     # Hearing
 
-    def _receive(self, _sender: int, message: object) -> None:
+    def hear(self, message: object) -> None:
+        """Take in a message of this epoch."""
         match message:
             case PrepareBlock():
                 header = message.block.header
@@ -128,7 +135,7 @@ class Liar:
         draw = self._world.random
         if draw.random() < self._mood:
             action = draw.choice(
-                (self._vote, self._vote, self._propose, self._propose, self._change_view, self._repeat)
+                (self._vote, self._vote, self._propose, self._propose, self._change_view, self._repeat, self._break)
             )
             action()
         self._world.after(draw.uniform(0.002, 0.06), self._act)
@@ -144,29 +151,33 @@ class Liar:
         for made in [made for made in self._blocks.values() if made.view == self._view]:
             for receiver in receivers:
                 vote = self._vote_for(made.view, made.index, made.height, header_hash(made))
-                self._network.send(self._position, receiver, vote)
+                self._send(receiver, vote)
 
     def report_something(self) -> None:
         """Send everybody one view change that reports any certificate we know, or none at all."""
         certificates = sorted(self._certificates.values(), key=rank)[-5:]
         if not certificates or self._view not in self._entries:
             return
-        highest = self._world.random.choice(certificates)
+        # The second highest of all keeps two chains growing in turns, which is what the liar would like best.
+        highest = certificates[-2:][0] if self._world.random.random() < 0.5 else self._world.random.choice(certificates)
         change = self._report(self._view, highest, self._entries[self._view])
         self._changes[self._view][self._position] = change
         for receiver in range(len(self._validators)):
             if receiver != self._position:
-                self._network.send(self._position, receiver, change)
+                self._send(receiver, change)
 
     def _tell_some(self, message: ConsensusMessage) -> None:
         others = [position for position in range(len(self._validators)) if position != self._position]
         some = others if self._to_all else self._world.random.sample(others, self._world.random.randint(1, len(others)))
         for receiver in some:
-            self._network.send(self._position, receiver, message)
+            self._send(receiver, message)
+
+    def _send(self, receiver: int, message: ConsensusMessage) -> None:
+        self._network.send(self._node, self._plan.members[receiver], message)
 
     def _vote_for(self, view: View, index: BlockIndex, height: Height, block: Hash32) -> PrepareVote:
-        statement = vote_message(CHAIN_ID, _EPOCH, view, index, height, block)
-        return PrepareVote(_EPOCH, view, index, height, block, self._position, self._signer.sign(statement))
+        statement = vote_message(CHAIN_ID, self._plan.epoch, view, index, height, block)
+        return PrepareVote(self._plan.epoch, view, index, height, block, self._position, self._signer.sign(statement))
 
     def _vote(self) -> None:
         recent = [header for header in self._blocks.values() if header.view >= self._view - 2]
@@ -175,10 +186,15 @@ class Liar:
             self._tell_some(self._vote_for(header.view, header.index, header.height, header_hash(header)))
 
     def _repeat(self) -> None:
+        """Send an old message again, whoever's it was."""
         if self._heard:
-            message = self._world.random.choice(self._heard)
-            if isinstance(message, PrepareBlock):
-                self._tell_some(message)
+            self._tell_some(self._world.random.choice(self._heard))
+
+    def _break(self) -> None:
+        """Send something that no honest validator sends."""
+        if self._heard:
+            receiver = self._world.random.choice(self._honest)
+            self._send(receiver, broken(self._world.random, self._world.random.choice(self._heard)))
 
     def _change_view(self) -> None:
         certificates = list(self._certificates.values())
@@ -193,8 +209,8 @@ class Liar:
             self._tell_some(change)
 
     def _report(self, view: View, highest: QuorumCertificate, entry: ViewEntry) -> ViewChange:
-        signature = self._signer.sign(view_change_message(CHAIN_ID, _EPOCH, view, highest))
-        return ViewChange(_EPOCH, view, self._position, highest, entry, signature)
+        signature = self._signer.sign(view_change_message(CHAIN_ID, self._plan.epoch, view, highest))
+        return ViewChange(self._plan.epoch, view, self._position, highest, entry, signature)
 
     def _propose(self) -> None:
         """A block for any view of ours that anything known justifies."""
@@ -233,12 +249,9 @@ class Liar:
             if lower:
                 options.append((max(lower, key=rank), left))
         if view == 1 and not options:
-            genesis = genesis_certificate(self._genesis(), len(self._validators), self._last + 1)
-            options.append((genesis, None))
+            root = root_certificate(self._root, self._plan.epoch, len(self._validators), self._last + 1)
+            options.append((root, None))
         return options
-
-    def _genesis(self) -> Header:
-        return make_header(self._validators, None, View(0), BlockIndex(self._last), b"")
 
     def _send_block(
         self,
@@ -250,14 +263,16 @@ class Liar:
         left: ViewChangeCertificate | None,
     ) -> None:
         payload = hashlib.sha256(f"{self._position} {next(self._numbers)}".encode()).digest()
-        shell = make_header(self._validators, None, view, index, payload)
+        shell = make_header(self._validators, None, view, index, payload, self._plan.epoch)
         header = Header(
             **{
                 **{name: getattr(shell, name) for name in shell.__struct_fields__},
                 "height": Height(parent_height + 1),
-                "parent": parent if parent != ZERO_HASH else shell.parent,
+                "parent": parent,
             }
         )
         self._blocks[header_hash(header)] = header
         signature = self._signer.sign(proposal_message(CHAIN_ID, header))
-        self._tell_some(PrepareBlock(Block(header, (payload[:8],)), certificate, left, signature))
+        last = self._plan.last_height
+        empty = last is not None and header.height > last and self._world.random.random() < 0.8
+        self._tell_some(PrepareBlock(Block(header, () if empty else (payload[:8],)), certificate, left, signature))

@@ -323,10 +323,13 @@ def _has_work(state: State) -> bool:
 
 
 def _set_timer(turn: Turn) -> None:
-    """Patience begins when there is work and begins again with every certificate that raises the highest."""
+    """Patience begins when there is work and begins again with every certificate that raises the highest.
+
+    An observer needs none: it could say nothing when it ran out.
+    """
     state = turn.state
     before = state.deadline
-    if not state.is_active:
+    if not state.is_active or turn.configuration.position is None:
         state.deadline = None
     elif state.timed_out:
         # None here means a restart: what was said before the crash is said again at once.
@@ -335,5 +338,5 @@ def _set_timer(turn: Turn) -> None:
         state.deadline = None
     elif before is None or turn.progress:
         state.deadline = turn.now + timeout(state)
-    if state.deadline != before:
+    if state.deadline != turn.timer:
         turn.emit(SetTimer(state.deadline))

@@ -66,7 +66,7 @@ def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
     """Advance one validator by one event. Never raises for anything a peer sent."""
     if not state.is_active:
         return state, _answer_after_the_end(state, event)
-    turn = Turn(state.copy(), event.now)
+    turn = Turn(state.copy(), event.now, state.deadline)
     match event:
         case Received():
             _receive(turn, event)

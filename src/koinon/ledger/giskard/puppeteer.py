@@ -9,7 +9,7 @@ of it is what an asynchronous network may do, so safety must hold; what was held
 from dataclasses import replace
 from typing import Any, Final
 
-from koinon.ledger.giskard.simulation import Scenario, Simulation
+from koinon.ledger.giskard.simulation import Scenario, Simulation, Verdict
 from koinon.ledger.giskard.state import BlockFetched, Fetch
 from koinon.ledger.types import PrepareBlock, PrepareVote, ViewChange, ViewSync
 from koinon.sim.network import GOOD_NETWORK, Network
@@ -18,6 +18,7 @@ from koinon.sim.world import World
 _VIEWS: Final = 14
 _PATIENCE: Final = 8.0
 """Base time-out, so long that even a quarter of it outlasts the moves of one view."""
+_BUILDING: Final = 0.05
 _PARTS: Final = 4
 _LONGEST_PATIENCE: Final = 4000.0
 
@@ -51,15 +52,15 @@ class HeldNetwork(Network):
         return taken
 
 
-def play(scenario: Scenario, seed: int) -> tuple[str, ...]:
-    """Play one game; the violations found. Crashes and network faults of the scenario do not count here."""
+def play(scenario: Scenario, seed: int) -> Verdict:
+    """Play one game, in one epoch. Crashes and network faults of the scenario do not count here, nor does liveness."""
     return _Game(scenario, seed).play()
 
 
 class _Game:
     def __init__(self, scenario: Scenario, seed: int) -> None:
         honest = scenario.nodes - scenario.byzantine
-        patient = replace(scenario, base_timeout=_PATIENCE)
+        patient = replace(scenario, base_timeout=_PATIENCE, building=_BUILDING, epochs=1, spare=0)
         self._simulation = Simulation(
             patient, seed, lambda world: HeldNetwork(world, frozenset(range(honest, scenario.nodes)))
         )
@@ -68,17 +69,19 @@ class _Game:
         self._network = network
         self._world = self._simulation.world
         self._late: list[Letter] = []
+        # Some games keep nearly every certificate from the honest, some let them get on in between.
+        everybody = scenario.nodes
+        self._audiences = self._world.random.choice(((0, 0, 1, everybody), (0, 0, 0, 1), (0,)))
 
-    def play(self) -> tuple[str, ...]:
-        for liar in self._simulation.liars:
-            liar.listen()
+    def play(self) -> Verdict:
+        self._simulation.listen(lying=False)
         for validator in self._simulation.honest:
             validator.start()
         for _ in range(_VIEWS):
             self._play_view()
         self._network.deliver([*self._late, *self._network.take(object)])
         self._pass(1.0)
-        return tuple(self._simulation.violations)
+        return self._simulation.verdict(at_calm=0, live=True)
 
     def _pass(self, seconds: float) -> None:
         """Let time pass, and let missing blocks be fetched, which only helps the honest."""
@@ -90,21 +93,21 @@ class _Game:
     def _play_view(self) -> None:
         simulation, network, draw = self._simulation, self._network, self._world.random
         self._pass(0.3)
-        for liar in simulation.liars:
+        for liar in list(simulation.liars.values()):
             liar.propose_in_turn()
         network.deliver(network.take(PrepareBlock))
         self._pass(0.1)
-        seeing = draw.choice((0, 0, 1, simulation.scenario.nodes))
+        seeing = draw.choice(self._audiences)
         lucky = draw.sample(range(len(simulation.honest)), min(seeing, len(simulation.honest)))
         votes = network.take(PrepareVote)
         network.deliver([letter for letter in votes if letter[1] in lucky])
-        for liar in simulation.liars:
+        for liar in list(simulation.liars.values()):
             liar.vote_with_the_rest(lucky)
         network.deliver([letter for letter in network.take(PrepareVote) if letter[1] in lucky])
         self._late.extend(letter for letter in votes if letter[1] not in lucky)
         self._pass(0.1)
         self._time_out()
-        for liar in simulation.liars:
+        for liar in list(simulation.liars.values()):
             liar.report_something()
         self._deliver_reports()
         if draw.random() < 0.2 and self._late:
@@ -114,10 +117,10 @@ class _Game:
 
     def _time_out(self) -> None:
         """Let time pass until every honest validator has given up a view it was in when this began."""
-        begun = {validator.position: validator.state.view for validator in self._simulation.honest}
+        begun = {validator.node: validator.state.view for validator in self._simulation.honest}
         end = self._world.monotonic() + _LONGEST_PATIENCE
         while self._world.monotonic() < end and not all(
-            validator.state.timed_out or validator.state.view > begun[validator.position]
+            validator.state.timed_out or validator.state.view > begun[validator.node]
             for validator in self._simulation.honest
         ):
             self._pass(1.0)

@@ -4,36 +4,28 @@
 the very step that nodes run; only signatures are ideal and blocks are empty shells around made-up transactions.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from koinon.kernel.ids import ZERO_ADDRESS, Hash32, NodeId
-from koinon.kernel.quantities import BlockIndex, View
+from koinon.kernel.ids import Hash32
+from koinon.kernel.quantities import BlockIndex, Epoch, View
 from koinon.ledger.giskard.certificates import rank
-from koinon.ledger.giskard.ideal import IdealScheme
+from koinon.ledger.giskard.epochs import message_epoch
 from koinon.ledger.giskard.liar import Liar
+from koinon.ledger.giskard.roster import EpochPlan, plan_epochs
 from koinon.ledger.giskard.rules import Rules
-from koinon.ledger.giskard.shells import make_header
+from koinon.ledger.giskard.shells import FIRST_EPOCH, make_header
 from koinon.ledger.giskard.simulated import Honest
-from koinon.ledger.giskard.state import (
-    PendingChanged,
-    State,
-)
-from koinon.ledger.types import (
-    Block,
-    PrepareVote,
-    QuorumCertificate,
-    Validator,
-    ValidatorSet,
-    header_hash,
-)
+from koinon.ledger.giskard.state import BlockFetched, Fetch, PendingChanged, State
+from koinon.ledger.types import Block, FinalityProof, Header, PrepareVote, QuorumCertificate, header_hash
 from koinon.sim.network import GOOD_NETWORK, Faults, Network
 from koinon.sim.world import World
 
 LAST_HOPE: Final = 120.0
-"""Second at which a network that finalised nothing since it became good counts as dead."""
+"""Seconds after the network became good at which one that finalised nothing since counts as dead."""
+SILENCE: Final = 60.0
+"""Seconds after the last transaction at which no timer may run any more."""
 NETWORKS: Final = (
     Faults(delay=(0.001, 0.05)),
     Faults(delay=(0.001, 0.05), loss=0.02, slow_link=0.1, slow_delay=(0.3, 1.5), period=0.5),
@@ -47,12 +39,16 @@ class Scenario:
     """What a run is like.
 
     Attributes:
-        nodes: n.
-        byzantine: how many of them lie; the highest positions.
+        nodes: n, in every epoch.
+        byzantine: how many of them lie, in every epoch.
         blocks_per_view: N; None draws 2, 3 or 4.
         calm_at: second at which the network becomes good and crashes end (the global stabilisation time).
         quiet_at: second at which no more transactions come.
         crashes: how many crashes honest validators suffer before ``calm_at``.
+        partitions: how often the network is cut in two before that.
+        building: most seconds that a proposer takes to make a block.
+        epochs: how many there are; the last never ends, the others after 3 to 8 heights.
+        spare: honest nodes that are in no set at first and may be drawn for later ones.
         rules: replaced to plant a bug.
         faults: of the network before ``calm_at``; None draws one of ``NETWORKS``.
         write_ahead: False plants another: what was signed is not made durable before it is sent.
@@ -61,9 +57,13 @@ class Scenario:
     nodes: int = 4
     byzantine: int = 1
     blocks_per_view: int | None = None
-    calm_at: float = 12.0
-    quiet_at: float = 16.0
+    calm_at: float = 5.0
+    quiet_at: float = 6.0
     crashes: int = 3
+    partitions: int = 1
+    building: float = 0.15
+    epochs: int = 1
+    spare: int = 0
     faults: Faults | None = None
     base_timeout: float = 0.4
     rules: Rules = field(default_factory=Rules)
@@ -79,6 +79,8 @@ class Verdict:
         final_height: of the honest validator that got furthest.
         final_at_calm: the same when the network became good.
         live: whether every honest validator finalised new blocks after that, and then fell silent.
+        epoch: that every honest node reached.
+        steps: how many events were worked off.
     """
 
     seed: int
@@ -86,6 +88,8 @@ class Verdict:
     final_height: int
     final_at_calm: int
     live: bool
+    epoch: int = 0
+    steps: int = 0
 
 
 def run(scenario: Scenario, seed: int) -> Verdict:
@@ -99,84 +103,160 @@ class Simulation:
     def __init__(self, scenario: Scenario, seed: int, make_network: Callable[[World], Network] | None = None) -> None:
         self.scenario = scenario
         self.world = World(seed)
-        faults = scenario.faults or self.world.random.choice(NETWORKS)
+        draw = self.world.random
+        faults = scenario.faults or draw.choice(NETWORKS)
         self.network = Network(self.world, faults) if make_network is None else make_network(self.world)
-        self.scheme = IdealScheme(hashlib.sha256(seed.to_bytes(8, "big")).digest())
-        self.validators = ValidatorSet(
-            tuple(
-                Validator(NodeId(bytes([position]) * 32), ZERO_ADDRESS, bytes([position]) * 48)
-                for position in range(scenario.nodes)
-            )
-        )
-        self.blocks_per_view = scenario.blocks_per_view or self.world.random.randint(2, 4)
-        self.genesis = make_header(self.validators, None, View(0), BlockIndex(self.blocks_per_view - 1), b"")
+        self.liar_nodes = frozenset(range(scenario.nodes - scenario.byzantine, scenario.nodes))
+        lengths = [draw.randint(3, 8) for _ in range(scenario.epochs - 1)]
+        self.plans = plan_epochs(draw, seed, scenario.nodes, self.liar_nodes, lengths, scenario.spare)
+        self.blocks_per_view = scenario.blocks_per_view or draw.randint(2, 4)
+        self.genesis = make_header(self.plans[0].validators, None, View(0), BlockIndex(self.blocks_per_view - 1), b"")
+        self.roots: dict[Epoch, Header] = {FIRST_EPOCH: self.genesis}
+        self.ends: dict[Epoch, FinalityProof] = {}
         self.violations: list[str] = []
         self.final: dict[int, tuple[Hash32, int]] = {}
         self.history: dict[int, tuple[Block, QuorumCertificate]] = {}
-        self.voted: dict[tuple[int, View, str, int], Hash32] = {}
+        self.voted: dict[tuple[int, Epoch, View, str, int], Hash32] = {}
         self.pending = True
-        honest = scenario.nodes - scenario.byzantine
-        self.honest = [Honest(self, position) for position in range(honest)]
-        self.liars = [
-            Liar(position, self.scheme, self.network, self.world, self.validators, self.blocks_per_view)
-            for position in range(honest, scenario.nodes)
-        ]
+        self.steps = 0
+        everybody = range(scenario.nodes + scenario.spare)
+        self.honest = [Honest(self, node) for node in everybody if node not in self.liar_nodes]
+        self.liars: dict[tuple[int, Epoch], Liar] = {}
+        self.lying = False
+
+    def plan_after(self, final: Header) -> EpochPlan:
+        """The epoch that the child of a final block belongs to."""
+        plan = self.plans[final.epoch]
+        return plan if plan.last_height is None or final.height < plan.last_height else self.plans[final.epoch + 1]
+
+    def listen(self, *, lying: bool) -> None:
+        """Let the liars hear the others; with ``lying`` they also act of their own accord."""
+        self.lying = lying
+        for node in sorted(self.liar_nodes):
+            self.network.attach(node, self._ear(node))
+            self.liar(node, FIRST_EPOCH)
+
+    def liar(self, node: int, epoch: Epoch) -> Liar:
+        """A lying node in an epoch that has begun."""
+        known = self.liars.get((node, epoch))
+        if known is None:
+            known = Liar(
+                node,
+                self.liar_nodes,
+                self.plans[epoch],
+                self.roots[epoch],
+                self.network,
+                self.world,
+                self.blocks_per_view,
+            )
+            self.liars[node, epoch] = known
+            if self.lying:
+                known.start()
+        return known
+
+    def _ear(self, node: int) -> Callable[[int, Any], None]:
+        def hear(_sender: int, message: Any) -> None:
+            epoch = None if isinstance(message, BlockFetched | Fetch) else message_epoch(message)
+            if epoch in self.roots:
+                self.liar(node, epoch).hear(message)
+
+        return hear
 
     def run(self) -> Verdict:
         scenario, world = self.scenario, self.world
         for validator in self.honest:
             validator.start()
-        for liar in self.liars:
-            liar.start()
+        self.listen(lying=True)
         for _ in range(scenario.crashes):
             victim = world.random.choice(self.honest)
-            at = world.random.uniform(0.1, scenario.calm_at)
-            world.after(at, victim.crash)
+            world.after(world.random.uniform(0.1, scenario.calm_at), victim.crash)
+        for _ in range(scenario.partitions):
+            world.after(world.random.uniform(0.0, scenario.calm_at), self._cut)
         world.run(scenario.calm_at)
         self.network.faults = GOOD_NETWORK
         self.network.heal()
         at_calm = max((validator.height for validator in self.honest), default=0)
         world.run(scenario.quiet_at)
         # Patience has grown while nothing could be finalised; give it the time that it takes to run out.
-        while min(validator.height for validator in self.honest) <= at_calm + 3 and world.monotonic() < LAST_HOPE:
-            world.run(world.monotonic() + 2.0)
-        reached = [validator.height for validator in self.honest]
+        hope = scenario.calm_at + LAST_HOPE
+        while not self._all_above(at_calm + 3) and world.monotonic() < hope:
+            world.run(world.monotonic() + 0.5)
+        recovered = self._all_above(at_calm + 3)
         self.pending = False
         for validator in self.honest:
-            validator.take(PendingChanged(False, world.monotonic()))
-        for liar in self.liars:
+            validator.take(PendingChanged(False, validator.now))
+        for liar in self.liars.values():
             liar.silent = True
-        world.run(world.monotonic() + 60.0)
+        self.lying = False
+        world.run(world.monotonic() + SILENCE)
         quiet = all(validator.timer is None for validator in self.honest)
-        live = all(height > at_calm + 3 for height in reached) and quiet
-        return Verdict(world.seed, tuple(self.violations), max(reached), at_calm, live)
+        return self.verdict(at_calm, live=recovered and quiet)
 
-    def check_final(self, position: int, block: Block) -> None:
-        """GISKARD-SAFETY-3: no two honest validators finalise different blocks at one height."""
+    def verdict(self, at_calm: int, *, live: bool) -> Verdict:
+        """What has been seen so far."""
+        return Verdict(
+            seed=self.world.seed,
+            violations=tuple(self.violations),
+            final_height=max(validator.height for validator in self.honest),
+            final_at_calm=at_calm,
+            live=live,
+            epoch=min(validator.plan.epoch for validator in self.honest),
+            steps=self.steps,
+        )
+
+    def _all_above(self, height: int) -> bool:
+        """Whether every honest node is above a height and in the last epoch."""
+        last = self.plans[-1].epoch
+        return all(validator.height > height and validator.plan.epoch == last for validator in self.honest)
+
+    def _cut(self) -> None:
+        """Cut the network in two for a while, unless it is calm already."""
+        draw = self.world.random
+        nodes = list(range(self.scenario.nodes + self.scenario.spare))
+        draw.shuffle(nodes)
+        place = draw.randint(1, len(nodes) - 1)
+        if self.world.monotonic() < self.scenario.calm_at:
+            self.network.partition(nodes[:place], nodes[place:])
+            self.world.after(draw.uniform(0.2, 3.0), self.network.heal)
+
+    def check_final(self, node: int, block: Block) -> None:
+        """GISKARD-SAFETY-3: no two honest validators finalise different blocks at one height.
+
+        GISKARD-SAFETY-8: and none above the end of its epoch.
+        """
         name, height = header_hash(block.header), block.header.height
-        first, who = self.final.setdefault(height, (name, position))
+        first, who = self.final.setdefault(height, (name, node))
         if first != name:
             self.violations.append(
-                f"GISKARD-SAFETY-3: validators {who} and {position} finalised different blocks at height {height}"
+                f"GISKARD-SAFETY-3: validators {who} and {node} finalised different blocks at height {height}"
             )
+        last = self.plans[block.header.epoch].last_height
+        if last is not None and height > last:
+            self.violations.append(f"GISKARD-SAFETY-8: validator {node} finalised the closing block {height}")
 
-    def check_vote(self, vote: PrepareVote, state: State) -> None:
+    def check_vote(self, node: int, vote: PrepareVote, state: State) -> None:
         """GISKARD-SAFETY-1: an honest validator never votes twice in a place, whatever crashes it survived.
 
         GISKARD-SAFETY-5: nor for a first block that does not extend the highest block its view change reports.
+        GISKARD-SAFETY-8: nor for a closing block that holds something.
         """
+        tracked = state.blocks.get(vote.block)
+        last = self.plans[vote.epoch].last_height
+        if tracked is not None and tracked.block.transactions and last is not None and vote.height > last:
+            self.violations.append(
+                f"GISKARD-SAFETY-8: validator {node} voted for the closing block {vote.height} with transactions"
+            )
         proposal = state.proposals.get((vote.view, vote.index))
         if proposal is not None and proposal.view_change and vote.block == header_hash(proposal.block.header):
             reported = max(proposal.view_change.groups, key=rank)
             if proposal.block.header.parent != reported.block:
                 self.violations.append(
-                    f"GISKARD-SAFETY-5: validator {vote.voter} voted for a first block of view {vote.view} "
+                    f"GISKARD-SAFETY-5: validator {node} voted for a first block of view {vote.view} "
                     "that does not extend the highest block reported"
                 )
         for kind, place in (("index", vote.index), ("height", vote.height)):
-            earlier = self.voted.setdefault((vote.voter, vote.view, kind, place), vote.block)
+            earlier = self.voted.setdefault((node, vote.epoch, vote.view, kind, place), vote.block)
             if earlier != vote.block:
                 self.violations.append(
-                    f"GISKARD-SAFETY-1: validator {vote.voter} voted for two blocks "
-                    f"of view {vote.view} at {kind} {place}"
+                    f"GISKARD-SAFETY-1: validator {node} voted for two blocks of view {vote.view} at {kind} {place}"
                 )

@@ -34,10 +34,15 @@ ABSENT_SHARE: Final = 0.25
 
 @dataclass
 class Turn:
-    """The copy that a step works on. ``state`` is private to the step until it returns."""
+    """The copy that a step works on. ``state`` is private to the step until it returns.
+
+    Attributes:
+        timer: what the timer was set to when the step began.
+    """
 
     state: State
     now: float
+    timer: float | None
     effects: list[Effect] = field(default_factory=list)
     unsaved: bool = False
     progress: bool = False
