@@ -40,9 +40,13 @@ class Keys:
 
 
 def make_genesis(
-    count: int, rich: LocalAccount, ports: list[int] | None = None, parameters: Parameters | None = None
+    count: int,
+    rich: LocalAccount,
+    ports: list[int] | None = None,
+    parameters: Parameters | None = None,
+    hosts: list[str] | None = None,
 ) -> Genesis:
-    """Genesis with ``count`` validators on loopback and one rich account."""
+    """Genesis with ``count`` validators, on loopback by default, and one rich account."""
     members = [Keys.of(number) for number in range(count)]
     return Genesis(
         chain_id=CHAIN_ID,
@@ -53,7 +57,7 @@ def make_genesis(
                 account=keys.account.address,
                 bls_key=keys.bls.public_key,
                 possession=keys.bls.prove_possession(),
-                host="127.0.0.1",
+                host=hosts[number] if hosts else "127.0.0.1",
                 port=ports[number] if ports else 1,
             )
             for number, keys in enumerate(members)
