@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_setup() -> None:
     # py-evm and py_ecc raise the limit to where deep nesting overflows the machine's stack instead of being refused.
-    # The engine takes that back in a node (``ledger.pyevm``); here, where test chains import them, this does.
+    # Nothing of ours loads them; here, where test chains do, this takes it back.
     sys.setrecursionlimit(min(sys.getrecursionlimit(), DEEPEST_PYTHON))
 
 

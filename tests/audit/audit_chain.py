@@ -16,10 +16,10 @@ from koinon.kernel.ids import Address, Hash32, NodeId, to_hex
 from koinon.kernel.quantities import BlockIndex, ChainId, Height, UnixSeconds, View, Wei
 from koinon.ledger import rlp
 from koinon.ledger.chain import Chain
+from koinon.ledger.evm.engine import EvmEngine
 from koinon.ledger.execution import Call, ExecutedBlock, Receipt, build_block
 from koinon.ledger.genesis import Genesis, GenesisValidator, Parameters, funded
 from koinon.ledger.giskard.certificates import vote_message
-from koinon.ledger.pyevm import PyEvmEngine
 from koinon.ledger.rpc.koinon import ReceiptProof
 from koinon.ledger.state import read_account
 from koinon.ledger.transaction import Transaction, parse_transaction
@@ -59,7 +59,7 @@ class ProvingChain:
         balances = tuple(funded(account, Wei(10**24)) for account in accounts)
         self.genesis = Genesis(CHAIN_ID, START, validators, balances, Parameters(gas_limit=30_000_000, base_fee=7))
         self.chain = Chain(MemoryStore(), self.genesis)
-        self.engine = PyEvmEngine()
+        self.engine = EvmEngine()
         self.headers: list[Header] = [self.chain.final_header]
         self.executed: list[ExecutedBlock | None] = [None]
         self.names: list[Hash32] = [header_hash(self.chain.final_header)]

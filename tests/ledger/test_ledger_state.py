@@ -14,8 +14,8 @@ from koinon.kernel.errors import InvalidInput, Refused, Unavailable
 from koinon.kernel.ids import ZERO_HASH, Address
 from koinon.kernel.quantities import Gas, Height, UnixSeconds, Wei
 from koinon.ledger import lattice
+from koinon.ledger.evm.engine import EvmEngine
 from koinon.ledger.execution import BlockContext, Call, CallResult, build_block
-from koinon.ledger.pyevm import PyEvmEngine
 from koinon.ledger.state import (
     EMPTY_CODE_HASH,
     Account,
@@ -33,7 +33,7 @@ from koinon.store.keyvalue import MemoryStore
 COINBASE = Address(b"\xcc" * 20)
 BASE_FEE = 1_000
 WALLETS = [Wallet.from_key(bytes([number]) * 32) for number in range(1, 5)]
-ENGINE = PyEvmEngine()
+ENGINE = EvmEngine()
 ENGINE.prepare()
 ENTRIES = st.dictionaries(
     st.binary(min_size=1, max_size=40).map(lambda key: b"s" + key), st.binary(min_size=1), max_size=8
@@ -208,13 +208,6 @@ def test_deep_recursion_ends_the_same_way_for_everybody() -> None:
 
 def _called_from_deeper(frames: int, call: Call, state: StateView) -> CallResult:
     return ENGINE.call(call, context(), state) if frames == 0 else _called_from_deeper(frames - 1, call, state)
-
-
-def test_slow_precompiles_are_refused_and_fast_ones_work() -> None:
-    state = _Frozen(funded_state())
-    for number, succeeds in ((2, True), (4, True), (5, True), (6, False), (8, False), (9, False), (10, False)):
-        call = Call(COINBASE, Address(number.to_bytes(20, "big")), Gas(500_000), Wei(0), b"", Wei(0))
-        assert ENGINE.call(call, context(), state).succeeded is succeeds, number
 
 
 def test_reading_an_account_that_does_not_exist() -> None:

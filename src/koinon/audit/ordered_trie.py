@@ -4,61 +4,12 @@ Outside EVM chains commit to a block's transactions and receipts this way; our o
 """
 
 from collections.abc import Sequence
-from typing import Final
 
-from koinon.crypto.hash import keccak256
 from koinon.kernel.ids import Hash32
 from koinon.ledger import rlp
-
-_EMPTY_ROOT: Final = keccak256(rlp.encode(b""))
-_HASHED_FROM: Final = 32
-
-_Pair = tuple[bytes, bytes]
-"""Nibbles still to walk, one byte each, and the value."""
+from koinon.ledger.trie import trie_root
 
 
 def ordered_trie_root(values: Sequence[bytes]) -> Hash32:
     """Root over ``values`` in order."""
-    if not values:
-        return _EMPTY_ROOT
-    pairs: list[_Pair] = sorted((_nibbles(rlp.encode(index)), value) for index, value in enumerate(values))
-    return keccak256(rlp.encode(_node(pairs)))
-
-
-def _node(pairs: list[_Pair]) -> list[object]:
-    if len(pairs) == 1:
-        path, value = pairs[0]
-        return [_compact(path, leaf=True), value]
-    shared = _shared(pairs[0][0], pairs[-1][0])
-    if shared:
-        inner = [(path[shared:], value) for path, value in pairs]
-        return [_compact(pairs[0][0][:shared], leaf=False), _reference(_node(inner))]
-    branch: list[object] = []
-    for nibble in range(16):
-        below = [(path[1:], value) for path, value in pairs if path and path[0] == nibble]
-        branch.append(_reference(_node(below)) if below else b"")
-    return [*branch, next((value for path, value in pairs if not path), b"")]
-
-
-def _reference(node: list[object]) -> object:
-    encoded = rlp.encode(node)
-    return keccak256(encoded) if len(encoded) >= _HASHED_FROM else node
-
-
-def _compact(path: bytes, *, leaf: bool) -> bytes:
-    flag = 2 * leaf + len(path) % 2
-    nibbles = [flag, *path] if len(path) % 2 else [flag, 0, *path]
-    return bytes(16 * high + low for high, low in zip(nibbles[::2], nibbles[1::2], strict=True))
-
-
-def _nibbles(key: bytes) -> bytes:
-    return bytes(nibble for byte in key for nibble in (byte >> 4, byte & 15))
-
-
-def _shared(first: bytes, last: bytes) -> int:
-    count = 0
-    for a, b in zip(first, last, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+    return trie_root((rlp.encode(index), value) for index, value in enumerate(values))

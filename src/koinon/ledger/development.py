@@ -120,14 +120,14 @@ class DevelopmentChain:
             InvalidInput: the folder holds another chain.
             Unavailable: the folder cannot be used.
         """
-        from koinon.ledger.pyevm import PyEvmEngine
+        from koinon.ledger.evm.engine import EvmEngine
 
         async with AsyncExitStack() as stack:
             genesis, store = _open_store(chain_id, folder)
             stack.callback(store.close)
             chain = await asyncio.to_thread(Chain, store, genesis)
             parameters = genesis.parameters
-            engine = PyEvmEngine()
+            engine = EvmEngine()
             development = cls(chain, engine, Mempool(chain_id, parameters.gas_limit, parameters.base_fee))
             stack.push_async_callback(development._close)
             await asyncio.get_running_loop().run_in_executor(development._lane, engine.prepare)

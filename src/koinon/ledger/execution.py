@@ -16,6 +16,8 @@ from koinon.ledger.transaction import Transaction, parse_transaction
 from koinon.wire.consensus import BLOOM_BYTES, Header
 
 BLOCKHASH_DEPTH: Final = 256
+SYSTEM_SENDER: Final = Address(bytes.fromhex("fffffffffffffffffffffffffffffffffffffffe"))
+NO_COINS: Final = Wei(0)
 
 
 class Log(Record, frozen=True):
@@ -56,6 +58,7 @@ class BlockContext:
     gas_limit: Gas
     base_fee: Wei
     block_hash: Callable[[int], Hash32 | None]
+    blob_base_fee: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class CallResult:
     gas_used: Gas
     gas_before_refund: Gas
     reason: str
+    logs: tuple[Log, ...] = ()
 
 
 class BlockExecution(Protocol):
@@ -86,6 +90,14 @@ class BlockExecution(Protocol):
 
     def apply(self, transaction: Transaction) -> Receipt:
         """Execute one transaction. Raises Refused, and changes nothing, if it cannot be part of this block here."""
+        ...
+
+    def system_call(self, to: Address, data: bytes, gas: Gas, value: Wei = NO_COINS) -> CallResult:
+        """Call a contract as 0xffff…fffe, between transactions: nobody pays, no gas of the block is used.
+
+        A call that fails leaves no change (EIP-4788's system call). ``value`` is created and passed on with the call,
+        as EIP-4895 creates what it pays out; where the call fails, so does the creation.
+        """
         ...
 
     def difference(self) -> Difference:

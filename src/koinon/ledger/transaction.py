@@ -36,6 +36,8 @@ class Transaction:
         maximum_fee: wei per gas at most, base fee included; the gas price of types 0 and 1.
         maximum_tip: wei per gas for the proposer at most; the gas price of types 0 and 1.
         chain_id: None in a legacy transaction from before EIP-155.
+        maximum_blob_fee: wei per blob gas at most (type 3).
+        blob_hashes: versioned hashes of the blobs (type 3).
     """
 
     raw: bytes
@@ -54,6 +56,8 @@ class Transaction:
     parity: int
     r: int
     s: int
+    maximum_blob_fee: int = 0
+    blob_hashes: tuple[bytes, ...] = ()
 
     @property
     def intrinsic_gas(self) -> int:

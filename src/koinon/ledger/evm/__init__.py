@@ -1,0 +1,1 @@
+"""The Ethereum virtual machine, fork Cancun: interpreted when cold, compiled to Python block by block when hot."""
