@@ -135,23 +135,23 @@ class Secret:
 
     @property
     def T(self) -> "Secret":  # noqa: N802  # NumPy's name
-        return self._rearranged(np.transpose)
+        return self.rearranged(np.transpose)
 
     def __getitem__(self, index: Any) -> "Secret":
-        return self._rearranged(lambda words: words[index])
+        return self.rearranged(lambda words: words[index])
 
     def reshape(self, *shape: int) -> "Secret":
-        return self._rearranged(lambda words: words.reshape(*shape))
+        return self.rearranged(lambda words: words.reshape(*shape))
 
     def sum(self, axis: int) -> "Secret":
         """Exact sum over one axis."""
         count = self.shape[axis]
         return replace(
-            self._rearranged(lambda words: words.sum(axis, dtype=words.dtype)), bound=self.bound * max(count, 1)
+            self.rearranged(lambda words: words.sum(axis, dtype=words.dtype)), bound=self.bound * max(count, 1)
         )
 
     def broadcast(self, *shape: int) -> "Secret":
-        return self._rearranged(lambda words: np.broadcast_to(words, shape))
+        return self.rearranged(lambda words: np.broadcast_to(words, shape))
 
     def __add__(self, other: "Secret | float | np.ndarray") -> "Secret":
         addend = other if isinstance(other, Secret) else public(self.machine, other, self.fraction_bits)
@@ -189,7 +189,7 @@ class Secret:
             self.machine.observe(self.data, claim.bound * 2.0**self.fraction_bits, claim.lemma)
         return replace(self, bound=min(self.bound, claim.bound))
 
-    def _rearranged(self, change: Callable[[np.ndarray], np.ndarray]) -> "Secret":
+    def rearranged(self, change: Callable[[np.ndarray], np.ndarray]) -> "Secret":
         return replace(self, data=self.machine.rearrange(self.data, change))
 
 

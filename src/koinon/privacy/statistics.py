@@ -1,0 +1,151 @@
+"""What is asked of data before anything is learnt from it, on secret arrays: scipy's and NumPy's definitions.
+
+Tables are (n, d), one row a person; n and every grid, edge and number of groups is public. Means and sums are exact to
+the precision for any n. What a function returns is still secret: ``reveal`` opens it.
+"""
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from koinon.kernel.errors import InvalidInput
+from koinon.privacy.arrays import (
+    SecretArray,
+    bounded,
+    concatenate,
+    constant_like,
+    divide,
+    gram,
+    maximum,
+    reciprocal,
+    square_root,
+)
+from koinon.privacy.ordering import one_hot
+from koinon.privacy.secret import Claim
+
+SMALLEST_VARIANCE: Final = 2.0**-16
+"""Below this a column counts as constant: its deviation is taken as 0 and its correlations are 0."""
+
+
+def variance(rows: SecretArray, axis: int = 0, *, freedom: int = 0) -> SecretArray:
+    """Mean squared distance from the mean along an axis; the divisor is n − ``freedom``."""
+    count = rows.shape[axis]
+    if count <= freedom:
+        raise InvalidInput(f"a variance with {freedom} degrees of freedom taken off needs more than {count} rows")
+    centred = rows - _kept(rows.mean(axis), axis)
+    return (centred * centred).sum(axis).times(1.0 / (count - freedom))
+
+
+def deviation(rows: SecretArray, axis: int = 0, *, freedom: int = 0) -> SecretArray:
+    """Standard deviation."""
+    return square_root(variance(rows, axis, freedom=freedom), SMALLEST_VARIANCE)
+
+
+def covariance(rows: SecretArray, *, freedom: int = 1) -> SecretArray:
+    """(d, d) covariances of the columns."""
+    centred = rows - rows.mean(0)
+    return gram(centred).times(1.0 / (rows.shape[0] - freedom))
+
+
+def correlation(rows: SecretArray) -> SecretArray:
+    """(d, d) Pearson correlations of the columns; 0 with a constant column."""
+    return gram(standardised(rows), Claim("STANDARD", 1.05 * rows.shape[0])).times(1.0 / rows.shape[0])
+
+
+def standardised(rows: SecretArray) -> SecretArray:
+    """(n, d) columns with mean 0 and deviation 1; a constant column becomes 0."""
+    count = rows.shape[0]
+    centred = rows - rows.mean(0)
+    spread = (centred * centred).sum(0).times(1.0 / count)
+    inverse = reciprocal(square_root(spread, SMALLEST_VARIANCE), SMALLEST_VARIANCE**0.5)
+    return bounded(centred * inverse, "STANDARD", 1.05 * count**0.5)
+
+
+def histogram(values: SecretArray, edges: Sequence[float]) -> SecretArray:
+    """How many of (n,) values lie in each interval of ascending public edges; the last one includes its upper edge."""
+    bounds = _ascending(edges, 2)
+    reached = values.reshape(-1, 1) >= bounds[:-1]
+    above = values.reshape(-1, 1) > bounds[-1:]
+    counts = concatenate([reached.sum(0), above.sum(0)])
+    return counts[:-1] - counts[1:]
+
+
+def contingency(first: SecretArray, second: SecretArray, levels: tuple[int, int]) -> SecretArray:
+    """(r, c) counts of pairs of codes 0 … r − 1 and 0 … c − 1 of (n,) people, as whole numbers."""
+    return one_hot(first, levels[0]).T @ one_hot(second, levels[1])
+
+
+PART: Final = "PART"
+"""Lemma: of numbers that are not negative, one is at most the sum of all."""
+
+
+class Test(NamedTuple):
+    """A statistic and its degrees of freedom. The p-value follows from both once they are open."""
+
+    statistic: SecretArray
+    freedom: SecretArray | int
+
+
+def welch(first: SecretArray, second: SecretArray) -> Test:
+    """Welch's t-test of two samples (n,) and (m,), which need not have the same variance."""
+    means = first.mean() - second.mean()
+    shares = [variance(sample, freedom=1).times(1.0 / sample.size) for sample in (first, second)]
+    total = shares[0] + shares[1]
+    statistic = divide(means, square_root(total, SMALLEST_VARIANCE), SMALLEST_VARIANCE**0.5)
+    # Welch–Satterthwaite in shares of the total, which are between 0 and 1, so that nothing is squared twice.
+    part = bounded(shares[0] * reciprocal(total, SMALLEST_VARIANCE), PART, 1.01)
+    weights = (part * part).times(1.0 / (first.size - 1)) + ((1.0 - part) ** 2).times(1.0 / (second.size - 1))
+    return Test(statistic, reciprocal(weights, 0.5 / (first.size + second.size)))
+
+
+def chi_square(counts: SecretArray) -> Test:
+    """Pearson's test of independence on an (r, c) table of counts, without continuity correction.
+
+    A row or column without anybody is left out of the sum; the degrees of freedom stay those of the whole table.
+    """
+    rows, columns = counts.sum(1), counts.sum(0)
+    total = rows.sum()
+    # χ² = n (Σ Oᵢⱼ² / (Rᵢ Cⱼ) − 1), with Oᵢⱼ/Rᵢ and Oᵢⱼ/Cⱼ between 0 and 1.
+    by_row = bounded(counts * _inverse_count(rows).reshape(-1, 1), PART, 1.01)
+    by_column = bounded(counts * _inverse_count(columns), PART, 1.01)
+    statistic = ((by_row * by_column).sum() - 1.0) * total
+    return Test(maximum(statistic, 0.0), (counts.shape[0] - 1) * (counts.shape[1] - 1))
+
+
+def kaplan_meier(durations: SecretArray, observed: SecretArray, times: Sequence[float]) -> SecretArray:
+    """Share of people who survive beyond each of the ascending public times.
+
+    Args:
+        durations: (n,) time of the event or of the last look at a person.
+        observed: (n,) bits; 0 where the person left before any event.
+        times: should name every duration at which an event may be observed; an event between two of them counts at
+            the later one.
+    """
+    grid = _ascending(times, 1)
+    beyond = durations.reshape(-1, 1) > grid
+    everybody = constant_like(beyond, np.ones((durations.size, 1)))
+    present = concatenate([everybody, beyond[:, :-1]], 1)
+    events = ((present & ~beyond) & observed.reshape(-1, 1)).sum(0)
+    survived = 1.0 - bounded(events * _inverse_count(present.sum(0)), PART, 1.01)
+    steps = [survived[0]]
+    for number in range(1, len(grid)):
+        steps.append(steps[-1] * survived[number])
+    return concatenate([step.reshape(1) for step in steps])
+
+
+def _inverse_count(counts: SecretArray) -> SecretArray:
+    """1 / count for whole numbers, 0 for 0."""
+    return reciprocal(counts, 1.0)
+
+
+def _kept(reduced: SecretArray, axis: int) -> SecretArray:
+    return reduced.reshape(*reduced.shape[:axis], 1, *reduced.shape[axis:])
+
+
+def _ascending(values: Sequence[float], least: int) -> np.ndarray:
+    grid = np.asarray(values, np.float64)
+    if grid.ndim != 1 or len(grid) < least or not all(isfinite(v) for v in grid) or (np.diff(grid) <= 0).any():
+        raise InvalidInput(f"edges and times are at least {least} ascending finite numbers; correct the list")
+    return grid
