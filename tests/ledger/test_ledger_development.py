@@ -228,7 +228,7 @@ async def test_websockets_of_strangers_are_refused() -> None:
                     pass
             await socket.socket.send(b"\x00")
             answer = msgspec.json.decode(await socket.socket.recv())
-            assert answer["error"]["code"] == -32600
+            assert answer["error"]["code"] == -32700
 
 
 async def test_a_websocket_that_does_not_read_is_dropped() -> None:

@@ -21,7 +21,13 @@ def run_development(
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    asyncio.run(_run(host, port, ChainId(chain_id), folder, block_seconds, as_json))
+    running = _run(host, port, ChainId(chain_id), folder, block_seconds, as_json)
+    try:
+        import uvloop
+    except ImportError:  # the standard loop does the same, slower
+        asyncio.run(running)
+    else:
+        uvloop.run(running)
 
 
 async def _run(

@@ -176,7 +176,7 @@ def block(value: Json, name: str) -> BlockChoice:
 def call(value: Json, name: str) -> CallFields:
     """A call or an unsigned transaction."""
     fields = table(value, name)
-    kind = _optional(fields, "type", quantity)
+    kind = _optional(fields, "type", number)
     if kind is not None and kind > 2:
         raise Refused(f"transactions of type {kind} are not taken; use type 0, 1 or 2")
     if fields.get("blobVersionedHashes") or fields.get("authorizationList"):

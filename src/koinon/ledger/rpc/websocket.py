@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgspec
 
-from koinon.ledger.rpc.failures import INVALID_REQUEST, failure
 from koinon.ledger.rpc.limits import Client
 from koinon.ledger.rpc.protocol import JsonRpc
 from koinon.ledger.rpc.table import Caller, Json
@@ -71,11 +70,9 @@ class Connection:
             event = await receive()
             if event["type"] == "websocket.disconnect":
                 return
-            text = event.get("text")
-            if text is None:
-                self._put(failure(None, INVALID_REQUEST, "send JSON-RPC as text"))
-                continue
-            answer = await self._rpc.answer(text.encode(), caller)
+            # Clients send JSON as text, and some as bytes.
+            text, raw = event.get("text"), event.get("bytes")
+            answer = await self._rpc.answer(text.encode() if text is not None else raw or b"", caller)
             if answer:
                 self._put(answer)
 
