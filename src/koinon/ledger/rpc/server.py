@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from koinon.ledger.rpc.gathering import GatheringTransport
 from koinon.ledger.rpc.http import RpcApplication
 from koinon.ledger.rpc.limits import Limits
 from koinon.ledger.rpc.protocol import JsonRpc
@@ -27,6 +28,11 @@ async def serve_rpc(table: Table, host: str, port: int, limits: Limits) -> Async
         Unavailable: the port is taken or the host is not ours.
     """
     import uvicorn
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class Protocol(HttpToolsProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
 
     class Server(uvicorn.Server):
         """The node handles signals itself."""
@@ -41,6 +47,7 @@ async def serve_rpc(table: Table, host: str, port: int, limits: Limits) -> Async
     address = listener.getsockname()
     configuration = uvicorn.Config(
         RpcApplication(JsonRpc(table, limits), loopback=ipaddress.ip_address(address[0]).is_loopback),
+        http=Protocol,
         ws="websockets-sansio",
         ws_max_size=limits.body_bytes,
         ws_per_message_deflate=False,
