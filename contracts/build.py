@@ -23,8 +23,11 @@ SOURCES: Final = HERE / "src"
 FIXTURES: Final = HERE / "fixtures"
 PACKAGES: Final = HERE / "node_modules"
 ARTEFACTS: Final = HERE.parent / "src" / "koinon" / "contracts" / "artifacts"
+SYSTEM_ARTEFACTS: Final = HERE.parent / "src" / "koinon" / "ledger" / "staking" / "artifacts"
 FIXTURE_ARTEFACTS: Final = HERE.parent / "tests" / "contracts" / "fixtures"
 SUITE: Final = ("Assets", "Evaluations", "Market", "Names", "Providers", "Receipts", "Studies", "Token")
+SYSTEM: Final = ("Staking",)
+"""Contracts that the ledger itself puts into genesis."""
 RUNTIME_LIMIT: Final = 24_576  # EIP-170
 IMPORT: Final = re.compile(r'^import\s[^;]*?"([^"]+)";', re.MULTILINE)
 SETTINGS: Final = {
@@ -65,6 +68,7 @@ def main() -> int:
 def artefacts() -> dict[Path, bytes]:
     """Compile everything; returns the bytes of each artefact file."""
     wanted = [(SOURCES / f"{name}.sol", ARTEFACTS) for name in SUITE]
+    wanted += [(SOURCES / f"{name}.sol", SYSTEM_ARTEFACTS) for name in SYSTEM]
     wanted += [(path, FIXTURE_ARTEFACTS) for path in sorted(FIXTURES.glob("*.sol"))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         compiled = pool.map(compile_one, (path for path, _ in wanted))

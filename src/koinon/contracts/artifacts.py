@@ -12,6 +12,8 @@ from koinon.kernel.errors import InvalidInput
 
 SUITE: Final = ("Token", "Providers", "Studies", "Assets", "Evaluations", "Names", "Market", "Receipts")
 """The contracts of the suite in the order of their deployment: each needs only earlier ones."""
+SYSTEM: Final = ("Staking",)
+"""Contracts that our own ledger puts into genesis; nobody deploys them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,11 @@ def parse_artifact(data: bytes) -> Artifact:
 
 @cache
 def artifact(name: str) -> Artifact:
-    """The artefact of one contract of the suite. Raises InvalidInput for a name that is not in ``SUITE``."""
+    """The artefact of one contract. Raises InvalidInput for a name in neither ``SUITE`` nor ``SYSTEM``."""
+    if name in SYSTEM:
+        return parse_artifact(
+            resources.files("koinon.ledger.staking").joinpath("artifacts", f"{name}.json").read_bytes()
+        )
     if name not in SUITE:
         raise InvalidInput(f"{name!r} is no contract of the suite; there are {', '.join(SUITE)}")
     return parse_artifact(resources.files(__package__).joinpath("artifacts", f"{name}.json").read_bytes())

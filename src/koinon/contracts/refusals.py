@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any, Final
 
 from koinon.contracts.abi import Interface, Method, decode, snake_case
-from koinon.contracts.artifacts import SUITE, artifact
+from koinon.contracts.artifacts import SUITE, SYSTEM, artifact
 from koinon.crypto.hash import keccak256
 from koinon.kernel.errors import MalformedMessage, Refused
 from koinon.kernel.ids import to_hex
@@ -70,7 +70,7 @@ class Reverted(Refused):
 @cache
 def _errors() -> dict[bytes, Method]:
     known: dict[bytes, Method] = {}
-    for name in SUITE:
+    for name in (*SUITE, *SYSTEM):
         known |= Interface(artifact(name)).errors
     return known
 

@@ -164,6 +164,7 @@ class Validator:
             Unavailable: the folder or the RPC port cannot be used.
         """
         from koinon.ledger.evm.engine import EvmEngine
+        from koinon.ledger.staking.precompiles import STAKING_PRECOMPILES
         from koinon.store.keyvalue import LmdbStore
         from koinon.store.patient import PatientStore
 
@@ -179,7 +180,9 @@ class Validator:
                 if member.node_id != node_id
             }
             others.update({name: peer for name, peer in (peers or {}).items() if name in others})
-            validator = cls(chain, EvmEngine(), key, node_id, network, others, store, config.rpc_limits)
+            validator = cls(
+                chain, EvmEngine(STAKING_PRECOMPILES), key, node_id, network, others, store, config.rpc_limits
+            )
             stack.push_async_callback(validator._close)
             if config.rpc_port is not None:
                 table = validator._rpc_methods()

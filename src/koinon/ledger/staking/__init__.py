@@ -1,0 +1,1 @@
+"""Proof of stake: who validates next, in integers only, and the system contract that holds the money."""
