@@ -157,7 +157,8 @@ def test_money_is_conserved(transfers: list[tuple[int, int, int, int, int, int, 
     executed, rejected = build_block(
         ENGINE, context(), state_view := _Frozen(state), lattice.EMPTY_ACCUMULATOR, candidates, 60.0, 10**6
     )
-    assert len(executed.transactions) + len(rejected) == len(candidates)
+    # Of a sender of whom one was refused the rest is left alone.
+    assert len(executed.transactions) + len(rejected) <= len(candidates)
     owners = {key for key in (*state, *executed.state.difference) if key[:1] == b"a"}
     after = sum(decode_account(executed.state.get(key)).balance for key in owners)
     assert after + executed.gas_used * BASE_FEE == before

@@ -100,7 +100,7 @@ def _edited(**changes: object) -> bytes:
         (_edited(_1=b"\x00\x01"), MalformedMessage, "nonce of a transaction is an integer"),
         (_edited(_1=[b"1"]), MalformedMessage, "nonce of a transaction is a byte string"),
         (_edited(_1=b"\xff" * 9), MalformedMessage, "nonce or the gas limit"),
-        (_edited(_2=b"\xff" * 8), MalformedMessage, "priority fee is above its fee"),
+        (_edited(_2=b"\xff" * 8), MalformedMessage, "max priority fee per gas higher than max fee per gas"),
         (_edited(_4=b"\xff" * 8), MalformedMessage, "nonce or the gas limit"),
         (_edited(_5=b"\x01" * 19), MalformedMessage, "empty or 20 bytes"),
         (_edited(_6=b"\x01" * 33), MalformedMessage, "value of a transaction is an integer"),

@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from koinon.crypto.hash import keccak256
+from koinon.crypto.recovery import recover
 from koinon.crypto.seed import SeedKey
 from koinon.kernel.effects import Rng
 from koinon.kernel.errors import Forged, InvalidInput
@@ -117,8 +118,6 @@ def recover_address(digest: Hash32 | bytes, signature: bytes) -> Address:
         Forged: wrong lengths, v other than 27 or 28, s in the upper half (a second encoding of the same signature),
             or no key recovers.
     """
-    from coincurve import PublicKey
-
     if len(digest) != _SEED_BYTES or len(signature) != 65:
         raise Forged("an account signature is 65 bytes over a digest of 32 bytes")
     recovery = signature[64] - _FIRST_RECOVERY_VALUE
@@ -126,11 +125,7 @@ def recover_address(digest: Hash32 | bytes, signature: bytes) -> Address:
         raise Forged(f"the last byte of an account signature is 27 or 28; got {signature[64]}")
     if int.from_bytes(signature[32:64], "big") > SECP256K1_ORDER // 2:
         raise Forged("the account signature has s in the upper half of the order")
-    try:
-        public = PublicKey.from_signature_and_message(signature[:64] + bytes([recovery]), bytes(digest), hasher=None)
-    except ValueError:
-        raise Forged("no account key recovers from the signature") from None
-    return _address_of(public.format(compressed=False))
+    return recover(bytes(digest), bytes(signature[:64]), recovery)
 
 
 def _address_of(uncompressed: bytes) -> Address:

@@ -46,12 +46,13 @@ def propose(
     beneficiary = chain.validators.members[position].account
     timestamp = UnixSeconds(max(parent.timestamp, int(clock())))
     context = chain.context_for(parent, timestamp, beneficiary, mix)
-    candidates = iter(()) if effect.closing else mempool.candidates(view)
+    candidates = iter(()) if effect.closing else mempool.candidates(view, context.base_fee)
     executed, rejected = build_block(
         engine, context, view, accumulator, candidates, BUILDING_SECONDS, _TRANSACTION_BYTES
     )
     mempool.drop(rejection.transaction for rejection in rejected)
-    if not executed.transactions and not effect.required:
+    # What waits for a lower base fee gets an empty block, which lowers it; or else the chain would stand still.
+    if not executed.transactions and not effect.required and not mempool.has_candidate(view):
         return None
     header = Header(
         chain_id=chain.genesis.chain_id,
@@ -105,7 +106,7 @@ def _check_header(chain: Chain, parent: Header, header: Header) -> None:
         "validator set": (header.validators, chain.validators.hash),
         "beneficiary": (header.beneficiary, member.account),
         "gas limit": (header.gas_limit, parameters.gas_limit),
-        "base fee": (header.base_fee, parameters.base_fee),
+        "base fee": (header.base_fee, chain.next_base_fee(parent)),
     }
     for name, (claimed, right) in expected.items():
         if claimed != right:

@@ -144,7 +144,7 @@ class Consensus:
                     slow.append(effect)
                 case Finalise():
                     transactions = self._chain.finalise(effect)
-                    self._mempool.settle(transactions)
+                    self._mempool.settle(transactions, self._chain.next_base_fee(self._chain.final_header))
                     names = [header_hash(block.header) for block in effect.blocks]
                     self.measures.finalise(names, len(transactions), time.monotonic())
                     self._finalised(effect.headers[0])

@@ -29,9 +29,9 @@ from koinon.ledger.execution import ExecutionEngine
 from koinon.ledger.genesis import Genesis, GenesisAccount, GenesisValidator, Parameters, funded
 from koinon.ledger.giskard.certificates import vote_message
 from koinon.ledger.giskard.state import Finalise, Propose
-from koinon.ledger.mempool import Mempool
+from koinon.ledger.mempool import Mempool, read_offered
 from koinon.ledger.rpc.announcements import Announcements
-from koinon.ledger.transaction import Transaction, parse_transaction
+from koinon.ledger.transaction import Transaction
 from koinon.ledger.types import Header, QuorumCertificate, header_hash, make_bitmap
 
 CHAIN_ID: Final = ChainId(31337)
@@ -126,9 +126,10 @@ class DevelopmentChain:
             genesis, store = _open_store(chain_id, folder)
             stack.callback(store.close)
             chain = await asyncio.to_thread(Chain, store, genesis)
-            parameters = genesis.parameters
             engine = EvmEngine()
-            development = cls(chain, engine, Mempool(chain_id, parameters.gas_limit, parameters.base_fee))
+            development = cls(
+                chain, engine, Mempool(chain_id, genesis.parameters.gas_limit, chain.next_base_fee(chain.final_header))
+            )
             stack.push_async_callback(development._close)
             await asyncio.get_running_loop().run_in_executor(development._lane, engine.prepare)
             yield development
@@ -147,7 +148,7 @@ class DevelopmentChain:
         Raises:
             MalformedMessage, Forged, Refused: it can never be part of a block here; says why.
         """
-        transaction = parse_transaction(raw)
+        transaction = read_offered(raw)
         if not self.mempool.add(transaction, self.chain.state.view()):
             raise Refused("already known: the transaction waits for a block")
         self.announcements.waiting(transaction)
@@ -213,7 +214,7 @@ class DevelopmentChain:
             return False
         certificate = self._certify(block.header)
         final = Finalise((block,), (certificate,), (block.header,), (certificate,))
-        self.mempool.settle(self.chain.finalise(final))
+        self.mempool.settle(self.chain.finalise(final), self.chain.next_base_fee(block.header))
         return True
 
     def _certify(self, header: Header) -> QuorumCertificate:

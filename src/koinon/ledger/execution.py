@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Protocol
 
 from koinon.crypto import merkle
@@ -18,6 +19,9 @@ from koinon.wire.consensus import BLOOM_BYTES, Header
 BLOCKHASH_DEPTH: Final = 256
 SYSTEM_SENDER: Final = Address(bytes.fromhex("fffffffffffffffffffffffffffffffffffffffe"))
 NO_COINS: Final = Wei(0)
+BLOCK_TYPES: Final = frozenset({0, 1, 2})
+"""Transaction types that blocks of our chains hold: nobody here keeps the blobs that type 3 pays for."""
+_TRANSFER_GAS: Final = 21_000
 
 
 class Log(Record, frozen=True):
@@ -127,13 +131,18 @@ class ExecutedBlock:
     gas_used: Gas
     bloom: bytes
 
-    @property
+    @cached_property
+    def encoded_receipts(self) -> tuple[bytes, ...]:
+        """Canonical encodings: what the receipts root commits to and what is stored; made once."""
+        return tuple(map(encode, self.receipts))
+
+    @cached_property
     def transactions_root(self) -> Hash32:
         return merkle.root([transaction.raw for transaction in self.transactions])
 
-    @property
+    @cached_property
     def receipts_root(self) -> Hash32:
-        return merkle.root([encode(receipt) for receipt in self.receipts])
+        return merkle.root(self.encoded_receipts)
 
 
 @dataclass(frozen=True)
@@ -159,16 +168,21 @@ def build_block(
     taken: list[Transaction] = []
     receipts: list[Receipt] = []
     rejected: list[Rejected] = []
+    passed: set[Address] = set()  # senders of whom one was left out: their next nonces cannot follow
     gas, size = 0, 0
     for candidate in candidates:
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or gas + _TRANSFER_GAS > context.gas_limit:
             break
+        if candidate.sender in passed:
+            continue
         if gas + candidate.gas > context.gas_limit or size + len(candidate.raw) > byte_limit:
+            passed.add(candidate.sender)
             continue
         try:
             receipts.append(execution.apply(candidate))
         except Refused as problem:
             rejected.append(Rejected(candidate, str(problem)))
+            passed.add(candidate.sender)
             continue
         taken.append(candidate)
         gas, size = receipts[-1].cumulative_gas, size + len(candidate.raw)
@@ -194,6 +208,8 @@ def execute_block(
     for number, raw in enumerate(raw_transactions):
         try:
             transaction = parse_transaction(raw)
+            if transaction.kind not in BLOCK_TYPES:
+                raise Refused(f"transaction type not supported: type {transaction.kind}")
             receipts.append(execution.apply(transaction))
         except (InvalidInput, MalformedMessage, Forged) as problem:
             raise Forged(f"transaction {number} of block {header.height} cannot be applied: {problem}") from None

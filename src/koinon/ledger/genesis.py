@@ -42,7 +42,7 @@ class Parameters(Record, frozen=True):
         blocks_per_view: N, how many blocks one proposer makes in its turn.
         base_timeout: milliseconds without a new certificate, while there is work, before a view is given up.
         gas_limit: of a block, and so of a transaction.
-        base_fee: wei per gas, burnt; the same in every block.
+        base_fee: wei per gas, burnt, in block 1; later ones follow demand (EIP-1559) and never fall below it.
     """
 
     blocks_per_view: Annotated[int, Meta(ge=3, le=1024)] = 10

@@ -29,7 +29,7 @@ from koinon.ledger.giskard.state import (
     TimerFired,
 )
 from koinon.ledger.health import LedgerFacts
-from koinon.ledger.mempool import Mempool
+from koinon.ledger.mempool import Mempool, read_offered
 from koinon.ledger.outbox import Network, Outbox
 from koinon.ledger.rpc.announcements import Announcements
 from koinon.ledger.rpc.calls import CallLane
@@ -39,7 +39,7 @@ from koinon.ledger.rpc.limits import Limits
 from koinon.ledger.rpc.server import serve_rpc
 from koinon.ledger.rpc.table import Table, constant, table_of
 from koinon.ledger.rpc.view import LedgerView
-from koinon.ledger.transaction import Transaction, parse_transaction
+from koinon.ledger.transaction import Transaction
 from koinon.ledger.types import EpochSync, Header, PrepareBlock, PrepareVote, ViewChange, ViewSync, header_hash
 from koinon.wire.catalogue import Message
 from koinon.wire.consensus import ConsensusMessage
@@ -80,12 +80,14 @@ class ValidatorConfig:
         rpc_port: 0 takes any free port; None serves no RPC.
         rpc_limits: what each client of the RPC is granted.
         store_bytes: how large the ledger's file may grow.
+        keep_blocks: bodies of how many final blocks to keep, at least 256; None keeps all.
     """
 
     rpc_host: str = "127.0.0.1"
     rpc_port: int | None = 0
     rpc_limits: Limits = field(default_factory=Limits)
     store_bytes: int = _STORE_BYTES
+    keep_blocks: int | None = None
 
 
 class Validator:
@@ -107,10 +109,13 @@ class Validator:
         store: "PatientStore",
         limits: Limits,
     ) -> None:
-        parameters = chain.genesis.parameters
         self.chain = chain
         self.rpc_url: str | None = None
-        self.mempool = Mempool(chain.genesis.chain_id, parameters.gas_limit, parameters.base_fee)
+        self.mempool = Mempool(
+            chain.genesis.chain_id,
+            chain.genesis.parameters.gas_limit,
+            chain.next_base_fee(chain.final_header),
+        )
         self._store = store
         self._network = network
         self._peers = peers
@@ -172,7 +177,7 @@ class Validator:
         async with AsyncExitStack() as stack:
             store = PatientStore(LmdbStore.open(store_path, config.store_bytes))
             stack.callback(store.close)
-            chain = await asyncio.to_thread(Chain, store, genesis)
+            chain = await asyncio.to_thread(Chain, store, genesis, config.keep_blocks)
             store.wait_for_room()
             others = {
                 member.node_id: Endpoint(member.node_id, member.host, member.port)
@@ -207,7 +212,7 @@ class Validator:
         Raises:
             MalformedMessage, Forged, Refused: it can never be part of a block here; says why.
         """
-        transaction = parse_transaction(raw)
+        transaction = read_offered(raw)
         if not self.mempool.add(transaction, self.chain.state_after(self.consensus.tip())):
             raise Refused("already known: the transaction waits for a block")
         self._announcements.waiting(transaction)
@@ -288,7 +293,7 @@ class Validator:
         state = self.chain.state_after(self.consensus.tip())
         for raw in raws:
             try:
-                transaction = parse_transaction(raw)
+                transaction = read_offered(raw)
                 if self.mempool.add(transaction, state):
                     new.append(transaction)
             except KoinonError as problem:

@@ -72,16 +72,18 @@ class LmdbStore:
             raise _explain(self._path, problem) from None
         return value
 
-    def scan(self, prefix: bytes, /) -> Iterator[tuple[bytes, bytes]]:
-        """Every pair whose key begins with ``prefix``, in order of keys, as things stood when the scan began.
+    def scan(self, prefix: bytes, /, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Every pair whose key begins with ``prefix`` and is not below ``start``, in order of keys, as things stood
+        when the scan began.
 
         Raises Unavailable as ``get`` does.
         """
         import lmdb
 
+        first = max(prefix, start)
         try:
             with self._environment.begin() as transaction, transaction.cursor() as cursor:
-                found = cursor.set_range(prefix) if prefix else cursor.first()
+                found = cursor.set_range(first) if first else cursor.first()
                 while found:
                     key, value = cursor.item()
                     if not key.startswith(prefix):
@@ -135,11 +137,12 @@ class MemoryStore:
         self._check_open()
         return self._values.get(key)
 
-    def scan(self, prefix: bytes, /) -> Iterator[tuple[bytes, bytes]]:
-        """Every pair whose key begins with ``prefix``, in order of keys, as things stood when the scan began."""
+    def scan(self, prefix: bytes, /, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Every pair whose key begins with ``prefix`` and is not below ``start``, in order of keys, as things stood
+        when the scan began."""
         self._check_open()
         found: list[tuple[bytes, bytes]] = []
-        for position in range(bisect_left(self._keys, prefix), len(self._keys)):
+        for position in range(bisect_left(self._keys, max(prefix, start)), len(self._keys)):
             key = self._keys[position]
             if not key.startswith(prefix):
                 break

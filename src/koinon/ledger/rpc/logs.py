@@ -5,13 +5,11 @@ from typing import Final
 from koinon.kernel.errors import Refused
 from koinon.kernel.ids import Address
 from koinon.ledger.chain import Chain
-from koinon.ledger.execution import Log, bloom_bits
+from koinon.ledger.execution import Log
 from koinon.ledger.rpc.forms import log_form
 from koinon.ledger.rpc.readers import TopicFilter
 from koinon.ledger.rpc.table import Json
-from koinon.ledger.types import Header
 
-MOST_BLOCKS: Final = 20_000
 MOST_LOGS: Final = 10_000
 
 
@@ -19,29 +17,15 @@ def find_logs(chain: Chain, first: int, last: int, addresses: frozenset[Address]
     """Logs of blocks ``first`` to ``last`` that match, in order.
 
     Raises:
-        Refused: the range is too wide or too much matches.
+        Refused: too much matches.
+        Unavailable: the range begins where receipts have been pruned.
     """
-    if last - first >= MOST_BLOCKS:
-        raise Refused(f"a log filter spans at most {MOST_BLOCKS} blocks; this one spans {last - first + 1}")
     found: list[Json] = []
-    for height in range(first, last + 1):
-        header = chain.header_at(height)
-        if _may_hold(header, addresses, topics):
-            found.extend(_logs_of(chain, height, addresses, topics))
+    for height in chain.log_heights(first, last, addresses, topics):
+        found.extend(_logs_of(chain, height, addresses, topics))
         if len(found) > MOST_LOGS:
             raise Refused(f"more than {MOST_LOGS} logs match; narrow the range to end at block {height}")
     return found
-
-
-def _may_hold(header: Header, addresses: frozenset[Address], topics: TopicFilter) -> bool:
-    """Whether the header's bloom filter allows for a match."""
-    if not header.bloom:
-        return False
-    bits = int.from_bytes(header.bloom, "big")
-    alternatives = [frozenset[bytes](addresses), *topics]
-    return all(
-        any(bits & wanted == wanted for wanted in map(bloom_bits, options)) for options in alternatives if options
-    )
 
 
 def _logs_of(chain: Chain, height: int, addresses: frozenset[Address], topics: TopicFilter) -> list[Json]:

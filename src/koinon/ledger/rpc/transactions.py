@@ -2,7 +2,6 @@
 
 from koinon.kernel.ids import Hash32
 from koinon.ledger.rpc import forms, readers
-from koinon.ledger.rpc.blocks import receipt_forms
 from koinon.ledger.rpc.forms import data
 from koinon.ledger.rpc.table import Caller, Json, Method, Parameter
 from koinon.ledger.rpc.view import LedgerView
@@ -32,8 +31,12 @@ def transaction_methods(view: LedgerView) -> tuple[Method, ...]:
         return None if waiting is None else data(waiting.raw)
 
     def receipt(_caller: Caller, name: Hash32) -> Json:
-        place = chain.place_of(name)
-        return None if place is None else receipt_forms(view, place.height)[place.index]
+        found = chain.receipt_of(name)
+        if found is None:
+            return None
+        place, block = found.place, chain.block_at(found.place.height)
+        transaction = parse_transaction(block.transactions[place.index])
+        return forms.receipt_form(found.receipt, transaction, block, place.index, place.first_log)
 
     async def send_raw(_caller: Caller, raw: bytes) -> Json:
         return data((await view.submit(raw)).hash)
