@@ -120,13 +120,13 @@ class DevelopmentChain:
             InvalidInput: the folder holds another chain.
             Unavailable: the folder cannot be used.
         """
-        from koinon.ledger.evm.engine import EvmEngine
+        from koinon.ledger.engine import network_engine
 
         async with AsyncExitStack() as stack:
             genesis, store = _open_store(chain_id, folder)
             stack.callback(store.close)
             chain = await asyncio.to_thread(Chain, store, genesis)
-            engine = EvmEngine()
+            engine = network_engine()
             development = cls(
                 chain, engine, Mempool(chain_id, genesis.parameters.gas_limit, chain.next_base_fee(chain.final_header))
             )

@@ -168,8 +168,7 @@ class Validator:
             InvalidInput: the key or the folder does not belong to this genesis.
             Unavailable: the folder or the RPC port cannot be used.
         """
-        from koinon.ledger.evm.engine import EvmEngine
-        from koinon.ledger.staking.precompiles import STAKING_PRECOMPILES
+        from koinon.ledger.engine import network_engine
         from koinon.store.keyvalue import LmdbStore
         from koinon.store.patient import PatientStore
 
@@ -185,9 +184,7 @@ class Validator:
                 if member.node_id != node_id
             }
             others.update({name: peer for name, peer in (peers or {}).items() if name in others})
-            validator = cls(
-                chain, EvmEngine(STAKING_PRECOMPILES), key, node_id, network, others, store, config.rpc_limits
-            )
+            validator = cls(chain, network_engine(), key, node_id, network, others, store, config.rpc_limits)
             stack.push_async_callback(validator._close)
             if config.rpc_port is not None:
                 table = validator._rpc_methods()

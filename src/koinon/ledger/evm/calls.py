@@ -118,13 +118,17 @@ def create(frame: Frame, value: int, offset: int, size: int) -> None:
 def create_salted(frame: Frame, value: int, offset: int, size: int, salt: int) -> None:
     """CREATE2 (EIP-1014): the address follows from the creator, the salt and the creation code."""
     code = _creation_code(frame, offset, size, INITCODE_WORD_GAS + KECCAK_WORD_GAS)
-    digest = keccak256(b"\xff" + frame.address + salt.to_bytes(32) + keccak256(code))
-    _request_creation(frame, Kind.CREATE2, Address(digest[12:]), value, code)
+    _request_creation(frame, Kind.CREATE2, salted_address(frame.address, salt, code), value, code)
 
 
 def created_address(creator: Address, nonce: int) -> Address:
     """Where a contract goes that ``creator`` makes with ``nonce`` (yellow paper eq. 88)."""
     return Address(keccak256(rlp.encode([creator, nonce]))[12:])
+
+
+def salted_address(creator: Address, salt: int, code: bytes) -> Address:
+    """Where a contract goes that ``creator`` makes from this creation code with a salt (EIP-1014)."""
+    return Address(keccak256(b"\xff" + creator + salt.to_bytes(32) + keccak256(code))[12:])
 
 
 def _creation_code(frame: Frame, offset: int, size: int, word_gas: int) -> bytes:

@@ -30,8 +30,8 @@ class Machine(Protocol):
     prefix: bytes
     longest_code: int
 
-    def check_code(self, code: bytes) -> None:
-        """Whether code may be deployed. Raises ExceptionalHalt."""
+    def check_code(self, frame: Frame, code: bytes) -> None:
+        """Whether a creation's frame may deploy code. Raises ExceptionalHalt."""
         ...
 
     def run(self, frame: Frame) -> None:
@@ -139,7 +139,7 @@ class Run:
         """Store what a creation returned. Raises ExceptionalHalt."""
         machine = self._machine(code)
         if machine is not None:
-            machine.check_code(code)
+            machine.check_code(frame, code)
         if code[:1] == b"\xef" or len(code) > (LONGEST_CODE if machine is None else machine.longest_code):
             raise InvalidCode
         frame.gas -= DEPOSIT_BYTE_GAS * len(code)
