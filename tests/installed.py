@@ -18,12 +18,18 @@ def anvil_program() -> str | None:
     return next((str(found) for found in sorted(NODE_MODULES.glob("@foundry-rs/anvil-*/bin/anvil*"))), None)
 
 
+def foundry_program(name: str) -> str:
+    """The program of Foundry's of this machine's kind among the npm packages; for tests marked ``node``."""
+    return str(next(iter(sorted(NODE_MODULES.glob(f"@foundry-rs/{name}-*/bin/{name}*")))))
+
+
 def missing_for(marker: str) -> str | None:
     """What tests marked ``browser`` or ``node`` lack here, as a sentence, or None."""
     if marker == "browser":
         return None if browser_program() else "Chromium is not installed; install the package chromium"
     if shutil.which("node") is None:
         return "Node.js is not installed; install it, then run npm ci in contracts/"
-    if not (NODE_MODULES / "solc").is_dir() or anvil_program() is None:
+    packages = all(any(NODE_MODULES.glob(f"@foundry-rs/{name}-*")) for name in ("anvil", "cast", "forge"))
+    if not packages or not all((NODE_MODULES / name).is_dir() for name in ("solc", "viem")):
         return "the npm packages are not installed; run npm ci in contracts/"
     return None
