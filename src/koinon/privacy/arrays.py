@@ -283,8 +283,12 @@ def product(left: SecretArray, right: SecretArray, kind: Product) -> SecretArray
     return _made(multiplied, (left, right), shape[1:] if kind is Product.COLUMN_DOT else shape, precision)
 
 
-def matrix_product(left: SecretArray, right: "SecretArray | np.ndarray") -> SecretArray:
-    """Matrix product of one- or two-dimensional arrays, as ``@`` has it; sums are exact, only results are rounded."""
+def matrix_product(left: SecretArray, right: "SecretArray | np.ndarray", claim: Claim | None = None) -> SecretArray:
+    """Matrix product of one- or two-dimensional arrays, as ``@`` has it; sums are exact, only results are rounded.
+
+    Args:
+        claim: a proven bound on every entry, where the sum of the bounds is too wide.
+    """
     other = right if isinstance(right, SecretArray) else constant_like(left, right)
     first = left.reshape(1, -1) if left.ndim == 1 else left
     second = other.reshape(-1, 1) if other.ndim == 1 else other
@@ -294,26 +298,37 @@ def matrix_product(left: SecretArray, right: "SecretArray | np.ndarray") -> Secr
 
     def multiplied(x: Secret, y: Secret) -> Protocol:
         exact = x.fraction_bits + y.fraction_bits <= precision
-        return multiply(x, y, kind=Product.MATRIX, fraction_bits=None if exact else precision)
+        return multiply(x, y, kind=Product.MATRIX, fraction_bits=None if exact else precision, claim=claim)
 
     result = _made(multiplied, (first, second), (first.shape[0], second.shape[1]), precision)
     shape = (first.shape[0],) * (left.ndim == 2) + (second.shape[1],) * (other.ndim == 2)
     return result if result.shape == shape else result.reshape(*shape)
 
 
-def gram(rows: SecretArray, claim: Claim | None = None) -> SecretArray:
+def gram(rows: SecretArray, claim: Claim | None = None, precision: int | None = None) -> SecretArray:
     """XᵀX of an (n, d) array; half the work of ``rows.T @ rows``.
 
     Args:
         claim: a proven bound on every entry, where n times the square of the numbers' bound is too wide.
+        precision: fraction bits of the result, up to twice those of the rows; by default those of the rows.
     """
+    kept = rows.precision if precision is None else precision
     if rows.ndim != 2:
         raise InvalidInput(f"a Gram matrix is made of a table; got an array of shape {rows.shape}")
 
     def multiplied(x: Secret) -> Protocol:
-        return multiply(x, x, kind=Product.GRAM, fraction_bits=rows.precision if x.fraction_bits else None, claim=claim)
+        return multiply(x, x, kind=Product.GRAM, fraction_bits=kept if x.fraction_bits else None, claim=claim)
 
-    return _made(multiplied, (rows,), (rows.shape[1],) * 2, rows.precision)
+    return _made(multiplied, (rows,), (rows.shape[1],) * 2, kept)
+
+
+def refined(array: SecretArray, precision: int) -> SecretArray:
+    """The same numbers, kept with another number of fraction bits from here on."""
+
+    def kept(x: Secret) -> Protocol:
+        return truncate(x, precision) if x.fraction_bits > precision else _done(_at_least(x, precision))
+
+    return _made(kept, (array,), array.shape, precision)
 
 
 def dot(left: SecretArray, right: SecretArray) -> SecretArray:
@@ -374,6 +389,13 @@ def minimum(left: SecretArray, right: SecretArray | float) -> SecretArray:
     return where(left < right, left, right)
 
 
+def clip(x: SecretArray, low: float, high: float) -> SecretArray:
+    """The numbers, with what lies outside [low, high] put on its ends."""
+    if not low < high:
+        raise InvalidInput(f"numbers are clipped between a lower and a higher end; got {low:g} and {high:g}")
+    return bounded(maximum(minimum(x, high), constant_like(x, low)), "CLIP", max(abs(low), abs(high)) + 2.0**-10)
+
+
 def concatenate(arrays: Sequence[SecretArray], axis: int = 0) -> SecretArray:
     """Join along an axis."""
     precision = max(array.precision for array in arrays)
@@ -428,8 +450,9 @@ def sigmoid(x: SecretArray) -> SecretArray:
 
 
 def square_root(x: SecretArray, lowest: float) -> SecretArray:
-    """√x for numbers that are never negative, as e^(½ ln x): relative error below 2⁻¹⁷ from ``lowest`` on."""
-    return where(x < lowest, 0.0, exponential(logarithm(x, lowest).times(0.5)))
+    """√x for numbers that are never negative; see ``elementary.square_root``."""
+    precision = x.precision or DEFAULT_PRECISION
+    return _made(lambda s: elementary.square_root(s, lowest, precision), (x,), x.shape, precision)
 
 
 def relu(x: SecretArray) -> SecretArray:

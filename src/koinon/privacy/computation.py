@@ -56,11 +56,14 @@ def program(
     columns: Sequence[Column],
     fraction_bits: int = 20,
     flags: Sequence[int] = (),
+    *,
+    scaled: bool = False,
 ) -> Program:
     """The program that computes ``function`` of the owners' tables.
 
     Args:
-        function: takes one SecretArray (rows, columns) for each owner, in the units of the columns.
+        function: takes one SecretArray (rows, columns) for each owner, in the units of the columns; or, if ``scaled``,
+            with every column mapped from its range to [−1, 1], which is how it is shared and loses nothing.
         shapes: of each owner's table.
         columns: names and public ranges.
         flags: positions of the columns that hold only the two ends of their range.
@@ -70,7 +73,8 @@ def program(
     """
     check_columns(columns, fraction_bits)
     leaves = [Leaf(shape) for shape in shapes]
-    revealed = function(*(_in_units(leaf, columns, fraction_bits) for leaf in leaves))
+    arrays = [SecretArray(leaf, fraction_bits) for leaf in leaves]
+    revealed = function(*(arrays if scaled else (_in_units(array, columns) for array in arrays)))
     if not isinstance(revealed, Revealed):
         raise InvalidInput("a computation returns reveal(name=array, …), so that what is opened can be seen")
     outputs = [array.node for _, array in revealed.arrays]
@@ -90,7 +94,12 @@ def program(
 
 
 def run(
-    function: Function, inputs: Sequence[PlainInput], engine: Backend | None = None, fraction_bits: int = 20
+    function: Function,
+    inputs: Sequence[PlainInput],
+    engine: Backend | None = None,
+    fraction_bits: int = 20,
+    *,
+    scaled: bool = False,
 ) -> Result:
     """Compute ``function`` of the inputs in this process, with all four parties in it unless an engine is given.
 
@@ -106,7 +115,7 @@ def run(
     if not inputs or any(each.columns != inputs[0].columns for each in inputs):
         raise InvalidInput("a computation needs at least one table, and the same columns and ranges in all of them")
     shapes = [(each.values.shape[0], len(each.columns)) for each in inputs]
-    made = program(LOCAL, function, shapes, inputs[0].columns, fraction_bits)
+    made = program(LOCAL, function, shapes, inputs[0].columns, fraction_bits, scaled=scaled)
     return (engine or SimulatedRep4()).run(made, inputs, SystemRng())
 
 
@@ -123,13 +132,14 @@ def table(values: np.ndarray, names: Sequence[str] = (), ranges: Sequence[tuple[
     wide = ranges or [(-top, top) for top in (2.0 ** ceil(log2(max(t, 2.0**-10))) for t in np.abs(rows).max(0))]
     if not len(labels) == len(wide) == rows.shape[1]:
         raise InvalidInput(f"a table of {rows.shape[1]} columns needs as many names and ranges")
-    return PlainInput(tuple(Column(n, low, high) for n, (low, high) in zip(labels, wide, strict=True)), rows)
+    return PlainInput(
+        tuple(Column(n, float(low), float(high)) for n, (low, high) in zip(labels, wide, strict=True)), rows
+    )
 
 
-def _in_units(leaf: Leaf, columns: Sequence[Column], fraction_bits: int) -> SecretArray:
+def _in_units(array: SecretArray, columns: Sequence[Column]) -> SecretArray:
     """Words in [−1, 1] of each column's range as numbers in the column's own unit."""
     middle = np.array([(column.low + column.high) / 2 for column in columns])
     half = np.array([(column.high - column.low) / 2 for column in columns])
-    units = SecretArray(leaf, fraction_bits)
-    scaled = units if (half == 1.0).all() else units.times(half)
+    scaled = array if (half == 1.0).all() else array.times(half)
     return scaled if not middle.any() else scaled + middle

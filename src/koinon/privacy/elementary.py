@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from koinon.kernel.errors import Refused
-from koinon.privacy.secret import HEADROOM_BITS, Claim, Secret, joined, multiply, negative, public, truncate
+from koinon.privacy.secret import HEADROOM_BITS, Claim, Secret, joined, multiply, negative, public, together, truncate
 
 BITS: Final = 24
 """Fraction bits of the arguments once they are in their interval, and of the results' mantissas."""
@@ -137,6 +137,14 @@ def logarithm(x: Secret, lowest: float, fraction_bits: int) -> Protocol:
     high = yield from truncate(_polynomial(_LOGARITHM[4:], (v, square, cube)), BITS)
     mantissa = yield from multiply(fourth, high, fraction_bits=BITS, plus=low, claim=Claim("LOGARITHM-RANGE", 4.0))
     return (yield from truncate(mantissa + offset, fraction_bits))
+
+
+def square_root(x: Secret, lowest: float, fraction_bits: int) -> Protocol:
+    """√x as e^(½ ln x), to 2⁻¹⁷ of itself, for x from ``lowest`` to its bound; 0 below; about 53 rounds."""
+    log, missing = yield from together(logarithm(x, lowest, BITS), negative(x - np.full(x.shape, lowest)))
+    root = yield from exponential(log.halved(1), fraction_bits, largest=max(0.5 * log2(x.bound) * _LN_2 + 0.01, 0.0))
+    chosen = yield from multiply(-missing + 1.0, root)
+    return chosen.within(Claim("ROOT", 1.01 * x.bound**0.5))
 
 
 def _normalised(x: Secret, lowest: float) -> Generator[None, None, tuple[Secret, Secret]]:

@@ -1,0 +1,1 @@
+"""Estimators on secret arrays, with scikit-learn's names: fit, predict, score."""

@@ -1,0 +1,63 @@
+"""k-means on secret rows (Lloyd's algorithm; S. Lloyd, "Least squares quantization in PCM", 1982)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from koinon.kernel.errors import InvalidInput
+from koinon.privacy.arrays import SecretArray, bounded, matrix_product, reciprocal, where
+from koinon.privacy.ordering import index_of_smallest, one_hot, smallest
+from koinon.privacy.statistics import PART
+
+
+@dataclass(frozen=True)
+class FittedClusters:
+    """Attributes: centres (k, d), still secret."""
+
+    centres: SecretArray
+
+    def predict(self, rows: SecretArray) -> SecretArray:
+        """The nearest centre of each of (n, d) rows, as secret whole numbers."""
+        return index_of_smallest(_distances(rows, self.centres))
+
+    def score(self, rows: SecretArray) -> SecretArray:
+        """Minus the sum of squared distances to the nearest centres, as scikit-learn has it."""
+        return -(smallest(_distances(rows, self.centres)).sum() + (rows * rows).sum())
+
+
+@dataclass(frozen=True)
+class KMeans:
+    """Attributes:
+    clusters: k, from 2 on.
+    iterations: public and fixed, so that time tells nothing.
+    seed: of the rows that the centres start from; which rows is public, what they hold is not.
+    """
+
+    clusters: int
+    iterations: int = 10
+    seed: int = 0
+
+    def fit(self, rows: SecretArray) -> FittedClusters:
+        """Fit (n, d) rows. A cluster that loses all its rows keeps its centre.
+
+        Raises:
+            InvalidInput: fewer rows than clusters, or unusable settings.
+        """
+        if rows.ndim != 2 or not 2 <= self.clusters <= rows.shape[0] or not 1 <= self.iterations <= 1_000:
+            raise InvalidInput(
+                f"rows of shape {rows.shape} cannot make {self.clusters} clusters in {self.iterations} iterations"
+            )
+        chosen = np.random.default_rng(self.seed).choice(rows.shape[0], self.clusters, replace=False)
+        centres = rows[np.sort(chosen)]
+        for _ in range(self.iterations):
+            nearest = one_hot(index_of_smallest(_distances(rows, centres)), self.clusters)
+            counts = nearest.sum(0)
+            # PART: a sum over some rows of numbers in [−1, 1], divided by their count, is in [−1, 1].
+            means = bounded(matrix_product(nearest.T, rows) * reciprocal(counts, 1.0).reshape(-1, 1), PART, 1.01)
+            centres = where((counts < 0.5).reshape(-1, 1), centres, means)
+        return FittedClusters(centres)
+
+
+def _distances(rows: SecretArray, centres: SecretArray) -> SecretArray:
+    """(n, k) squared distances, less the square of the row, which is the same for all centres."""
+    return (centres * centres).sum(1) - (rows @ centres.T).times(2)
