@@ -14,7 +14,9 @@ from koinon.crypto.bls import BlsKey
 from koinon.crypto.signature import AccountKey, NodeKey
 from koinon.kernel.ids import Address
 from koinon.kernel.quantities import ChainId, Milliseconds, UnixSeconds, Wei
+from koinon.ledger.engine import network_engine
 from koinon.ledger.genesis import Genesis, GenesisValidator, Parameters, funded
+from koinon.ledger.staking.profiles import Profile, found
 from koinon.ledger.validator import Validator, ValidatorConfig
 from koinon.net.transport import Transport
 
@@ -82,6 +84,36 @@ def sign(wallet: LocalAccount, nonce: int, to: str | None = None, **fields: Any)
         **fields,
     }
     return bytes(wallet.sign_transaction(transaction).raw_transaction)
+
+
+def make_staked_genesis(founders: int, nodes: int, rich: LocalAccount, ports: list[int], kind: Profile) -> Genesis:
+    """Genesis of a profile with ``founders`` validators; the accounts of all ``nodes`` have coins."""
+    plain = make_genesis(founders, rich, ports)
+    owners = (funded(Keys.of(number).account.address, RICH_BALANCE) for number in range(nodes))
+    treasury = Address(b"\xee" * 20)
+    return found(
+        kind, network_engine(), CHAIN_ID, plain.timestamp, plain.validators, (*plain.accounts, *owners), treasury
+    )
+
+
+@asynccontextmanager
+async def open_staked_network(
+    founders: int, nodes: int, folder: Path, rich: LocalAccount, kind: Profile
+) -> AsyncIterator[list[Validator]]:
+    """``nodes`` nodes in this process, over real connections, that know of one another; the first are validators."""
+    async with AsyncExitStack() as stack:
+        members = [Keys.of(number) for number in range(nodes)]
+        transports = [await stack.enter_async_context(Transport.open(keys.node, "127.0.0.1", 0)) for keys in members]
+        endpoints = {transport.endpoint.node_id: transport.endpoint for transport in transports}
+        ports = [transport.endpoint.port for transport in transports]
+        genesis = make_staked_genesis(founders, nodes, rich, ports, kind)
+        opened = []
+        for number, (keys, transport) in enumerate(zip(members, transports, strict=True)):
+            opening = Validator.open(
+                ValidatorConfig(), keys.bls, transport, keys.node.node_id, folder / str(number), genesis, endpoints
+            )
+            opened.append(await stack.enter_async_context(opening))
+        yield opened
 
 
 @asynccontextmanager

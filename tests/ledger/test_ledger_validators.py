@@ -59,7 +59,7 @@ async def test_a_stranger_can_read_blocks_but_not_take_part(tmp_path: Path, rich
         assert isinstance(blocks, BlockRange)
         assert blocks.blocks[0] == validator.chain.block_at(1)
         empty = await stranger.call(endpoint, RangeRequest(Height(1000), 64))
-        assert empty == BlockRange((), ())
+        assert empty == BlockRange((), (), None)
         await stranger.send(endpoint, TransactionBatch((sign(rich, 1, STRANGER),)))
         await stranger.call(endpoint, StatusRequest())
         assert len(validator.mempool) == 0

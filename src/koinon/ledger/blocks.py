@@ -8,13 +8,15 @@ from koinon.crypto.bls import BlsKey, vrf_output
 from koinon.crypto.hash import sha256
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import Forged
-from koinon.kernel.ids import Hash32
-from koinon.kernel.quantities import UnixSeconds
+from koinon.kernel.ids import Address, Hash32
+from koinon.kernel.quantities import Epoch, UnixSeconds, View
 from koinon.ledger.chain import Chain
-from koinon.ledger.execution import ExecutionEngine, build_block, execute_block
+from koinon.ledger.execution import BlockContext, BlockFinish, ExecutionEngine, build_block, execute_block
 from koinon.ledger.giskard.state import Propose
 from koinon.ledger.mempool import Mempool
-from koinon.ledger.types import Block, Header, header_hash
+from koinon.ledger.staking.contract import STAKING
+from koinon.ledger.staking.finish import Finish
+from koinon.ledger.types import Block, Header, ValidatorSet, header_hash
 from koinon.wire.consensus import MAXIMUM_BLOCK_BYTES
 
 BUILDING_SECONDS: Final = 0.25
@@ -43,12 +45,21 @@ def propose(
     view, accumulator = chain.parent_state(effect.parent)
     proof = key.vrf_prove(randomness_input(parent))
     mix = sha256(proof)
-    beneficiary = chain.validators.members[position].account
+    epoch = parent.epoch if effect.closing else chain.epoch_of(effect.height)
+    validators = chain.set_of(epoch)
+    beneficiary = _beneficiary(chain, validators, position)
     timestamp = UnixSeconds(max(parent.timestamp, int(clock())))
     context = chain.context_for(parent, timestamp, beneficiary, mix)
     candidates = iter(()) if effect.closing else mempool.candidates(view, context.base_fee)
     executed, rejected = build_block(
-        engine, context, view, accumulator, candidates, BUILDING_SECONDS, _TRANSACTION_BYTES
+        engine,
+        context,
+        view,
+        accumulator,
+        candidates,
+        BUILDING_SECONDS,
+        _TRANSACTION_BYTES,
+        _finish(chain, context, epoch, effect.view, position),
     )
     mempool.drop(rejection.transaction for rejection in rejected)
     # What waits for a lower base fee gets an empty block, which lowers it; or else the chain would stand still.
@@ -57,7 +68,7 @@ def propose(
     header = Header(
         chain_id=chain.genesis.chain_id,
         height=effect.height,
-        epoch=parent.epoch,
+        epoch=epoch,
         view=effect.view,
         index=effect.index,
         parent=effect.parent,
@@ -69,7 +80,8 @@ def propose(
         state_root=executed.state.root,
         transactions_root=executed.transactions_root,
         receipts_root=executed.receipts_root,
-        validators=chain.validators.hash,
+        validators=validators.hash,
+        next_validators=validators.hash if executed.validators is None else executed.validators.hash,
         bloom=executed.bloom,
         gas_limit=context.gas_limit,
         gas_used=executed.gas_used,
@@ -94,17 +106,40 @@ def check_and_execute(chain: Chain, engine: ExecutionEngine, block: Block) -> No
     assert parent is not None, "a state without its header is never kept"
     _check_header(chain, parent, header)
     context = chain.context_for(parent, header.timestamp, header.beneficiary, header.mix)
-    chain.add_executed(header, execute_block(engine, context, view, accumulator, header, block.transactions))
+    finish = _finish(chain, context, header.epoch, header.view, header.proposer)
+    executed = execute_block(engine, context, view, accumulator, header, block.transactions, finish)
+    validators = chain.set_of(header.epoch) if executed.validators is None else executed.validators
+    if header.next_validators != validators.hash:
+        raise Forged(f"block {header.height} names another next validator set than its state gives")
+    chain.add_executed(header, executed)
+
+
+def _beneficiary(chain: Chain, validators: ValidatorSet, proposer: int) -> Address:
+    """Whom the tips of a block go to: the staking contract where it shares them, or else the proposer."""
+    epochs = chain.genesis.parameters.epochs
+    return STAKING if epochs is not None and epochs.open else validators.members[proposer].account
+
+
+def _finish(chain: Chain, context: BlockContext, epoch: Epoch, view: View, proposer: int) -> BlockFinish | None:
+    """The system's work in a block; None where there is none: without epochs, and in closing blocks."""
+    epochs = chain.genesis.parameters.epochs
+    if epochs is None or chain.epoch_of(context.height) != epoch:
+        return None
+    return Finish(epochs, context.height, view, proposer, context.mix, context.base_fee)
 
 
 def _check_header(chain: Chain, parent: Header, header: Header) -> None:
-    parameters, member = chain.genesis.parameters, chain.validators.members[header.proposer]
+    parameters = chain.genesis.parameters
+    validators = chain.set_of(header.epoch)
+    member = validators.members[header.proposer]
+    # A child of an epoch's last block is the next epoch's first or, in the same epoch, a closing block.
+    closing = header.epoch == parent.epoch != chain.epoch_of(header.height)
     expected: dict[str, tuple[object, object]] = {
         "chain id": (header.chain_id, chain.genesis.chain_id),
         "height": (header.height, parent.height + 1),
-        "epoch": (header.epoch, parent.epoch),
-        "validator set": (header.validators, chain.validators.hash),
-        "beneficiary": (header.beneficiary, member.account),
+        "epoch": (header.epoch, parent.epoch if closing else chain.epoch_of(header.height)),
+        "validator set": (header.validators, validators.hash),
+        "beneficiary": (header.beneficiary, _beneficiary(chain, validators, header.proposer)),
         "gas limit": (header.gas_limit, parameters.gas_limit),
         "base fee": (header.base_fee, chain.next_base_fee(parent)),
     }

@@ -3,16 +3,16 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from itertools import cycle
 from typing import Final
 
 from koinon.kernel.errors import KoinonError
 from koinon.kernel.ids import Hash32, NodeId
 from koinon.kernel.quantities import Height
 from koinon.ledger.chain import Chain
+from koinon.ledger.consensus import Heard
 from koinon.ledger.giskard.state import BlockFetched, Fetch, State
 from koinon.ledger.outbox import Network
-from koinon.ledger.types import Block, PrepareBlock, QuorumCertificate, header_hash
+from koinon.ledger.types import Block, EpochSync, PrepareBlock, QuorumCertificate, header_hash
 from koinon.wire.consensus import MAXIMUM_BLOCK_BYTES
 from koinon.wire.discovery import Endpoint
 from koinon.wire.ledger import (
@@ -44,7 +44,7 @@ class CatchUp:
         chain: Chain,
         network: Network,
         peers: Mapping[NodeId, Endpoint],
-        feed: Callable[[BlockFetched], Awaitable[None]],
+        feed: Callable[[BlockFetched | Heard], Awaitable[None]],
         now: Callable[[], float],
     ) -> None:
         self._chain = chain
@@ -73,9 +73,9 @@ class CatchUp:
 
     async def _fetch(self, block: Hash32, height: Height) -> None:
         if height > self._chain.final_height + 1:
-            for peer in self._peers.values():
+            for peer in tuple(self._peers.values()):
                 await self._fetch_final(peer)
-        for peer in self._peers.values():
+        for peer in tuple(self._peers.values()):
             try:
                 answer = await self._network.call(peer, BlockRequest(block), _CALL_SECONDS)
             except KoinonError as problem:
@@ -105,16 +105,21 @@ class CatchUp:
                     return
                 for block, certificate in zip(answer.blocks, answer.certificates, strict=True):
                     await self._feed(BlockFetched(block, None, certificate, self._now()))
+                if answer.end is not None:
+                    await self._feed(Heard(peer.node_id, EpochSync(answer.end), self._now()))
                 if self._chain.final_height < first:
                     return
 
     async def keep_up(self) -> None:
         """Ask each validator in turn where it stands, for ever: a quiet network tells nobody what they missed."""
-        for peer in self._peers.values():
+        for peer in tuple(self._peers.values()):
             await self._look_at(peer)
-        for peer in cycle(self._peers.values()):
-            await asyncio.sleep(_LOOK_SECONDS)
-            await self._look_at(peer)
+        while True:
+            for peer in tuple(self._peers.values()):
+                await asyncio.sleep(_LOOK_SECONDS)
+                await self._look_at(peer)
+            if not self._peers:
+                await asyncio.sleep(_LOOK_SECONDS)
 
     async def _look_at(self, peer: Endpoint) -> None:
         try:
@@ -171,4 +176,6 @@ def answer_range(chain: Chain, request: RangeRequest) -> BlockRange:
             break
         blocks.append(block)
         certificates.append(chain.certificate_at(height))
-    return BlockRange(tuple(blocks), tuple(certificates))
+        if height == chain.last_height(chain.epoch_of(height)):
+            return BlockRange(tuple(blocks), tuple(certificates), chain.finality_proof(height))
+    return BlockRange(tuple(blocks), tuple(certificates), None)

@@ -6,7 +6,7 @@ from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.effects import Store
 from koinon.kernel.errors import InvalidInput, Unavailable
 from koinon.kernel.ids import Address, Hash32
-from koinon.kernel.quantities import Height, UnixSeconds, Wei
+from koinon.kernel.quantities import Epoch, Height, UnixSeconds, Wei
 from koinon.ledger import lattice
 from koinon.ledger.execution import BlockContext, ExecutedBlock
 from koinon.ledger.fees import next_base_fee
@@ -17,7 +17,7 @@ from koinon.ledger.history import GENESIS_KEY, HEIGHT_KEY, History, number, prun
 from koinon.ledger.history import block_entries as entries_of
 from koinon.ledger.state import ACCUMULATOR_KEY, STATE_PREFIX, FinalState, Overlay, StateView
 from koinon.ledger.transaction import Transaction
-from koinon.ledger.types import Block, FinalityProof, Header, header_hash
+from koinon.ledger.types import Block, FinalityProof, Header, Validator, ValidatorSet, header_hash
 
 _SAFETY: Final = b"m/safety"
 
@@ -39,7 +39,7 @@ class Chain(History):
     def __init__(self, store: Store, genesis: Genesis, keep_blocks: int | None = None) -> None:
         super().__init__(store)
         self.genesis = genesis
-        self.validators = genesis.validator_set()
+        self._sets = {Epoch(0): genesis.validator_set()}
         self.executed: dict[Hash32, ExecutedBlock] = {}
         self._headers: dict[Hash32, Header] = {}
         self._keep_blocks = keep_blocks
@@ -73,6 +73,43 @@ class Chain(History):
                 HEIGHT_KEY: number(0),
             }
         )
+
+    # Epochs
+
+    def epoch_of(self, height: int) -> Epoch:
+        """The epoch that a block of this height belongs to, unless it is a closing block."""
+        epochs = self.genesis.parameters.epochs
+        return Epoch(0) if epochs is None else epochs.epoch_of(height)
+
+    def last_height(self, epoch: int) -> Height | None:
+        """Height of an epoch's last block; None where it never ends."""
+        epochs = self.genesis.parameters.epochs
+        return None if epochs is None else epochs.last_height(epoch)
+
+    @property
+    def epoch(self) -> Epoch:
+        """The epoch of the block above the last final one."""
+        return self.epoch_of(self.final_height + 1)
+
+    @property
+    def validators(self) -> ValidatorSet:
+        """The set that signs the block above the last final one."""
+        return self.set_of(self.epoch)
+
+    def set_of(self, epoch: int) -> ValidatorSet:
+        """The validators of an epoch. Raises Unavailable where the block that decides on them is not final yet."""
+        known = self._sets.get(Epoch(epoch))
+        if known is None:
+            entry = self._store.get(b"v" + number(epoch)) if 0 < epoch < 2**63 else None
+            if entry is None:
+                raise Unavailable(f"the validators of epoch {epoch} are not known yet; this is epoch {self.epoch}")
+            known = self._sets[Epoch(epoch)] = ValidatorSet(decode(tuple[Validator, ...], entry))
+        return known
+
+    def begin_epoch(self) -> None:
+        """Forget the closing blocks of the epoch that has ended."""
+        self.executed.clear()
+        self._headers.clear()
 
     @property
     def final_height(self) -> Height:
@@ -170,6 +207,9 @@ class Chain(History):
             executed = self.executed[header_hash(block.header)]
             overlays.append((block.header.height, executed.state))
             transactions.extend(executed.transactions)
+            if executed.validators is not None:
+                next_epoch = self.epoch_of(block.header.height) + 1
+                put[b"v" + number(next_epoch)] = encode(executed.validators.members)
             put.update(entries_of(block, certificate, executed, last.height))
         put[b"f" + number(last.height)] = encode(FinalityProof(effect.headers, effect.proof))
         put[HEIGHT_KEY] = number(last.height)

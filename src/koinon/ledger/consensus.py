@@ -8,19 +8,21 @@ execution of the next block, and never leaves before what it commits to is durab
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from koinon.crypto.bls import BlsKey
 from koinon.kernel.errors import Forged, Unavailable
+from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Epoch, Seconds
 from koinon.ledger.blocks import check_and_execute, propose
 from koinon.ledger.chain import Chain
 from koinon.ledger.execution import ExecutionEngine
 from koinon.ledger.finality import BlsVerifier
+from koinon.ledger.giskard.epochs import EarlyMessages, message_epoch
 from koinon.ledger.giskard.protocol import step
-from koinon.ledger.giskard.start import restored_state
+from koinon.ledger.giskard.start import initial_state, restored_state
 from koinon.ledger.giskard.state import (
     Broadcast,
     Configuration,
@@ -37,6 +39,7 @@ from koinon.ledger.giskard.state import (
     Persist,
     Propose,
     Proposed,
+    Received,
     Report,
     Send,
     SetTimer,
@@ -44,12 +47,41 @@ from koinon.ledger.giskard.state import (
 )
 from koinon.ledger.measures import LedgerMeasures
 from koinon.ledger.mempool import Mempool
-from koinon.ledger.types import Header, PrepareBlock, header_hash
+from koinon.ledger.types import EpochSync, Header, PrepareBlock, ValidatorSet, ViewChange, header_hash
+from koinon.wire.consensus import ConsensusMessage
 
 CLOCK_TOLERANCE: Final = 15
 """Seconds that a fresh block's timestamp may lie ahead of the own clock."""
 _log: Final = logging.getLogger("koinon.ledger.consensus")
-Outward = Broadcast | Send | SetTimer | Fetch
+OUTSIDER: Final = -1
+"""Position of a sender that has none in this epoch."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A message from a node, whose identity the transport has proven, for whichever epoch it may be."""
+
+    peer: NodeId
+    message: ConsensusMessage
+    now: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Send to one node."""
+
+    to: NodeId
+    message: ConsensusMessage
+
+
+@dataclass(frozen=True)
+class EpochBegan:
+    """These validators sign from now on."""
+
+    validators: ValidatorSet
+
+
+Outward = Broadcast | Answer | SetTimer | Fetch | EpochBegan
 
 
 @dataclass(frozen=True)
@@ -60,8 +92,11 @@ class Wake:
 class Consensus:
     """One validator's Giskard on one chain. ``take`` belongs to one thread; ``state`` may be read from any.
 
+    Where the validators change, it opens one Giskard after the other: an epoch that has ended is followed by the next
+    on its last block, with the set that the block's state names.
+
     Args:
-        key: signs; None for an observer.
+        key: signs where this node is a member under this key; None for an observer.
         outward: called from the thread for every effect that belongs to the event loop, in order.
         finalised: called from the thread with the new last header after blocks became final.
     """
@@ -72,7 +107,7 @@ class Consensus:
         engine: ExecutionEngine,
         mempool: Mempool,
         key: BlsKey | None,
-        position: int | None,
+        node_id: NodeId,
         outward: Callable[[Outward], None],
         finalised: Callable[[Header], None],
     ) -> None:
@@ -80,28 +115,42 @@ class Consensus:
         self._engine = engine
         self._mempool = mempool
         self._key = key
-        self._position = position
+        self._node_id = node_id
+        self._early = EarlyMessages()
         self._outward = outward
         self._finalised = finalised
         self.measures = LedgerMeasures()
-        parameters = chain.genesis.parameters
-        configuration = Configuration(
-            chain_id=chain.genesis.chain_id,
-            epoch=Epoch(0),
-            validators=chain.validators,
-            position=position,
-            blocks_per_view=parameters.blocks_per_view,
-            base_timeout=Seconds(parameters.base_timeout / 1000),
-            verifier=BlsVerifier(chain.validators),
-            signer=key,
-        )
         record, blocks = chain.restored()
         self.state: State = restored_state(
-            configuration,
+            self._configuration(),
             chain.final_header,
             chain.certificate_at(chain.final_height),
             record,
             tuple((kept.block, kept.signature) for kept in blocks),
+        )
+
+    def _configuration(self) -> Configuration:
+        """Of the epoch above the last final block."""
+        chain, epoch = self._chain, self._chain.epoch
+        parameters, validators = chain.genesis.parameters, chain.set_of(epoch)
+        position = None if self._key is None else validators.position_of(self._node_id)
+        if (
+            position is not None
+            and self._key is not None
+            and validators.members[position].bls_key != self._key.public_key
+        ):
+            _log.error("epoch %d names another BLS key for this node than it has; it signs nothing", epoch)
+            position = None
+        return Configuration(
+            chain_id=chain.genesis.chain_id,
+            epoch=epoch,
+            validators=validators,
+            position=position,
+            blocks_per_view=parameters.blocks_per_view,
+            base_timeout=Seconds(parameters.base_timeout / 1000),
+            verifier=BlsVerifier(validators),
+            signer=None if position is None else self._key,
+            last_height=chain.last_height(epoch),
         )
 
     def tip(self) -> Header:
@@ -114,10 +163,12 @@ class Consensus:
                     return header
         return self._chain.final_header
 
-    def take(self, event: Event | Wake) -> None:
+    def take(self, event: Event | Wake | Heard) -> None:
         """Take in one event and everything that follows from it."""
         waiting: deque[Event] = deque()
-        if not isinstance(event, Wake):
+        if isinstance(event, Heard):
+            waiting.extend(self._hear(event))
+        elif not isinstance(event, Wake):
             waiting.append(event)
         while True:
             while waiting:
@@ -128,10 +179,54 @@ class Consensus:
                 if self.state.highest is not before.highest:
                     self.measures.certify(self.state.highest.block, time.monotonic())
                 waiting.extend(self._perform(effects))
+                if self.state.ended is not None:
+                    waiting = deque(self._begin_epoch())
             pending = self._mempool.has_candidate(self._chain.state_after(self.tip()))
             if pending == self.state.pending or self.state.halted:
                 return
             waiting.append(PendingChanged(pending, time.monotonic()))
+
+    def _hear(self, heard: Heard) -> Iterator[Received]:
+        """A message as Giskard takes it; what is of another epoch is kept, answered or dropped."""
+        current, message = self.state.configuration, heard.message
+        epoch = message_epoch(message)
+        if epoch == current.epoch + 1:
+            if not self._early.add(heard.peer, message):
+                _log.debug("an early message of node 0x%s… is dropped", heard.peer.hex()[:16])
+        elif epoch is not None and epoch < current.epoch:
+            if isinstance(message, ViewChange):
+                self._show_end(heard.peer, epoch)
+        elif epoch == current.epoch:
+            position = current.validators.position_of(heard.peer)
+            if position is not None or isinstance(message, EpochSync):
+                yield Received(OUTSIDER if position is None else position, message, heard.now)
+
+    def _show_end(self, peer: NodeId, epoch: Epoch) -> None:
+        """GISKARD-LIVENESS-4: who is still in an epoch that has ended is shown the proof of it."""
+        last = self._chain.last_height(epoch)
+        assert last is not None, "where no epoch ends, none is earlier"
+        try:
+            proof = self._chain.finality_proof(last)
+        except Unavailable as problem:
+            _log.debug("no proof for a node that is behind: %s", problem)
+            return
+        self._outward(Answer(peer, EpochSync(proof)))
+
+    def _begin_epoch(self) -> Iterator[Received]:
+        """Open the next Giskard on the block that has ended the present one."""
+        self._chain.begin_epoch()
+        self.state = initial_state(self._configuration(), self._chain.final_header)
+        configuration = self.state.configuration
+        _log.info(
+            "epoch %d begins with %d validators; this node is %s",
+            configuration.epoch,
+            len(configuration.validators),
+            "none of them" if configuration.position is None else f"number {configuration.position}",
+        )
+        self._outward(SetTimer(None))
+        self._outward(EpochBegan(configuration.validators))
+        for peer, message in self._early.take():
+            yield from self._hear(Heard(peer, message, time.monotonic()))
 
     def _perform(self, effects: tuple[Effect, ...]) -> list[Event]:
         """Perform effects in order, the slow ones last; the events that answer them."""
@@ -150,6 +245,10 @@ class Consensus:
                     self._finalised(effect.headers[0])
                 case EpochEnded():
                     _log.info("epoch %d ended with block %d", self.state.configuration.epoch, effect.header.height)
+                case Send():
+                    members = self.state.configuration.validators.members
+                    if 0 <= effect.to < len(members):
+                        self._outward(Answer(members[effect.to].node_id, effect.message))
                 case Distrust():
                     self.measures.distrusted += 1
                     _log.warning("validator %d: %s", effect.sender, effect.reason)
@@ -176,9 +275,10 @@ class Consensus:
 
     def _propose(self, effect: Propose) -> Proposed:
         assert self._key is not None
-        assert self._position is not None
+        position = self.state.configuration.position
+        assert position is not None
         began = time.monotonic()
-        block = propose(self._chain, self._engine, self._mempool, self._key, self._position, effect)
+        block = propose(self._chain, self._engine, self._mempool, self._key, position, effect)
         if block is not None:
             self.measures.begin(header_hash(block.header), began)
         return Proposed(block, time.monotonic())

@@ -1,7 +1,7 @@
 """From transactions to a new state: the engine's interface, and building and checking whole blocks with any engine."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Protocol
@@ -14,6 +14,7 @@ from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import ChainId, Gas, Height, UnixSeconds, Wei
 from koinon.ledger.state import Difference, Overlay, StateView
 from koinon.ledger.transaction import Transaction, parse_transaction
+from koinon.ledger.types import ValidatorSet
 from koinon.wire.consensus import BLOOM_BYTES, Header
 
 BLOCKHASH_DEPTH: Final = 256
@@ -109,6 +110,10 @@ class BlockExecution(Protocol):
         ...
 
 
+BlockFinish = Callable[[BlockExecution, Sequence[Receipt]], ValidatorSet | None]
+"""The system's work after a block's transactions; the next epoch's validators where an epoch ends."""
+
+
 class ExecutionEngine(Protocol):
     """A virtual machine with Cancun's rules. Instances hold no state and may serve several threads at once."""
 
@@ -123,13 +128,18 @@ class ExecutionEngine(Protocol):
 
 @dataclass(frozen=True)
 class ExecutedBlock:
-    """A block's effects."""
+    """A block's effects.
+
+    Attributes:
+        validators: the next epoch's, where the block is its epoch's last.
+    """
 
     transactions: tuple[Transaction, ...]
     receipts: tuple[Receipt, ...]
     state: Overlay
     gas_used: Gas
     bloom: bytes
+    validators: ValidatorSet | None
 
     @cached_property
     def encoded_receipts(self) -> tuple[bytes, ...]:
@@ -161,6 +171,7 @@ def build_block(
     candidates: Iterable[Transaction],
     seconds: float,
     byte_limit: int,
+    finish: BlockFinish | None = None,
 ) -> tuple[ExecutedBlock, tuple[Rejected, ...]]:
     """Execute candidates until the gas, the bytes or the time (``seconds`` of it) are used up; leave out what fails."""
     execution = engine.begin(context, parent)
@@ -186,7 +197,7 @@ def build_block(
             continue
         taken.append(candidate)
         gas, size = receipts[-1].cumulative_gas, size + len(candidate.raw)
-    return _executed(taken, receipts, parent, accumulator, execution.difference()), tuple(rejected)
+    return _executed(taken, receipts, parent, accumulator, execution, finish), tuple(rejected)
 
 
 def execute_block(
@@ -196,6 +207,7 @@ def execute_block(
     accumulator: bytes,
     header: Header,
     raw_transactions: Iterable[bytes],
+    finish: BlockFinish | None = None,
 ) -> ExecutedBlock:
     """Execute a block somebody else built and compare with what its header claims.
 
@@ -214,7 +226,7 @@ def execute_block(
         except (InvalidInput, MalformedMessage, Forged) as problem:
             raise Forged(f"transaction {number} of block {header.height} cannot be applied: {problem}") from None
         taken.append(transaction)
-    result = _executed(taken, receipts, parent, accumulator, execution.difference())
+    result = _executed(taken, receipts, parent, accumulator, execution, finish)
     claims: Mapping[str, tuple[object, object]] = {
         "gas used": (header.gas_used, result.gas_used),
         "state root": (header.state_root, result.state.root),
@@ -233,14 +245,17 @@ def _executed(
     receipts: list[Receipt],
     parent: StateView,
     accumulator: bytes,
-    difference: Difference,
+    execution: BlockExecution,
+    finish: BlockFinish | None,
 ) -> ExecutedBlock:
+    validators = None if finish is None else finish(execution, receipts)
     return ExecutedBlock(
         transactions=tuple(taken),
         receipts=tuple(receipts),
-        state=Overlay.over(parent, accumulator, difference),
+        state=Overlay.over(parent, accumulator, execution.difference()),
         gas_used=receipts[-1].cumulative_gas if receipts else Gas(0),
         bloom=logs_bloom(log for receipt in receipts for log in receipt.logs),
+        validators=validators,
     )
 
 

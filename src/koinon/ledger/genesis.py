@@ -21,6 +21,7 @@ from koinon.kernel.quantities import (
     Wei,
 )
 from koinon.ledger import lattice
+from koinon.ledger.epochs import Epochs
 from koinon.ledger.state import (
     EMPTY_CODE_HASH,
     Account,
@@ -43,12 +44,14 @@ class Parameters(Record, frozen=True):
         base_timeout: milliseconds without a new certificate, while there is work, before a view is given up.
         gas_limit: of a block, and so of a transaction.
         base_fee: wei per gas, burnt, in block 1; later ones follow demand (EIP-1559) and never fall below it.
+        epochs: when validators change; None for a chain whose validators never do.
     """
 
     blocks_per_view: Annotated[int, Meta(ge=3, le=1024)] = 10
     base_timeout: Annotated[Milliseconds, Meta(ge=50, le=3_600_000)] = Milliseconds(1500)
     gas_limit: Annotated[Gas, Meta(ge=100_000, le=1_000_000_000)] = DEFAULT_GAS_LIMIT
     base_fee: Annotated[Wei, Meta(ge=0, le=10**15)] = DEFAULT_BASE_FEE
+    epochs: Epochs | None = None
 
 
 class GenesisValidator(Record, frozen=True):
@@ -111,6 +114,8 @@ class Genesis(Record, frozen=True):
             InvalidInput: an identifier has a wrong length or occurs twice.
         """
         self.validator_set()
+        if self.parameters.epochs is not None:
+            self.parameters.epochs.check()
         for validator in self.validators:
             if len(validator.node_id) != 32 or len(validator.account) != 20:
                 raise InvalidInput("a validator in genesis needs a node id of 32 bytes and an account of 20")
@@ -159,6 +164,7 @@ class Genesis(Record, frozen=True):
             transactions_root=merkle.root([]),
             receipts_root=merkle.root([]),
             validators=self.validator_set().hash,
+            next_validators=self.validator_set().hash,
             bloom=b"",
             gas_limit=self.parameters.gas_limit,
             gas_used=Gas(0),

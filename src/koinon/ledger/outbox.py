@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -12,6 +12,8 @@ from koinon.wire.catalogue import Message
 from koinon.wire.discovery import Endpoint
 
 _LONGEST_QUEUE: Final = 2048
+MOST_LISTENERS: Final = 64
+"""Up to so many peers hear every message, so that who is elected next has seen the blocks; beyond, only members do."""
 _SEND_SECONDS: Final = 5.0
 _log: Final = logging.getLogger("koinon.ledger.outbox")
 
@@ -29,17 +31,21 @@ class Outbox:
 
     def __init__(self, network: Network, peers: Mapping[NodeId, Endpoint]) -> None:
         self._network = network
-        self._queues: dict[NodeId, asyncio.Queue[Message]] = {
-            node_id: asyncio.Queue(_LONGEST_QUEUE) for node_id in peers
-        }
-        self._tasks = [
-            asyncio.create_task(self._drain(peer, self._queues[node_id]), name=f"outbox {node_id.hex()[:8]}")
-            for node_id, peer in peers.items()
-        ]
+        self._queues: dict[NodeId, asyncio.Queue[Message]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        for peer in peers.values():
+            self.add(peer)
 
-    def broadcast(self, message: Message) -> None:
-        """Queue for everybody."""
-        for node_id in self._queues:
+    def add(self, peer: Endpoint) -> None:
+        """Speak to one more, unless it is known already."""
+        if peer.node_id not in self._queues:
+            queue = self._queues[peer.node_id] = asyncio.Queue(_LONGEST_QUEUE)
+            self._tasks.append(asyncio.create_task(self._drain(peer, queue), name=f"outbox {peer.node_id.hex()[:8]}"))
+
+    def broadcast(self, message: Message, members: Collection[NodeId]) -> None:
+        """Queue for everybody or, where they are too many to hear everything, for ``members`` only."""
+        everybody = len(self._queues) <= MOST_LISTENERS
+        for node_id in self._queues if everybody else members:
             self.send(node_id, message)
 
     def send(self, node_id: NodeId, message: Message) -> None:

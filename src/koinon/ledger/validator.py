@@ -15,7 +15,7 @@ from koinon.kernel.errors import InvalidInput, KoinonError, Refused
 from koinon.kernel.ids import NodeId
 from koinon.ledger.catchup import CatchUp, answer_block, answer_range
 from koinon.ledger.chain import Chain
-from koinon.ledger.consensus import Consensus, Outward, Wake, is_timely
+from koinon.ledger.consensus import Answer, Consensus, EpochBegan, Heard, Outward, Wake, is_timely
 from koinon.ledger.execution import ExecutionEngine
 from koinon.ledger.genesis import Genesis
 from koinon.ledger.giskard.state import (
@@ -23,8 +23,6 @@ from koinon.ledger.giskard.state import (
     Broadcast,
     Event,
     Fetch,
-    Received,
-    Send,
     SetTimer,
     TimerFired,
 )
@@ -40,7 +38,16 @@ from koinon.ledger.rpc.server import serve_rpc
 from koinon.ledger.rpc.table import Table, constant, table_of
 from koinon.ledger.rpc.view import LedgerView
 from koinon.ledger.transaction import Transaction
-from koinon.ledger.types import EpochSync, Header, PrepareBlock, PrepareVote, ViewChange, ViewSync, header_hash
+from koinon.ledger.types import (
+    EpochSync,
+    Header,
+    PrepareBlock,
+    PrepareVote,
+    ValidatorSet,
+    ViewChange,
+    ViewSync,
+    header_hash,
+)
 from koinon.wire.catalogue import Message
 from koinon.wire.consensus import ConsensusMessage
 from koinon.wire.discovery import Endpoint
@@ -58,9 +65,14 @@ if TYPE_CHECKING:
 _LONGEST_QUEUE: Final = 8192
 _STORE_BYTES: Final = 16 * 1024**3
 _BATCH: Final = 64
+_SEARCH_SECONDS: Final = 2.0
 _log: Final = logging.getLogger("koinon.ledger")
 
 _M = TypeVar("_M", bound=Message)
+
+
+FindNode = Callable[[NodeId], Awaitable[Endpoint]]
+"""Where a node listens; raises Unavailable if nobody knows."""
 
 
 class LedgerNetwork(Network, Protocol):
@@ -108,6 +120,7 @@ class Validator:
         peers: Mapping[NodeId, Endpoint],
         store: "PatientStore",
         limits: Limits,
+        find: FindNode | None,
     ) -> None:
         self.chain = chain
         self.rpc_url: str | None = None
@@ -118,26 +131,28 @@ class Validator:
         )
         self._store = store
         self._network = network
-        self._peers = peers
+        self._node_id = node_id
+        self._peers = dict(peers)
+        self._find = find
+        self._searching: asyncio.Task[None] | None = None
         self._final_since = time.monotonic()
         self._engine = engine
-        self._members = chain.validators
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[tuple[Event | Wake, asyncio.Future[None] | None]] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[Event | Wake | Heard, asyncio.Future[None] | None]] = asyncio.Queue()
         self._lane = ThreadPoolExecutor(1, "ledger")
         self._calls = CallLane(limits)
         self._announcements = Announcements()
         self._timer: asyncio.TimerHandle | None = None
         self._final_moved = asyncio.Event()
         self._gossip: list[bytes] = []
-        self._outbox = Outbox(network, peers)
-        self._catch_up = CatchUp(chain, network, peers, self._feed, time.monotonic)
+        self._outbox = Outbox(network, self._peers)
+        self._catch_up = CatchUp(chain, network, self._peers, self._feed, time.monotonic)
         self.consensus = Consensus(
             chain,
             engine,
             self.mempool,
             key,
-            chain.validators.position_of(node_id) if key is not None else None,
+            node_id,
             self._from_lane,
             self._announce_final,
         )
@@ -154,6 +169,7 @@ class Validator:
         store_path: Path,
         genesis: Genesis,
         peers: Mapping[NodeId, Endpoint] | None = None,
+        find: FindNode | None = None,
     ) -> AsyncIterator["Validator"]:
         """Run a validator while the context is open.
 
@@ -162,7 +178,9 @@ class Validator:
             network: the node's transport; its handlers for ledger messages are set here.
             node_id: this node's id.
             store_path: folder of the ledger; created if it does not exist.
-            peers: where the other validators listen; by default where genesis says.
+            peers: where others listen that validate or may be elected; for genesis' validators by default where
+                genesis says.
+            find: asked for validators that are elected later.
 
         Raises:
             InvalidInput: the key or the folder does not belong to this genesis.
@@ -183,8 +201,8 @@ class Validator:
                 for member in genesis.validators
                 if member.node_id != node_id
             }
-            others.update({name: peer for name, peer in (peers or {}).items() if name in others})
-            validator = cls(chain, network_engine(), key, node_id, network, others, store, config.rpc_limits)
+            others.update({name: peer for name, peer in (peers or {}).items() if name != node_id})
+            validator = cls(chain, network_engine(), key, node_id, network, others, store, config.rpc_limits, find)
             stack.push_async_callback(validator._close)
             if config.rpc_port is not None:
                 table = validator._rpc_methods()
@@ -196,6 +214,7 @@ class Validator:
                         tasks.create_task(validator._work(), name="ledger consensus"),
                         tasks.create_task(validator._catch_up.keep_up(), name="ledger catch-up"),
                     ]
+                    validator._look_for(chain.validators)
                     validator._put(Wake())
                     yield validator
                     for task in running:
@@ -242,8 +261,8 @@ class Validator:
             halted=state.halted,
             waiting_transactions=len(self.mempool),
             waiting_events=self._events.qsize(),
-            validators=len(self._members),
-            quorum=self._members.quorum,
+            validators=len(self.chain.validators),
+            quorum=self.chain.validators.quorum,
             connected=1 + sum(peer in connected for peer in self._peers),
             has_work=state.deadline is not None or state.pending,
             final_age=time.monotonic() - self._final_since,
@@ -265,17 +284,20 @@ class Validator:
         network.handle(StatusRequest, self._on_status_request)
 
     async def _on_consensus(self, peer: NodeId, message: ConsensusMessage) -> None:
-        sender = self._members.position_of(peer)
-        if sender is None:
+        if not self._is_known(peer):
             raise Refused("consensus messages are taken from validators only")
         if isinstance(message, PrepareBlock) and not is_timely(message):
             raise Refused(f"block {message.block.header.height} is dated in the future; set the proposer's clock")
         if self._events.qsize() >= _LONGEST_QUEUE:
             raise Refused("this validator is behind with its work; the message is dropped")
-        self._put(Received(sender, message, time.monotonic()))
+        self._put(Heard(peer, message, time.monotonic()))
+
+    def _is_known(self, peer: NodeId) -> bool:
+        """Whether a node validates now, or may: each of those has room of its own for what it says too early."""
+        return peer in self._peers or self.chain.validators.position_of(peer) is not None
 
     async def _on_transactions(self, peer: NodeId, message: TransactionBatch) -> None:
-        if self._members.position_of(peer) is None:
+        if not self._is_known(peer):
             raise Refused("transactions are taken from validators only; send yours through the RPC")
         new, refused = await self._loop.run_in_executor(self._calls.threads, self._add_all, message.transactions)
         for transaction in new:
@@ -307,10 +329,10 @@ class Validator:
         header = self.chain.final_header
         return LedgerStatus(self.chain.genesis.hash, header.height, header_hash(header), self.consensus.state.view)
 
-    def _put(self, event: Event | Wake) -> None:
+    def _put(self, event: Event | Wake | Heard) -> None:
         self._events.put_nowait((event, None))
 
-    async def _feed(self, event: BlockFetched) -> None:
+    async def _feed(self, event: BlockFetched | Heard) -> None:
         done: asyncio.Future[None] = self._loop.create_future()
         self._events.put_nowait((event, done))
         await done
@@ -332,13 +354,46 @@ class Validator:
     def _perform(self, effect: Outward) -> None:
         match effect:
             case Broadcast():
-                self._outbox.broadcast(effect.message)
-            case Send():
-                self._outbox.send(self._members.members[effect.to].node_id, effect.message)
+                self._outbox.broadcast(effect.message, self._members)
+            case Answer():
+                self._outbox.send(effect.to, effect.message)
+            case EpochBegan():
+                self._look_for(effect.validators)
             case Fetch():
                 self._catch_up.fetch(effect)
             case SetTimer():
                 self._set_timer(effect.at)
+
+    @property
+    def _members(self) -> list[NodeId]:
+        return [member.node_id for member in self.chain.validators.members]
+
+    def _look_for(self, validators: ValidatorSet) -> None:
+        """Find out where validators listen that were elected since this node started."""
+        unknown = [
+            member.node_id
+            for member in validators.members
+            if member.node_id not in self._peers and member.node_id != self._node_id
+        ]
+        if unknown and self._find is not None:
+            if self._searching is not None:
+                self._searching.cancel()
+            self._searching = asyncio.create_task(self._search(unknown), name="ledger search for validators")
+
+    async def _search(self, unknown: list[NodeId]) -> None:
+        assert self._find is not None
+        while unknown:
+            for node_id in tuple(unknown):
+                try:
+                    endpoint = await self._find(node_id)
+                except KoinonError as problem:
+                    _log.info("a new validator is not found yet: %s", problem)
+                    continue
+                unknown.remove(node_id)
+                self._peers[node_id] = endpoint
+                self._outbox.add(endpoint)
+            if unknown:
+                await asyncio.sleep(_SEARCH_SECONDS)
 
     def _set_timer(self, at: float | None) -> None:
         if self._timer is not None:
@@ -363,10 +418,10 @@ class Validator:
             batch: list[bytes] = []
             for raw in waiting[start : start + _BATCH]:
                 if sum(map(len, batch)) + len(raw) > 768 * 1024:
-                    self._outbox.broadcast(TransactionBatch(tuple(batch)))
+                    self._outbox.broadcast(TransactionBatch(tuple(batch)), self._members)
                     batch = []
                 batch.append(raw)
-            self._outbox.broadcast(TransactionBatch(tuple(batch)))
+            self._outbox.broadcast(TransactionBatch(tuple(batch)), self._members)
 
     def _rpc_methods(self) -> Table:
         async def submit(raw: bytes) -> Transaction:
@@ -379,7 +434,7 @@ class Validator:
             lane=self._calls,
             tip=self.consensus.tip,
             submit=submit,
-            peers=lambda: len(self._members) - 1,
+            peers=lambda: len(self._peers),
             announcements=self._announcements,
         )
         own = koinon_methods(self.chain, lambda: self.consensus.state, lambda: len(self.mempool), self.wait_final)
@@ -388,6 +443,8 @@ class Validator:
     async def _close(self) -> None:
         self._set_timer(None)
         self._store.stop_waiting()
+        if self._searching is not None:
+            self._searching.cancel()
         await self._catch_up.close()
         await self._outbox.close()
         await asyncio.to_thread(self._lane.shutdown)
@@ -405,6 +462,8 @@ def _first(problems: ExceptionGroup[KoinonError]) -> KoinonError:
 
 def _check_membership(genesis: Genesis, node_id: NodeId, key: BlsKey) -> None:
     position = genesis.validator_set().position_of(node_id)
+    if position is None and genesis.parameters.epochs is not None:
+        return  # it may be elected later
     if position is None:
         raise InvalidInput("this node is not among the validators of the genesis file; take the role away or add it")
     if genesis.validators[position].bls_key != key.public_key:

@@ -37,6 +37,8 @@ class Header(Record, frozen=True):
         timestamp: Unix seconds, never below the parent's.
         randomness_proof: the proposer's proof of the random function over the parent's mix; empty in genesis.
         mix: SHA-256 of the proof; the EVM's PREVRANDAO.
+        validators: hash of the set that signs this block.
+        next_validators: hash of the set that signs the next one; another only in the last block of an epoch.
         bloom: 256 bytes as the yellow paper has them, or empty where no log was written.
         base_fee: wei per gas, burnt.
     """
@@ -56,6 +58,7 @@ class Header(Record, frozen=True):
     transactions_root: Digest
     receipts_root: Digest
     validators: Digest
+    next_validators: Digest
     bloom: Annotated[bytes, Meta(max_length=BLOOM_BYTES)]
     gas_limit: GasField
     gas_used: GasField

@@ -9,6 +9,7 @@ from koinon.wire.consensus import (
     MAXIMUM_BLOCK_BYTES,
     Block,
     Digest,
+    FinalityProof,
     HeightField,
     PrepareBlock,
     QuorumCertificate,
@@ -46,10 +47,14 @@ class BlockRequest(Message, frozen=True):
 
 @message(0x0304, limit=MAXIMUM_RANGE_BYTES + 1024 * 1024)
 class BlockRange(Message, frozen=True):
-    """Consecutive final blocks from the height asked for, each with its certificate; empty past the sender's last."""
+    """Consecutive final blocks from the height asked for, each with its certificate; empty past the sender's last.
+
+    A range that reaches the last block of an epoch stops there, with the proof that the epoch has ended.
+    """
 
     blocks: Annotated[tuple[Block, ...], Meta(max_length=256)]
     certificates: Annotated[tuple[QuorumCertificate, ...], Meta(max_length=256)]
+    end: FinalityProof | None
 
 
 @message(0x0305, answers=(BlockRange,), limit=1024)

@@ -36,6 +36,7 @@ def make_header(
         transactions_root=ZERO_HASH,
         receipts_root=ZERO_HASH,
         validators=validators.hash,
+        next_validators=validators.hash,
         bloom=b"",
         gas_limit=Gas(0),
         gas_used=Gas(0),
