@@ -46,6 +46,14 @@ def test_every_weaker_rule_that_forks_is_seen_to(name: str) -> None:
     assert len(result.lines) == 2
 
 
+def test_height_must_come_before_view_in_the_order_of_certificates() -> None:
+    """GISKARD-SAFETY-6: among blocks of the latest view a lower one may be shown, and the chain above it is lost."""
+    result = search("highest-by-view", RULES["highest-by-view"].bounds[0])
+    (shown,) = [line for line in result.story if line.startswith("view 3: PrepareBlock 3.0 ")]
+    assert "on 1.0 with the view change out of view 2" in shown
+    assert search("highest-by-view-and-index", RULES["highest-by-view"].bounds[0]).outcome == "safe"
+
+
 def test_one_vote_for_each_height_lets_one_view_certify_two_first_blocks() -> None:
     """GISKARD-SAFETY-1: on the last block of the view before, and on what that view's view change shows, one lower."""
     result = search("height-only", RULES["height-only"].bounds[0])
