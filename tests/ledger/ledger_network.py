@@ -110,8 +110,9 @@ async def open_staked_network(
         opened = []
         for number, (keys, transport) in enumerate(zip(members, transports, strict=True)):
             opening = Validator.open(
-                ValidatorConfig(), keys.bls, transport, keys.node.node_id, folder / str(number), genesis, endpoints
-            )
+                ValidatorConfig(), keys.bls, transport, keys.node.node_id, folder / str(number), genesis, endpoints,
+                reporting_key=keys.account,
+            )  # fmt: skip
             opened.append(await stack.enter_async_context(opening))
         yield opened
 

@@ -1,12 +1,27 @@
 """Validators that change: real nodes over real connections, one Giskard after the other."""
 
 import asyncio
+import dataclasses
+import time
 from pathlib import Path
 
+from eth_account import Account as Wallet
 from eth_account.signers.local import LocalAccount
-from ledger_network import open_staked_network, sign
+from ledger_network import CHAIN_ID, Keys, open_staked_network, sign
+from msgspec.structs import replace
 
+from koinon.contracts.contract import interface
+from koinon.kernel.ids import Address, Hash32
+from koinon.kernel.quantities import BlockIndex, Height, View
+from koinon.ledger.consensus import Heard
+from koinon.ledger.epochs import Epochs
+from koinon.ledger.giskard.certificates import vote_message
+from koinon.ledger.staking.contract import STAKING
+from koinon.ledger.staking.precompiles import registration_proof
 from koinon.ledger.staking.profiles import PROFILES
+from koinon.ledger.staking.words import selector
+from koinon.ledger.transaction import parse_transaction
+from koinon.ledger.types import PrepareVote
 from koinon.ledger.validator import Validator
 
 DEV = PROFILES["dev"]
@@ -34,3 +49,74 @@ async def test_epochs_follow_one_another(tmp_path: Path, rich: LocalAccount) -> 
         assert chain.header_at(19).next_validators == chain.header_at(19).validators
         assert last.next_validators == first.validators == chain.set_of(1).hash
         assert len({node.chain.header_at(45).state_root for node in network}) == 1
+
+
+def call_staking(number: int, nonce: int, function: str, *arguments: object, value: int = 0) -> bytes:
+    """A transaction of a node's account that calls the staking contract."""
+    wallet = Wallet.from_key(Keys.of(number).account.secret)
+    data = interface("Staking").encode_call(function, *arguments)
+    return sign(wallet, nonce, to="0x" + STAKING.hex(), gas=1_500_000, value=value, data=data)
+
+
+def registration(number: int) -> tuple[object, ...]:
+    keys = Keys.of(number)
+    key = keys.bls.public_key
+    proof = registration_proof(CHAIN_ID, keys.account.address, keys.node, key, keys.bls.prove_possession())
+    return keys.node.node_id, key[:32], key[32:], proof, 1_000
+
+
+def seated_nodes(node: Validator) -> set[int]:
+    """Numbers of the nodes that validate now."""
+    ids = {Keys.of(number).node.node_id: number for number in range(8)}
+    return {ids[member.node_id] for member in node.chain.validators.members}
+
+
+async def test_candidates_are_elected_and_who_signs_twice_is_slashed_and_leaves(
+    tmp_path: Path, rich: LocalAccount
+) -> None:
+    """Four founders, two newcomers. Validator 3 signs two votes for one place; nobody tells the others to report it."""
+    quick = replace(DEV.parameters, epochs=Epochs(10, 4, seats=4, least=1, alternates=16, open=True))
+    kind = dataclasses.replace(DEV, parameters=quick)
+    async with open_staked_network(4, 6, tmp_path, rich, kind) as network:
+        for newcomer in (4, 5):
+            network[0].submit(call_staking(newcomer, 0, "register", *registration(newcomer), value=2_000 * 10**18))
+        nonce = await make_blocks(network, rich, 0, 32)
+        before = seated_nodes(network[0])
+        assert before & {4, 5}, "an alternate of the second era has been elected"
+        assert len(before) == 4
+        offender = min(before & {0, 1, 2, 3})
+        await sign_twice(network, offender)
+        reports = await wait_for_slashing(network, Keys.of(offender).account.address)
+        assert reports == 1, "one report is enough"
+        nonce = await make_blocks(network, rich, nonce, 52)
+        assert offender not in seated_nodes(network[0])
+        assert len({node.chain.header_at(52).state_root for node in network}) == 1
+
+
+async def sign_twice(network: list[Validator], offender: int) -> None:
+    """Votes of one validator for two blocks at one place ahead of everybody, sent to all others."""
+    state = network[offender].consensus.state
+    position = state.configuration.position
+    assert position is not None
+    place = (state.configuration.epoch, View(state.view + 1), BlockIndex(0), Height(state.final_header.height + 6))
+    keys = Keys.of(offender)
+    for block in (Hash32(b"\x01" * 32), Hash32(b"\x02" * 32)):
+        signature = keys.bls.sign(vote_message(CHAIN_ID, *place, block))
+        vote = PrepareVote(*place, block, position, signature)
+        for other in network:
+            if other is not network[offender]:
+                other._put(Heard(keys.node.node_id, vote, time.monotonic()))
+
+
+async def wait_for_slashing(network: list[Validator], account: Address) -> int:
+    """Until some report is final; how many reports of it blocks hold."""
+    start = network[0].chain.final_height
+    async with asyncio.timeout(30):
+        while True:
+            height = network[0].chain.final_height
+            blocks = [network[0].chain.block_at(number) for number in range(start, height + 1)]
+            sent = [raw for block in blocks for raw in block.transactions]
+            reports = [raw for raw in sent if parse_transaction(raw).data[:4] == selector("report(uint32,bytes)")]
+            if reports:
+                return len(reports)
+            await network[0].wait_final(height + 1)

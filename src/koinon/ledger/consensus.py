@@ -47,7 +47,16 @@ from koinon.ledger.giskard.state import (
 )
 from koinon.ledger.measures import LedgerMeasures
 from koinon.ledger.mempool import Mempool
-from koinon.ledger.types import EpochSync, Header, PrepareBlock, ValidatorSet, ViewChange, header_hash
+from koinon.ledger.types import (
+    EpochSync,
+    Header,
+    PrepareBlock,
+    ProposalEvidence,
+    ValidatorSet,
+    ViewChange,
+    VoteEvidence,
+    header_hash,
+)
 from koinon.wire.consensus import ConsensusMessage
 
 CLOCK_TOLERANCE: Final = 15
@@ -81,7 +90,16 @@ class EpochBegan:
     validators: ValidatorSet
 
 
-Outward = Broadcast | Answer | SetTimer | Fetch | EpochBegan
+@dataclass(frozen=True)
+class Contradiction:
+    """A validator of this epoch signed two messages of which at most one can be meant."""
+
+    configuration: Configuration
+    offender: int
+    evidence: ProposalEvidence | VoteEvidence
+
+
+Outward = Broadcast | Answer | SetTimer | Fetch | EpochBegan | Contradiction
 
 
 @dataclass(frozen=True)
@@ -257,6 +275,8 @@ class Consensus:
                     _log.error(
                         "validator %d signed a contradiction: %s", effect.offender, type(effect.evidence).__name__
                     )
+                    configuration = self.state.configuration
+                    self._outward(Contradiction(configuration, effect.offender, effect.evidence))
                 case Halt():
                     _log.critical("consensus halts: %s", effect.reason)
                 case _:

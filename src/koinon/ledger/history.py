@@ -10,7 +10,7 @@ eight bytes, big-endian:
     b + height         transactions                     p + height         height of the nearest proof at or above it
     r + height         receipts                         u + height
     q + height         certificate of the block             + block hash   unfinalised block that was voted for
-    v + epoch          its validators, from epoch 1 on
+    v + epoch          its validators, from 1 on        d + key hash       evidence of double signing
                                                         m/safety           what Giskard persisted last
 
 Pruning takes the bodies (transactions, receipts, places, log index) of old blocks away; headers, certificates and

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from koinon.crypto.bls import BlsKey
+from koinon.crypto.signature import AccountKey
 from koinon.kernel.errors import InvalidInput, KoinonError, Refused
-from koinon.kernel.ids import NodeId
+from koinon.kernel.ids import Address, NodeId
 from koinon.ledger.catchup import CatchUp, answer_block, answer_range
 from koinon.ledger.chain import Chain
-from koinon.ledger.consensus import Answer, Consensus, EpochBegan, Heard, Outward, Wake, is_timely
+from koinon.ledger.consensus import Answer, Consensus, Contradiction, EpochBegan, Heard, Outward, Wake, is_timely
 from koinon.ledger.execution import ExecutionEngine
 from koinon.ledger.genesis import Genesis
 from koinon.ledger.giskard.state import (
@@ -37,6 +38,7 @@ from koinon.ledger.rpc.limits import Limits
 from koinon.ledger.rpc.server import serve_rpc
 from koinon.ledger.rpc.table import Table, constant, table_of
 from koinon.ledger.rpc.view import LedgerView
+from koinon.ledger.staking.reporter import Reporter
 from koinon.ledger.transaction import Transaction
 from koinon.ledger.types import (
     EpochSync,
@@ -66,6 +68,7 @@ _LONGEST_QUEUE: Final = 8192
 _STORE_BYTES: Final = 16 * 1024**3
 _BATCH: Final = 64
 _SEARCH_SECONDS: Final = 2.0
+_REPORT_SECONDS: Final = 1.0
 _log: Final = logging.getLogger("koinon.ledger")
 
 _M = TypeVar("_M", bound=Message)
@@ -121,6 +124,7 @@ class Validator:
         store: "PatientStore",
         limits: Limits,
         find: FindNode | None,
+        reporting_key: AccountKey | None,
     ) -> None:
         self.chain = chain
         self.rpc_url: str | None = None
@@ -137,6 +141,8 @@ class Validator:
         self._searching: asyncio.Task[None] | None = None
         self._final_since = time.monotonic()
         self._engine = engine
+        self._reporter = None if reporting_key is None else self._make_reporter(reporting_key)
+        self._reporting: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[tuple[Event | Wake | Heard, asyncio.Future[None] | None]] = asyncio.Queue()
         self._lane = ThreadPoolExecutor(1, "ledger")
@@ -170,6 +176,7 @@ class Validator:
         genesis: Genesis,
         peers: Mapping[NodeId, Endpoint] | None = None,
         find: FindNode | None = None,
+        reporting_key: AccountKey | None = None,
     ) -> AsyncIterator["Validator"]:
         """Run a validator while the context is open.
 
@@ -181,6 +188,7 @@ class Validator:
             peers: where others listen that validate or may be elected; for genesis' validators by default where
                 genesis says.
             find: asked for validators that are elected later.
+            reporting_key: of the account that pays for reports of double signing; without it this node reports none.
 
         Raises:
             InvalidInput: the key or the folder does not belong to this genesis.
@@ -202,7 +210,9 @@ class Validator:
                 if member.node_id != node_id
             }
             others.update({name: peer for name, peer in (peers or {}).items() if name != node_id})
-            validator = cls(chain, network_engine(), key, node_id, network, others, store, config.rpc_limits, find)
+            validator = cls(
+                chain, network_engine(), key, node_id, network, others, store, config.rpc_limits, find, reporting_key
+            )
             stack.push_async_callback(validator._close)
             if config.rpc_port is not None:
                 table = validator._rpc_methods()
@@ -215,6 +225,8 @@ class Validator:
                         tasks.create_task(validator._catch_up.keep_up(), name="ledger catch-up"),
                     ]
                     validator._look_for(chain.validators)
+                    if validator._reporter:
+                        validator._start_reporting()
                     validator._put(Wake())
                     yield validator
                     for task in running:
@@ -246,6 +258,15 @@ class Validator:
                 break
             await moved.wait()
         return self.chain.header_at(height)
+
+    def _make_reporter(self, key: AccountKey) -> Reporter | None:
+        if self.chain.genesis.parameters.epochs is None:
+            return None  # there is no contract to report to
+
+        def next_nonce(account: Address) -> int:
+            return self.mempool.next_nonce(account, self.chain.state.view())
+
+        return Reporter(self.chain, self._store, self._engine, key, next_nonce, self.submit)
 
     def facts(self) -> LedgerFacts:
         """How this validator is, for its operator."""
@@ -359,6 +380,8 @@ class Validator:
                 self._outbox.send(effect.to, effect.message)
             case EpochBegan():
                 self._look_for(effect.validators)
+            case Contradiction():
+                self._report(effect)
             case Fetch():
                 self._catch_up.fetch(effect)
             case SetTimer():
@@ -367,6 +390,26 @@ class Validator:
     @property
     def _members(self) -> list[NodeId]:
         return [member.node_id for member in self.chain.validators.members]
+
+    def _report(self, effect: Contradiction) -> None:
+        if self._reporter is None:
+            return
+        now, of = time.monotonic(), effect.configuration
+        if self._reporter.take(of.validators, of.epoch, of.position, effect.offender, effect.evidence, now):
+            self._start_reporting()
+
+    def _start_reporting(self) -> None:
+        if self._reporting is None or self._reporting.done():
+            self._reporting = asyncio.create_task(self._keep_reporting(), name="ledger evidence")
+
+    async def _keep_reporting(self) -> None:
+        """Look once a second, while there is evidence, whether it must be sent, or counts already."""
+        while self._reporter:
+            try:
+                self._reporter.work(time.monotonic())
+            except KoinonError as problem:
+                _log.warning("evidence cannot be reported now: %s", problem)
+            await asyncio.sleep(_REPORT_SECONDS)
 
     def _look_for(self, validators: ValidatorSet) -> None:
         """Find out where validators listen that were elected since this node started."""
@@ -443,8 +486,9 @@ class Validator:
     async def _close(self) -> None:
         self._set_timer(None)
         self._store.stop_waiting()
-        if self._searching is not None:
-            self._searching.cancel()
+        for task in (self._searching, self._reporting):
+            if task is not None:
+                task.cancel()
         await self._catch_up.close()
         await self._outbox.close()
         await asyncio.to_thread(self._lane.shutdown)
