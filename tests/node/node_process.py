@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -14,10 +15,14 @@ from typing import Any
 import httpx
 
 import koinon
+from koinon.contracts.transactions import Transaction
 from koinon.crypto.random import SystemRng
-from koinon.kernel.codec import encode
+from koinon.crypto.signature import AccountKey
+from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Unavailable
-from koinon.kernel.quantities import UnixSeconds
+from koinon.kernel.ids import Address, to_hex
+from koinon.kernel.quantities import Gas, UnixSeconds, Wei
+from koinon.ledger.genesis import Genesis
 from koinon.node.config import ChainConfig, NodeConfig, write_config
 from koinon.node.create import create_node
 from koinon.node.genesis import local_genesis
@@ -66,6 +71,22 @@ class NodeProcess:
         async with httpx.AsyncClient() as client:
             return await client.get(self.monitor + path, headers=headers)
 
+    async def pay(self, nonce: int) -> str:
+        """Send a transfer from the node's own account; its hash."""
+        secrets = self.home.secrets()
+        key = AccountKey.from_secret(secrets.account_secret)
+        chain_id = decode(Genesis, self.home.genesis.read_bytes()).chain_id
+        to = Address(b"\x99" * 20)
+        signed = Transaction(chain_id, nonce, Wei(10**9), Wei(10**10), Gas(21_000), to, Wei(1), b"").sign(key)
+        return str(await self.rpc("eth_sendRawTransaction", to_hex(signed.raw)))
+
+    async def receipt(self, transaction: str) -> dict[str, Any]:
+        """Of a transaction, once it is final."""
+        height = 1
+        while (found := await self.rpc("eth_getTransactionReceipt", transaction)) is None:
+            height = 1 + int(await self.rpc("koinon_waitForBlock", hex(height), 2), 16)
+        return dict(found)
+
     async def rpc(self, method: str, *parameters: Any) -> Any:
         config_line = next(line for line in self.home.config.read_text().splitlines() if line.startswith("rpc_port"))
         port = config_line.split()[2]
@@ -92,6 +113,18 @@ async def started(home: Home, *options: str) -> AsyncIterator[NodeProcess]:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def run_to_its_end(home: Home) -> subprocess.CompletedProcess[str]:
+    """Start the node of a home that must not come up; what it said, and how it ended."""
+    return subprocess.run(
+        [sys.executable, "-m", "koinon.cli.main", "node", "start", "--home", str(home.path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=ENOUGH_SECONDS,
+        env={**os.environ, "PYTHONPATH": SOURCES},
+    )
 
 
 async def _first_status(home: Home, process: asyncio.subprocess.Process, log: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from koinon.crypto.bls import BlsKey
@@ -55,6 +55,7 @@ from koinon.ledger.types import (
     ValidatorSet,
     ViewChange,
     VoteEvidence,
+    bitmap_positions,
     header_hash,
 )
 from koinon.wire.consensus import ConsensusMessage
@@ -196,6 +197,7 @@ class Consensus:
                     self.measures.views_lost += 1
                 if self.state.highest is not before.highest:
                     self.measures.certify(self.state.highest.block, time.monotonic())
+                    self._look_for_a_twin()
                 waiting.extend(self._perform(effects))
                 if self.state.ended is not None:
                     waiting = deque(self._begin_epoch())
@@ -245,6 +247,31 @@ class Consensus:
         self._outward(EpochBegan(configuration.validators))
         for peer, message in self._early.take():
             yield from self._hear(Heard(peer, message, time.monotonic()))
+
+    @property
+    def signs(self) -> bool:
+        """Whether this validator takes part, rather than only follows."""
+        return self._key is not None
+
+    def _look_for_a_twin(self) -> None:
+        """Halt if a certificate of this view holds a vote of ours that we have not cast: every vote of the view is on
+        record before it is sent, so another node signs with our key, or our ledger is an old copy."""
+        state, certificate = self.state, self.state.highest
+        if state.configuration.position is None or (certificate.epoch, certificate.view) != (
+            state.configuration.epoch,
+            state.view,
+        ):
+            return
+        if certificate.height <= state.final_header.height or state.halted:
+            return
+        signers = bitmap_positions(certificate.signers, len(state.configuration.validators))
+        if state.configuration.position in signers and all(index != certificate.index for index, _ in state.voted):
+            self.state = replace(state, halted=True)
+            _log.critical(
+                "consensus halts: block %d carries a vote of this validator that it has not cast; another node runs "
+                "with the same key, or this ledger is an old copy: stop one of the two",
+                certificate.height,
+            )
 
     def _perform(self, effects: tuple[Effect, ...]) -> list[Event]:
         """Perform effects in order, the slow ones last; the events that answer them."""

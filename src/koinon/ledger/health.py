@@ -10,6 +10,11 @@ STUCK_SECONDS: Final = 60.0
 MOST_BEHIND: Final = 100
 """Blocks that a node may lack of what the others hold as final."""
 
+FORGETFUL: Final = (
+    "this validator follows the chain but signs nothing: the ledger in its folder is not the one in which it kept what "
+    "it signed; put that folder back, or have the network replace this validator's key"
+)
+
 
 @dataclass(frozen=True)
 class LedgerFacts:
@@ -23,6 +28,7 @@ class LedgerFacts:
         connected: validators in reach, itself included.
         has_work: whether anything waits to become final.
         final_age: seconds since the last block became final here, or since the start.
+        signs: whether it takes part, or only follows because it has forgotten what it signed.
         waits_for_disk: whether a durable write waits for room.
         writes_delayed: how often one had to be tried again.
     """
@@ -41,6 +47,7 @@ class LedgerFacts:
     connected: int
     has_work: bool
     final_age: float
+    signs: bool
     waits_for_disk: bool
     writes_delayed: int
 
@@ -49,6 +56,8 @@ def unfitness(facts: LedgerFacts) -> str | None:
     """Why this validator is not ready, or None if it is: a quiet network with nothing to do is."""
     if facts.halted:
         return "consensus has halted; the log says why"
+    if not facts.signs:
+        return FORGETFUL
     if facts.waits_for_disk:
         return "the disk is full; free some space"
     if facts.known_height - facts.final_height > MOST_BEHIND:

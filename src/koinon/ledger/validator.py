@@ -14,6 +14,7 @@ from koinon.crypto.bls import BlsKey
 from koinon.crypto.signature import AccountKey
 from koinon.kernel.errors import InvalidInput, KoinonError, Refused
 from koinon.kernel.ids import Address, NodeId
+from koinon.ledger.amnesia import has_forgotten
 from koinon.ledger.catchup import CatchUp, answer_block, answer_range
 from koinon.ledger.chain import Chain
 from koinon.ledger.consensus import Answer, Consensus, Contradiction, EpochBegan, Heard, Outward, Wake, is_timely
@@ -27,7 +28,7 @@ from koinon.ledger.giskard.state import (
     SetTimer,
     TimerFired,
 )
-from koinon.ledger.health import LedgerFacts
+from koinon.ledger.health import FORGETFUL, LedgerFacts
 from koinon.ledger.mempool import Mempool, read_offered
 from koinon.ledger.outbox import Network, Outbox
 from koinon.ledger.rpc.announcements import Announcements
@@ -195,14 +196,19 @@ class Validator:
             Unavailable: the folder or the RPC port cannot be used.
         """
         from koinon.ledger.engine import network_engine
+        from koinon.store.check import check_store
         from koinon.store.keyvalue import LmdbStore
         from koinon.store.patient import PatientStore
 
         _check_membership(genesis, node_id, key)
         async with AsyncExitStack() as stack:
+            await asyncio.to_thread(check_store, store_path, config.store_bytes)
             store = PatientStore(LmdbStore.open(store_path, config.store_bytes))
             stack.callback(store.close)
             chain = await asyncio.to_thread(Chain, store, genesis, config.keep_blocks)
+            forgetful = has_forgotten(store, store_path)
+            if forgetful:
+                _log.error("%s", FORGETFUL)
             store.wait_for_room()
             others = {
                 member.node_id: Endpoint(member.node_id, member.host, member.port)
@@ -210,8 +216,9 @@ class Validator:
                 if member.node_id != node_id
             }
             others.update({name: peer for name, peer in (peers or {}).items() if name != node_id})
+            signer = None if forgetful else key
             validator = cls(
-                chain, network_engine(), key, node_id, network, others, store, config.rpc_limits, find, reporting_key
+                chain, network_engine(), signer, node_id, network, others, store, config.rpc_limits, find, reporting_key
             )
             stack.push_async_callback(validator._close)
             if config.rpc_port is not None:
@@ -287,6 +294,7 @@ class Validator:
             connected=1 + sum(peer in connected for peer in self._peers),
             has_work=state.deadline is not None or state.pending,
             final_age=time.monotonic() - self._final_since,
+            signs=self.consensus.signs,
             waits_for_disk=self._store.is_waiting,
             writes_delayed=self._store.delayed,
         )

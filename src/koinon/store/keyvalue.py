@@ -1,6 +1,7 @@
 """Ordered key-value stores: LMDB on disk, a sorted list in memory. Both pass one test suite.
 
-Every ``write`` is all or nothing and, on disk, survives a power cut once it has returned.
+Every ``write`` is all or nothing and, on disk, survives a power cut once it has returned. On disk each value carries a
+checksum of itself and its key, so that a bit that has flipped there is noticed when it is read, never believed.
 """
 
 import errno
@@ -10,6 +11,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
+from zlib import crc32
 
 from koinon.kernel.errors import InvalidInput, KoinonError, OutOfSpace, Unavailable
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 LONGEST_KEY: Final = 511
 DEFAULT_MAP_BYTES: Final = 4 * 1024**3
 """Address space that a store may grow into; disk is taken only as it fills."""
+
+_SEAL_BYTES: Final = 4
 
 # LMDB reports a write that a full disk cut short as EIO.
 _DISK_TROUBLES: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -67,10 +71,10 @@ class LmdbStore:
         _check_key(key)
         try:
             with self._environment.begin() as transaction:
-                value: bytes | None = transaction.get(key)
+                sealed: bytes | None = transaction.get(key)
         except lmdb.Error as problem:
             raise _explain(self._path, problem) from None
-        return value
+        return None if sealed is None else self._unsealed(key, sealed)
 
     def scan(self, prefix: bytes, /, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Every pair whose key begins with ``prefix`` and is not below ``start``, in order of keys, as things stood
@@ -85,10 +89,10 @@ class LmdbStore:
             with self._environment.begin() as transaction, transaction.cursor() as cursor:
                 found = cursor.set_range(first) if first else cursor.first()
                 while found:
-                    key, value = cursor.item()
+                    key, sealed = cursor.item()
                     if not key.startswith(prefix):
                         return
-                    yield key, value
+                    yield key, self._unsealed(key, sealed)
                     found = cursor.next()
         except lmdb.Error as problem:
             raise _explain(self._path, problem) from None
@@ -111,9 +115,15 @@ class LmdbStore:
                 for key in gone:
                     transaction.delete(key)
                 for key, value in put.items():
-                    transaction.put(key, value)
+                    transaction.put(key, crc32(value, crc32(key)).to_bytes(_SEAL_BYTES, "big") + value)
         except lmdb.Error as problem:
             raise _explain(self._path, problem) from None
+
+    def _unsealed(self, key: bytes, sealed: bytes) -> bytes:
+        value = sealed[_SEAL_BYTES:]
+        if int.from_bytes(sealed[:_SEAL_BYTES], "big") != crc32(value, crc32(key)):
+            raise Unavailable(damaged(self._path))
+        return value
 
     def close(self) -> None:
         """Let another process use the store. Harmless when repeated."""
@@ -199,8 +209,13 @@ def _explain(path: Path, problem: Exception) -> KoinonError:
         problem,
         lmdb.CorruptedError | lmdb.InvalidError | lmdb.PanicError | lmdb.PageNotFoundError | lmdb.VersionMismatchError,
     ):
-        return Unavailable(f"the store at {path} is damaged; restore it from a copy or let the node sync anew")
+        return Unavailable(damaged(path))
     return Unavailable(f"the store at {path} failed: {problem}")
+
+
+def damaged(path: Path) -> str:
+    """What an operator is told whose store does not hold what was written."""
+    return f"the store at {path} is damaged; move the folder away, and restore it from a copy or let the node sync anew"
 
 
 def _code_of(problem: Exception) -> int | None:
