@@ -33,6 +33,7 @@ class WatchedNetwork:
         self._journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self.peers = transport.peers
         self.call = transport.call
+        self.offend = transport.offend
 
     def handle(self, kind: type[Message], function: Callable[[NodeId, Message], Awaitable[Message | None]]) -> None:
         async def note_and_take(peer: NodeId, message: Message) -> Message | None:

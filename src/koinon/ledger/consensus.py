@@ -100,7 +100,7 @@ class Contradiction:
     evidence: ProposalEvidence | VoteEvidence
 
 
-Outward = Broadcast | Answer | SetTimer | Fetch | EpochBegan | Contradiction
+Outward = Broadcast | Answer | SetTimer | Fetch | EpochBegan | Contradiction | Distrust
 
 
 @dataclass(frozen=True)
@@ -296,6 +296,7 @@ class Consensus:
                         self._outward(Answer(members[effect.to].node_id, effect.message))
                 case Distrust():
                     self.measures.distrusted += 1
+                    self._outward(effect)
                     _log.warning("validator %d: %s", effect.sender, effect.reason)
                 case Report():
                     self.measures.contradictions += 1

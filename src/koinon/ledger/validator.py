@@ -17,12 +17,23 @@ from koinon.kernel.ids import Address, NodeId
 from koinon.ledger.amnesia import has_forgotten
 from koinon.ledger.catchup import CatchUp, answer_block, answer_range
 from koinon.ledger.chain import Chain
-from koinon.ledger.consensus import Answer, Consensus, Contradiction, EpochBegan, Heard, Outward, Wake, is_timely
+from koinon.ledger.consensus import (
+    OUTSIDER,
+    Answer,
+    Consensus,
+    Contradiction,
+    EpochBegan,
+    Heard,
+    Outward,
+    Wake,
+    is_timely,
+)
 from koinon.ledger.execution import ExecutionEngine
 from koinon.ledger.genesis import Genesis
 from koinon.ledger.giskard.state import (
     BlockFetched,
     Broadcast,
+    Distrust,
     Event,
     Fetch,
     SetTimer,
@@ -65,6 +76,8 @@ from koinon.wire.ledger import (
 if TYPE_CHECKING:
     from koinon.store.patient import PatientStore
 
+PROVEN_POINTS: Final = 10.0
+"""For a consensus message that no honest validator sends, out of the 100 at which a peer is shunned for a while."""
 _LONGEST_QUEUE: Final = 8192
 _STORE_BYTES: Final = 16 * 1024**3
 _BATCH: Final = 64
@@ -83,6 +96,8 @@ class LedgerNetwork(Network, Protocol):
     """The part of ``koinon.net.transport.Transport`` that a validator uses."""
 
     def peers(self) -> frozenset[NodeId]: ...
+
+    def offend(self, peer: NodeId, points: float, reason: str) -> None: ...
 
     def handle(self, kind: type[_M], function: Callable[[NodeId, _M], Awaitable[Message | None]]) -> None: ...
 
@@ -394,6 +409,10 @@ class Validator:
                 self._catch_up.fetch(effect)
             case SetTimer():
                 self._set_timer(effect.at)
+            case Distrust():
+                if effect.proven and effect.sender != OUTSIDER:
+                    offender = self.chain.validators.members[effect.sender].node_id
+                    self._network.offend(offender, PROVEN_POINTS, effect.reason)
 
     @property
     def _members(self) -> list[NodeId]:

@@ -112,7 +112,7 @@ def _receive(turn: Turn, event: Received) -> None:
             case EpochSync():
                 _on_end(turn, event.message.proof)
     except (Forged, MalformedMessage) as problem:
-        turn.distrust(event.sender, str(problem))
+        turn.distrust(event.sender, str(problem), proven=True)
 
 
 def _on_block(turn: Turn, sender: int, message: PrepareBlock) -> None:

@@ -325,10 +325,15 @@ class Report:
 
 @dataclass(frozen=True)
 class Distrust:
-    """A message of this validator was refused; one sentence says why."""
+    """A message of this validator was refused; one sentence says why.
+
+    Attributes:
+        proven: whether nobody but this validator can have caused it, and no honest one ever does.
+    """
 
     sender: int
     reason: str
+    proven: bool = False
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,8 @@ class Turn:
         self.state.halted = True
         self.emit(Halt(reason))
 
-    def distrust(self, sender: int, reason: str) -> None:
-        self.emit(Distrust(sender, reason))
+    def distrust(self, sender: int, reason: str, *, proven: bool = False) -> None:
+        self.emit(Distrust(sender, reason, proven))
 
     def finish(self) -> tuple[State, tuple[Effect, ...]]:
         """GISKARD-SAFETY-7: one ``Persist`` stands before every effect of a step that signed anything."""

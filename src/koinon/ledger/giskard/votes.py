@@ -36,7 +36,8 @@ def count_votes(turn: Turn, vote: PrepareVote) -> None:
         for position, other in same.items():
             if not is_signed(configuration, other):
                 del state.votes[vote.view, vote.index, position]
-                turn.distrust(position, f"the vote for block {vote.height} in view {vote.view} is not signed by it")
+                reason = f"the vote for block {vote.height} in view {vote.view} is not signed by it"
+                turn.distrust(position, reason, proven=True)
         rest = [other for position, other in same.items() if (vote.view, vote.index, position) in state.votes]
         if rest and len(rest) < len(same):
             count_votes(turn, rest[0])
