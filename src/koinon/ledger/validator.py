@@ -76,7 +76,7 @@ from koinon.wire.ledger import (
 if TYPE_CHECKING:
     from koinon.store.patient import PatientStore
 
-PROVEN_POINTS: Final = 10.0
+PROVEN_POINTS: Final = 5.0
 """For a consensus message that no honest validator sends, out of the 100 at which a peer is shunned for a while."""
 _LONGEST_QUEUE: Final = 8192
 _STORE_BYTES: Final = 16 * 1024**3

@@ -236,6 +236,8 @@ class Transport:
             return current
         if self._closing:
             raise Unavailable("this node is shutting down")
+        if self._standings.is_shunned(peer, Seconds(self._loop.time())):
+            raise Unavailable(f"node {to_hex(peer)[:18]}… has offended too often and is left alone for a while")
         dial = self._dials.get(peer)
         if dial is None:
             dial = self._dials[peer] = asyncio.create_task(self._dial_conversation(endpoint))
