@@ -49,37 +49,54 @@ Act = Certified | GaveUp
 
 
 @dataclass
+class Reports:
+    """What honest validators reported, by view that was left; each once."""
+
+    world: World
+    known: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def add(self, view: int, who: int, reported: int) -> None:
+        self.known.setdefault(view, []).append((who, reported))
+
+    def leading_to(self, view: int, shown: int) -> ViewChangeShown | None:
+        """What lets a validator enter ``view`` at ``shown``: a view change, or nothing more than its certificate."""
+        header = self.world.headers[shown]
+        if header.view == view or self.world.ends_view(shown, view - 1):
+            return None
+        return self._out_of(view - 1, shown)
+
+    def justifying(self, block: int) -> ViewChangeShown | None:
+        """What a first block carries: a view change, or nothing where its parent is the last of the view before."""
+        world = self.world
+        view, parent = world.headers[block].view, world.parents[block]
+        if world.headers[block].index or world.ends_view(parent, view - 1):
+            return None
+        return self._out_of(view - 1, parent)
+
+    def _out_of(self, left: int, shown: int) -> ViewChangeShown:
+        """With the lowest honest reports; where ``shown`` is below them, which only some rules allow, they win."""
+        world = self.world
+        lowest = sorted(self.known[left], key=lambda report: (world.order(report[1]), report[1]))
+        honest = tuple(lowest[: world.bounds.needed])
+        return ViewChangeShown(left, honest, max(shown, honest[-1][1], key=world.order))
+
+
+@dataclass
 class _Teller:
     """Keeps the names of the validators while the model sorts them."""
 
     world: World
     names: list[int]
-    reports: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-
-    def justify(self, view: int, parent: int, block: int | None) -> ViewChangeShown | None:
-        """What leads into ``view`` at ``parent``: nothing more than its certificate, or a view change."""
-        world = self.world
-        header = world.headers[parent]
-        if header.view == view or (header.view == view - 1 and header.index == world.last):
-            return None
-        lowest = sorted(self.reports.get(view - 1, []), key=lambda report: (world.order(report[1]), report[1]))
-        honest = tuple(lowest[: world.bounds.needed])
-        fits = parent == GENESIS or block is None or world.extends(parent, block)
-        threshold = honest[-1][1]
-        shown = parent if fits and world.order(parent) >= world.order(threshold) else threshold
-        return ViewChangeShown(view - 1, honest, shown)
+    reports: Reports
 
     def tell(self, state: State, move: Move) -> Act | None:
         match move:
             case Certify(who, block):
-                world = self.world
-                index, parent = world.headers[block].index, world.parents[block]
-                shown = self.justify(state.view, parent, block) if index == 0 else None
-                return Certified(block, tuple(self.names[one] for one in who), shown)
+                return Certified(block, tuple(self.names[one] for one in who), self.reports.justifying(block))
             case Report(one, shown):
-                entrance = None if shown is None else self.justify(state.view, shown, None)
+                entrance = None if shown is None else self.reports.leading_to(state.view, shown)
                 reported = after(self.world, state, move).honest[one].highest
-                self.reports.setdefault(state.view, []).append((self.names[one], reported))
+                self.reports.add(state.view, self.names[one], reported)
                 return GaveUp(state.view, self.names[one], shown, entrance, reported)
             case Next():
                 return None
@@ -93,7 +110,7 @@ class _Teller:
 
 def tell(world: World, start: State, path: Sequence[Move]) -> list[Act]:
     """The acts of a path of the view-by-view model; honest validators are numbered from 0."""
-    teller = _Teller(world, list(range(world.bounds.honest)))
+    teller = _Teller(world, list(range(world.bounds.honest)), Reports(world))
     state, acts = start, []
     for move in path:
         act = teller.tell(state, move)

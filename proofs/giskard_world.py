@@ -88,10 +88,10 @@ class World:
         self.parents: list[int] = []
         self.rival: list[int] = []
         self._certificates: list[QuorumCertificate] = []
-        self._validators = ValidatorSet(
+        self.validators = ValidatorSet(
             tuple(Validator(NodeId(bytes([n]) * 32), bytes(20), bytes([n]) * 48) for n in range(bounds.nodes))
         )
-        self._enter(make_header(self._validators, None, View(0), BlockIndex(self.last), b""), GENESIS, 0)
+        self._enter(make_header(self.validators, None, View(0), BlockIndex(self.last), b""), GENESIS, 0)
         # The same few questions come back millions of times.
         self.child = lru_cache(None)(self.child)
         self.order = lru_cache(None)(self.order)
@@ -112,8 +112,21 @@ class World:
 
     def child(self, parent: int, view: int, index: int, rival: int) -> int:
         """The block at this place."""
-        header = make_header(self._validators, self.headers[parent], View(view), BlockIndex(index), bytes([rival]))
+        header = make_header(self.validators, self.headers[parent], View(view), BlockIndex(index), bytes([rival]))
         return self._enter(header, parent, rival)
+
+    def ends_view(self, block: int, view: int) -> bool:
+        """Whether this is a last block of the view, whose certificate leads into the next one."""
+        return self.headers[block].view == view and self.headers[block].index == self.last
+
+    def reach(self, block: int) -> int:
+        """The view into which the block's certificate leads whoever is behind."""
+        header = self.headers[block]
+        return header.view + (header.index == self.last)
+
+    def certificate(self, block: int) -> QuorumCertificate:
+        """Place and hash of the block as a certificate names them; what signed it is left out."""
+        return self._certificates[block]
 
     def order(self, block: int) -> tuple[int, ...]:
         """What the block's certificate is compared by."""
@@ -185,7 +198,7 @@ class World:
         first = [
             (parent, 0)
             for parent in certified
-            if (self.headers[parent].view == view - 1 and self.headers[parent].index == self.last)
+            if self.ends_view(parent, view - 1)
             or any(self.extends(shown, self.child(parent, view, 0, 0)) for shown in reportable)
         ]
         return within + first
@@ -195,15 +208,15 @@ class World:
         return [
             block
             for block in certified
-            if self.headers[block].view == view
-            or (self.headers[block].view == view - 1 and self.headers[block].index == self.last)
-            or block in reportable
+            if self.reach(block) == view or (block in reportable and self.reach(block) < view)
         ]
 
     def vote(self, local: Local, block: int) -> Local | None:
         """The validator after its vote, None where the rules forbid it. The block brings its parent's certificate."""
         header = self.headers[block]
         if header.view < local.view or (header.view == local.view and local.timed_out):
+            return None
+        if self.reach(self.parents[block]) > header.view:
             return None
         voted = local.voted if header.view == local.view else ()
         after = self.learn(local, self.parents[block])

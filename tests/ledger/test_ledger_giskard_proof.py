@@ -73,3 +73,12 @@ def test_the_command_fails_where_an_expectation_does() -> None:
     stopped = subprocess.run([*command, "--limit", "100"], capture_output=True, text=True, check=False)
     assert stopped.returncode == 1
     assert json.loads(stopped.stdout)["searches"][0]["outcome"] == "unfinished"
+
+
+@pytest.mark.long
+def test_the_whole_search_sample() -> None:
+    """Every rule at its default bounds, as the command runs it."""
+    script = Path(__file__).parents[2] / "proofs" / "giskard_small.py"
+    done = subprocess.run([sys.executable, str(script), "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["searches"]) > len(RULES)
