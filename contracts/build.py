@@ -26,6 +26,7 @@ ARTEFACTS: Final = HERE.parent / "src" / "koinon" / "contracts" / "artifacts"
 SYSTEM_ARTEFACTS: Final = HERE.parent / "src" / "koinon" / "ledger" / "staking" / "artifacts"
 FIXTURE_ARTEFACTS: Final = HERE.parent / "tests" / "contracts" / "fixtures"
 SUITE: Final = ("Assets", "Evaluations", "Market", "Names", "Providers", "Receipts", "Studies", "Token")
+PRIVACY: Final = ("EncryptedTally",)
 SYSTEM: Final = ("Staking",)
 """Contracts that the ledger itself puts into genesis."""
 RUNTIME_LIMIT: Final = 24_576  # EIP-170
@@ -69,6 +70,7 @@ def artefacts() -> dict[Path, bytes]:
     """Compile everything; returns the bytes of each artefact file."""
     wanted = [(SOURCES / f"{name}.sol", ARTEFACTS) for name in SUITE]
     wanted += [(SOURCES / f"{name}.sol", SYSTEM_ARTEFACTS) for name in SYSTEM]
+    wanted += [(SOURCES / "privacy" / f"{name}.sol", ARTEFACTS / "privacy") for name in PRIVACY]
     wanted += [(path, FIXTURE_ARTEFACTS) for path in sorted(FIXTURES.glob("*.sol"))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         compiled = pool.map(compile_one, (path for path, _ in wanted))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 NODE_MODULES: Final = Path(__file__).resolve().parent.parent / "contracts" / "node_modules"
+ASSEMBLYSCRIPT: Final = NODE_MODULES.parent / "wasm" / "node_modules" / "assemblyscript"
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -24,11 +25,13 @@ def foundry_program(name: str) -> str:
 
 
 def missing_for(marker: str) -> str | None:
-    """What tests marked ``browser`` or ``node`` lack here, as a sentence, or None."""
+    """What tests with this marker lack here, as a sentence, or None."""
     if marker == "browser":
         return None if browser_program() else "Chromium is not installed; install the package chromium"
     if shutil.which("node") is None:
         return "Node.js is not installed; install it, then run npm ci in contracts/"
+    if marker == "assemblyscript":
+        return None if ASSEMBLYSCRIPT.is_dir() else "AssemblyScript is not installed; run npm ci in contracts/wasm/"
     packages = all(any(NODE_MODULES.glob(f"@foundry-rs/{name}-*")) for name in ("anvil", "cast", "forge"))
     if not packages or not all((NODE_MODULES / name).is_dir() for name in ("solc", "viem")):
         return "the npm packages are not installed; run npm ci in contracts/"

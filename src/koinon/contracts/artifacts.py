@@ -14,6 +14,8 @@ SUITE: Final = ("Token", "Providers", "Studies", "Assets", "Evaluations", "Names
 """The contracts of the suite in the order of their deployment: each needs only earlier ones."""
 SYSTEM: Final = ("Staking",)
 """Contracts that our own ledger puts into genesis; nobody deploys them."""
+PRIVACY: Final = ("EncryptedTally",)
+"""Contracts on encrypted values, for anybody to deploy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,14 @@ def parse_artifact(data: bytes) -> Artifact:
 
 @cache
 def artifact(name: str) -> Artifact:
-    """The artefact of one contract. Raises InvalidInput for a name in neither ``SUITE`` nor ``SYSTEM``."""
+    """The artefact of one contract. Raises InvalidInput for a name in none of the lists above."""
     if name in SYSTEM:
         return parse_artifact(
             resources.files("koinon.ledger.staking").joinpath("artifacts", f"{name}.json").read_bytes()
+        )
+    if name in PRIVACY:
+        return parse_artifact(
+            resources.files(__package__).joinpath("artifacts", "privacy", f"{name}.json").read_bytes()
         )
     if name not in SUITE:
         raise InvalidInput(f"{name!r} is no contract of the suite; there are {', '.join(SUITE)}")

@@ -30,6 +30,8 @@ _PAIR_GAS: Final = 34_000
 _BALLOT_GAS: Final = 50_000
 _SHARE_GAS: Final = 26_000
 _SIGNATURE_BYTES: Final = 65
+_PLACED_SHARE_BYTES: Final = WORD + G1_BYTES
+MOST_TRUSTEES: Final = 1_024
 
 
 def _hash(at: Crossing, place: int, size: int, to: int, word_gas: int, digest: Callable[[bytes], bytes]) -> None:
@@ -137,6 +139,23 @@ def elgamal_share(at: Crossing, key: int, first: int, share: int, context: int, 
     return int(elgamal.verify_share(own, opened, part, at.take(context, WORD), at.take(proof, SHARE_PROOF_BYTES)))
 
 
+def elgamal_open(at: Crossing, ciphertext: int, shares: int, count: int, to: int) -> int:
+    """Write m·G of an encrypted m; each checked share is its trustee's number (32 bytes, from 1) and a point."""
+    charge(at.frame, (_MULTIPLY_GAS + _ADD_GAS) * count)
+    data = at.take(shares, _PLACED_SHARE_BYTES * count)
+    parts = [data[start : start + _PLACED_SHARE_BYTES] for start in range(0, len(data), _PLACED_SHARE_BYTES)]
+    placed = {int.from_bytes(part[:WORD]): part[WORD:] for part in parts}
+    if len(placed) != count or not all(0 < place < MOST_TRUSTEES for place in placed):
+        return 0
+    try:
+        decoded = Ciphertext.decode(at.take(ciphertext, CIPHERTEXT_BYTES))
+        opened = elgamal.opened(decoded, {place: bn254.decode_point(point) for place, point in placed.items()})
+    except InvalidInput:
+        return 0
+    at.put(to, bn254.encode_point(opened))
+    return 1
+
+
 def groth16_verify(at: Crossing, key: int, size: int, proof: int, inputs: int, count: int) -> int:
     """Whether a proof of 256 bytes holds for public inputs of 32 bytes each; for keys see ``koinon.crypto.groth16``."""
     charge(at.frame, (_MULTIPLY_GAS + _ADD_GAS) * count)
@@ -162,5 +181,6 @@ CRYPTO_FUNCTIONS: Final[dict[str, Entry]] = {
     "elgamal_scale": entry("iii>i", 2 * _MULTIPLY_GAS, elgamal_scale),
     "elgamal_ballot": entry("iiii>i", _BALLOT_GAS, elgamal_ballot),
     "elgamal_share": entry("iiiii>i", _SHARE_GAS, elgamal_share),
+    "elgamal_open": entry("iiii>i", _ADD_GAS, elgamal_open),
     "groth16_verify": entry("iiiii>i", _PAIRING_GAS + 4 * _PAIR_GAS, groth16_verify),
 }

@@ -115,7 +115,8 @@ class WasmMachine:
         spare = max(0, frame.gas - LARGEST_GAS)
         frame.gas -= spare
         charge(frame, ENTRY_GAS)
-        instance = self._compiler.instance(linked, frame)
+        instance = self._compiler.instance(linked, frame, frame.gas * FUEL_PER_GAS)
+        frame.gas = instance.fuel // FUEL_PER_GAS
         charge(frame, PAGE_GAS * instance.pages)
         instance.fuel = frame.gas * FUEL_PER_GAS
         try:

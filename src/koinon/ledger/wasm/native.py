@@ -65,9 +65,13 @@ class Compiler:
     def link(self, module: wasmtime.Module) -> wasmtime.InstancePre:
         return self._linker.instantiate_pre(module)
 
-    def instance(self, linked: wasmtime.InstancePre, owner: Any) -> "Instance":
-        """A fresh instance without fuel; ``owner`` is what the host's functions find in it."""
-        return Instance(self._engine, linked, owner)
+    def instance(self, linked: wasmtime.InstancePre, owner: Any, fuel: int) -> "Instance":
+        """A fresh instance; ``owner`` is what the host's functions find in it.
+
+        Raises:
+            OutOfGas: the fuel does not suffice to fill memory and table.
+        """
+        return Instance(self._engine, linked, owner, fuel)
 
     def _define(self, name: str, kind: FunctionType, function: HostFunction) -> Any:
         callback = c.wasmtime_func_unchecked_callback_t(_callback(kind, function))
@@ -94,13 +98,18 @@ class Instance:
 
     __slots__ = ("_base", "_context", "_instance", "_memory", "_size", "_stop", "_store", "owner")
 
-    def __init__(self, engine: wasmtime.Engine, linked: wasmtime.InstancePre, owner: Any) -> None:
+    def __init__(self, engine: wasmtime.Engine, linked: wasmtime.InstancePre, owner: Any, fuel: int) -> None:
         self.owner = owner
         self._stop: BaseException | None = None
         self._store = wasmtime.Store(engine)
         self._store.set_limits(memory_size=MOST_PAGES * PAGE_BYTES, instances=1, tables=1, memories=1)
         self._context = self._store._context()
-        self._instance = linked.instantiate(self._store)._instance
+        self._store.set_fuel(fuel)
+        try:
+            self._instance = linked.instantiate(self._store)._instance
+        except wasmtime.Trap:
+            # Segments were found to lie inside, and there is no start function: nothing else can go wrong.
+            raise OutOfGas from None
         self._memory = self._export("memory").of.memory
         # Memory never moves: all it may ever have is reserved.
         self._base = (
