@@ -64,6 +64,7 @@ class GrowingChain:
             transactions_root=executed.transactions_root,
             receipts_root=executed.receipts_root,
             validators=self.chain.validators.hash,
+            next_validators=self.chain.validators.hash,
             bloom=executed.bloom,
             gas_limit=context.gas_limit,
             gas_used=executed.gas_used,

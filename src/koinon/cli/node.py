@@ -9,6 +9,7 @@ import click
 from koinon.cli.console import console, print_json, print_table, shorten
 from koinon.cli.options import HOME, JSON, amount
 from koinon.cli.ordering import order, shown
+from koinon.cli.snapshot import snapshot
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.quantities import TokenAmount
 from koinon.node.config import ROLES, BootstrapNode, ChainConfig, NodeConfig
@@ -22,6 +23,9 @@ WATCH_SECONDS: Final = 2.0
 @click.group()
 def node() -> None:
     """One organisation: make it, run it, ask it how it is."""
+
+
+node.add_command(snapshot)
 
 
 @node.command()

@@ -6,6 +6,7 @@ events: the node's driver with sockets and disks, the simulator's with a seeded 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
 from koinon.kernel.ids import NodeId
@@ -38,13 +39,22 @@ class Rng(Protocol):
     def bytes(self, count: int, /) -> bytes: ...
 
 
-@runtime_checkable
-class Store(Protocol):
-    """An ordered key-value store whose ``write`` is atomic and durable when it returns."""
+class StoreView(Protocol):
+    """What can be read from an ordered key-value store."""
 
     def get(self, key: bytes, /) -> bytes | None: ...
 
     def scan(self, prefix: bytes, /, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]: ...
+
+
+@runtime_checkable
+class Store(StoreView, Protocol):
+    """An ordered key-value store whose ``write`` is atomic and durable when it returns.
+
+    ``reading`` gives a view that stays as things stood when it began, for as long as the context is open.
+    """
+
+    def reading(self) -> AbstractContextManager[StoreView]: ...
 
     def write(self, put: Mapping[bytes, bytes], delete: Iterable[bytes] = ()) -> None: ...
 

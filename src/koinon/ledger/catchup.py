@@ -20,6 +20,8 @@ from koinon.wire.ledger import (
     BlockAnswer,
     BlockRange,
     BlockRequest,
+    HeaderRange,
+    HeaderRequest,
     LedgerStatus,
     RangeRequest,
     StatusRequest,
@@ -28,6 +30,7 @@ from koinon.wire.ledger import (
 _CALL_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 3.0
 _RANGE: Final = 64
+_HEADERS: Final = 512
 _log: Final = logging.getLogger("koinon.ledger.catchup")
 
 
@@ -142,7 +145,27 @@ class CatchUp:
         self._foreign.discard(peer.node_id)
         self._heights[peer.node_id] = answer.final_height
         if answer.final_height > self._chain.final_height:
+            if answer.oldest_body > self._chain.final_height + 1:
+                _log.warning(
+                    "a validator no longer keeps the blocks after %d; if none does, restart: the node takes a snapshot",
+                    self._chain.final_height,
+                )
             await self._fetch_final(peer)
+        if self._chain.oldest_header > 0:
+            await self._fetch_headers(peer)
+
+    async def _fetch_headers(self, peer: Endpoint) -> None:
+        """Fill in the headers that a snapshot leaves out, downwards, as far as this peer has them."""
+        while (oldest := self._chain.oldest_header) > 0:
+            first = Height(max(0, oldest - _HEADERS))
+            try:
+                answer = await self._network.call(peer, HeaderRequest(first, oldest - first), _CALL_SECONDS)
+                if not isinstance(answer, HeaderRange) or len(answer.headers) != oldest - first:
+                    return
+                await asyncio.to_thread(self._chain.add_ancestors, answer.headers)
+            except KoinonError as problem:
+                _log.debug("no headers from a validator: %s", problem)
+                return
 
     async def close(self) -> None:
         tasks = list(self._wanted.values())
@@ -162,6 +185,12 @@ def answer_block(state: State, chain: Chain, request: BlockRequest) -> BlockAnsw
     if height is not None:
         return BlockAnswer(PrepareBlock(chain.block_at(height), None, None, b"\x00"), chain.certificate_at(height))
     return BlockAnswer(None, certificate)
+
+
+def answer_headers(chain: Chain, request: HeaderRequest) -> HeaderRange:
+    """Final headers from a height on; pruning leaves them."""
+    last = min(request.first + request.count - 1, chain.final_height)
+    return HeaderRange(tuple(chain.header_at(height) for height in range(request.first, last + 1)))
 
 
 def answer_range(chain: Chain, request: RangeRequest) -> BlockRange:

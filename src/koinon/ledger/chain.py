@@ -1,10 +1,11 @@
 """The chain as one validator holds it: final blocks and state in the store, executed blocks above them in memory."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.effects import Store
-from koinon.kernel.errors import InvalidInput, Unavailable
+from koinon.kernel.errors import Forged, InvalidInput, Unavailable
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import Epoch, Height, UnixSeconds, Wei
 from koinon.ledger import lattice
@@ -13,7 +14,16 @@ from koinon.ledger.fees import next_base_fee
 from koinon.ledger.genesis import Genesis
 from koinon.ledger.giskard.certificates import genesis_certificate
 from koinon.ledger.giskard.state import Finalise, Persist, SafetyRecord
-from koinon.ledger.history import GENESIS_KEY, HEIGHT_KEY, History, number, pruning
+from koinon.ledger.history import (
+    GENESIS_KEY,
+    HEADERS_KEY,
+    HEIGHT_KEY,
+    PROGRESS_KEY,
+    History,
+    header_entries,
+    number,
+    pruning,
+)
 from koinon.ledger.history import block_entries as entries_of
 from koinon.ledger.state import ACCUMULATOR_KEY, STATE_PREFIX, FinalState, Overlay, StateView
 from koinon.ledger.transaction import Transaction
@@ -38,12 +48,18 @@ class Chain(History):
 
     def __init__(self, store: Store, genesis: Genesis, keep_blocks: int | None = None) -> None:
         super().__init__(store)
+        self._store = store
         self.genesis = genesis
         self._sets = {Epoch(0): genesis.validator_set()}
         self.executed: dict[Hash32, ExecutedBlock] = {}
         self._headers: dict[Hash32, Header] = {}
         self._keep_blocks = keep_blocks
         if store.get(HEIGHT_KEY) is None:
+            if store.get(PROGRESS_KEY) is not None:
+                raise InvalidInput(
+                    "the import of a snapshot was interrupted; run it again with the same file, or start the node when "
+                    "another validator can be reached"
+                )
             self._begin(genesis)
         elif store.get(GENESIS_KEY) != genesis.hash:
             raise InvalidInput(
@@ -83,8 +99,7 @@ class Chain(History):
 
     def last_height(self, epoch: int) -> Height | None:
         """Height of an epoch's last block; None where it never ends."""
-        epochs = self.genesis.parameters.epochs
-        return None if epochs is None else epochs.last_height(epoch)
+        return self.genesis.last_height(epoch)
 
     @property
     def epoch(self) -> Epoch:
@@ -118,6 +133,27 @@ class Chain(History):
     @property
     def final_header(self) -> Header:
         return self._final_header
+
+    def add_ancestors(self, headers: Sequence[Header]) -> None:
+        """Keep the headers right below the oldest one kept; for a node that began from a snapshot.
+
+        Args:
+            headers: ascending, the last of them the oldest's parent.
+
+        Raises:
+            Forged: they are not the ancestors of the oldest header; nothing has changed.
+        """
+        child = self.header_at(self.oldest_header)
+        put: dict[bytes, bytes] = {}
+        proven = self._store.get(b"p" + number(child.height))
+        for header in reversed(headers):
+            if header_hash(header) != child.parent or header.height != child.height - 1:
+                raise Forged(f"header {header.height} is not the parent of header {child.height}")
+            put.update(header_entries(header))
+            if proven is not None:
+                put[b"p" + number(header.height)] = proven
+            child = header
+        self._store.write({**put, HEADERS_KEY: number(child.height)})
 
     # Execution above the final block
 

@@ -1,15 +1,17 @@
 """Whether a block is final, decided from headers and certificates alone: what auditors run offline."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from koinon.crypto import bls, merkle
-from koinon.kernel.codec import encode
+from koinon.crypto.hash import keccak256
+from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Forged, MalformedMessage
 from koinon.ledger.execution import Receipt
 from koinon.ledger.giskard.certificates import check_certificate
 from koinon.ledger.giskard.rules import LINKED_CERTIFICATES, is_final
-from koinon.ledger.types import Header, QuorumCertificate, ValidatorSet, header_hash
+from koinon.ledger.types import Header, QuorumCertificate, Validator, ValidatorSet, header_hash
+from koinon.wire.ledger import EpochEnd, SnapshotManifest
 
 
 class BlsVerifier:
@@ -67,6 +69,45 @@ def verify_finality(
             f"the views of headers {proven[0].height} to {proven[-1].height} leave a gap, so they prove nothing final"
         )
     return headers[0]
+
+
+def verify_epochs(first: ValidatorSet, ends: Sequence[EpochEnd]) -> tuple[ValidatorSet, ...]:
+    """The validator sets of all epochs, from the first, which is trusted, to the one after the last end given.
+
+    Raises:
+        Forged: an end is not proven by its epoch's validators, or names another next set than its header; says which.
+    """
+    sets = [first]
+    for epoch, end in enumerate(ends):
+        header = verify_finality(end.proof.headers, end.proof.certificates, sets[-1])
+        if header.epoch != epoch or header.next_validators != keccak256(end.members):
+            raise Forged(f"what is given as the end of epoch {epoch} does not name the validators of the next")
+        sets.append(ValidatorSet(decode(tuple[Validator, ...], end.members)))
+    return tuple(sets)
+
+
+def manifest_check(first: ValidatorSet) -> Callable[[SnapshotManifest], Header]:
+    """How a node that trusts the validators of genesis believes a snapshot's manifest; gives the final header."""
+
+    def check(manifest: SnapshotManifest) -> Header:
+        sets = verify_epochs(first, manifest.epochs)
+        certificate, claimed = manifest.certificate, manifest.proof.headers[0]
+        if claimed.epoch >= len(sets):
+            raise Forged(f"the snapshot is of epoch {claimed.epoch} and does not show how validators came to it")
+        validators = sets[claimed.epoch]
+        header = verify_finality(manifest.proof.headers, manifest.proof.certificates, validators)
+        named = (certificate.block, certificate.epoch, certificate.view, certificate.index, certificate.height)
+        if named != (header_hash(header), header.epoch, header.view, header.index, header.height):
+            raise Forged(f"the certificate given for block {header.height} is for another block")
+        try:
+            check_certificate(certificate, header.chain_id, len(validators), validators.quorum, BlsVerifier(validators))
+        except MalformedMessage as problem:
+            raise Forged(str(problem)) from None
+        if sets[-1].hash != header.next_validators:
+            raise Forged("the snapshot leaves out the end of its epoch, or adds one")
+        return header
+
+    return check
 
 
 def verify_receipt(

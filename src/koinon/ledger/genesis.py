@@ -106,6 +106,11 @@ class Genesis(Record, frozen=True):
         """The validators in their order."""
         return ValidatorSet(tuple(Validator(v.node_id, v.account, v.bls_key) for v in self.validators))
 
+    def last_height(self, epoch: int) -> Height | None:
+        """Height of an epoch's last block; None where it never ends."""
+        epochs = self.parameters.epochs
+        return None if epochs is None else epochs.last_height(epoch)
+
     def check(self) -> None:
         """Check every proof of possession and that nothing occurs twice; do it once, before trusting the set.
 

@@ -6,9 +6,11 @@ eight bytes, big-endian:
     m/genesis          hash of the genesis record       h + block hash     height
     m/height           height of the last final block   t + hash           height, place (4 bytes) of a transaction and
     m/oldest           lowest height with its body                         number (4 bytes) of its first log
+    m/headers          lowest height with its header, as are all above
     e + height         header                           f + height         finality proof of this block
     b + height         transactions                     p + height         height of the nearest proof at or above it
     r + height         receipts                         u + height
+    o + epoch          how it ended, if a snapshot told
     q + height         certificate of the block             + block hash   unfinalised block that was voted for
     v + epoch          its validators, from 1 on        d + key hash       evidence of double signing
                                                         m/safety           what Giskard persisted last
@@ -24,17 +26,21 @@ from typing import Final
 import msgspec
 
 from koinon.kernel.codec import decode, encode
-from koinon.kernel.effects import Store
+from koinon.kernel.effects import Store, StoreView
 from koinon.kernel.errors import Unavailable
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import Height
 from koinon.ledger.execution import ExecutedBlock, Receipt
 from koinon.ledger.logs import candidate_heights, index_keys
 from koinon.ledger.types import Block, FinalityProof, Header, QuorumCertificate, header_hash
+from koinon.wire.ledger import EpochEnd
 
 GENESIS_KEY: Final = b"m/genesis"
 HEIGHT_KEY: Final = b"m/height"
 OLDEST_KEY: Final = b"m/oldest"
+HEADERS_KEY: Final = b"m/headers"
+PROGRESS_KEY: Final = b"m/snapshot"
+"""Present while the state is being replaced by a snapshot's (``koinon.ledger.snapshot_import``)."""
 LEAST_KEPT: Final = 256
 """Bodies that every node keeps: what it answers peers with that were away for a moment."""
 _PRUNED_AT_ONCE: Final = 64
@@ -68,17 +74,22 @@ class PlacedReceipt:
 class History:
     """Reads final blocks; any thread may. ``height`` says which is the last."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: StoreView) -> None:
+        self._reader = store
 
     @property
     def final_height(self) -> Height:
-        return Height(int.from_bytes(self._store.get(HEIGHT_KEY) or b"", "big"))
+        return Height(int.from_bytes(self._reader.get(HEIGHT_KEY) or b"", "big"))
 
     @property
     def oldest_body(self) -> Height:
         """The lowest height whose transactions and receipts are kept."""
-        return Height(int.from_bytes(self._store.get(OLDEST_KEY) or b"", "big"))
+        return Height(int.from_bytes(self._reader.get(OLDEST_KEY) or b"", "big"))
+
+    @property
+    def oldest_header(self) -> Height:
+        """The lowest height whose header is kept: 0, until a node that began from a snapshot has fetched them all."""
+        return Height(int.from_bytes(self._reader.get(HEADERS_KEY) or b"", "big"))
 
     @property
     def final_header(self) -> Header:
@@ -110,7 +121,7 @@ class History:
 
     def height_of(self, block: Hash32) -> Height | None:
         """Height of a final block by its hash."""
-        entry = self._store.get(b"h" + block)
+        entry = self._reader.get(b"h" + block)
         return None if entry is None else Height(int.from_bytes(entry, "big"))
 
     def certificate_at(self, height: int) -> QuorumCertificate:
@@ -122,7 +133,7 @@ class History:
 
     def place_of(self, transaction: Hash32) -> TransactionPlace | None:
         """Where a final transaction stands, None if it is not final or was pruned."""
-        entry = self._store.get(b"t" + transaction)
+        entry = self._reader.get(b"t" + transaction)
         if entry is None:
             return None
         height, index, first_log = (int.from_bytes(part, "big") for part in (entry[:8], entry[8:12], entry[12:]))
@@ -137,7 +148,7 @@ class History:
             Unavailable: the range begins where receipts have been pruned.
         """
         self._check_kept(first)
-        return candidate_heights(self._store, first, min(last, self.final_height), addresses, topics)
+        return candidate_heights(self._reader, first, min(last, self.final_height), addresses, topics)
 
     def finality_proof(self, height: int) -> FinalityProof:
         """Headers from ``height`` to the nearest block proven final and the two above it, with their certificates.
@@ -151,14 +162,23 @@ class History:
         proven = int.from_bytes(entry, "big")
         if proven - height > _LONGEST_PROOF:
             raise Unavailable(f"the finality proof of block {height} would hold {proven - height} headers")
-        stored = self._store.get(b"f" + entry)
+        stored = self._reader.get(b"f" + entry)
         assert stored is not None, "both are written together"
         proof = decode(FinalityProof, stored)
         below = tuple(self.header_at(between) for between in range(height, proven))
         return FinalityProof((*below, *proof.headers), proof.certificates)
 
+    def epoch_end(self, epoch: int, last: int) -> EpochEnd:
+        """How an epoch whose last block, at height ``last``, is final handed over to the next."""
+        kept = self._reader.get(b"o" + number(epoch))
+        if kept is not None:
+            return decode(EpochEnd, kept)
+        members = self._reader.get(b"v" + number(epoch + 1))
+        assert members is not None, "the next set is written with the block that decides on it"
+        return EpochEnd(self.finality_proof(last), members)
+
     def _entry(self, kind: bytes, height: int) -> bytes | None:
-        return self._store.get(kind + number(height)) if 0 <= height < 2**63 else None
+        return self._reader.get(kind + number(height)) if 0 <= height < 2**63 else None
 
     def _body(self, kind: bytes, height: int) -> bytes:
         entry = self._entry(kind, height)
@@ -175,6 +195,8 @@ class History:
             )
 
     def _not_final(self, height: int) -> Unavailable:
+        if height < self.oldest_header:
+            return Unavailable(f"the headers below block {self.oldest_header} have not been fetched yet; ask later")
         return Unavailable(f"block {height} is not final; the last final block is {self.final_height}")
 
 
@@ -183,17 +205,21 @@ def _decode_receipts(entry: bytes) -> tuple[Receipt, ...]:
     return decode(tuple[Receipt, ...], entry, limit=len(entry))
 
 
+def header_entries(header: Header) -> dict[bytes, bytes]:
+    """What the store holds of a header alone."""
+    return {b"e" + number(header.height): encode(header), b"h" + header_hash(header): number(header.height)}
+
+
 def block_entries(
     block: Block, certificate: QuorumCertificate, executed: ExecutedBlock, proven: Height
 ) -> dict[bytes, bytes]:
     """What the store holds of a block that is final by the proof at ``proven``."""
-    at, name = number(block.header.height), header_hash(block.header)
+    at = number(block.header.height)
     put = {
-        b"e" + at: encode(block.header),
+        **header_entries(block.header),
         b"b" + at: encode(block.transactions),
         b"q" + at: encode(certificate),
         b"r" + at: encode([msgspec.Raw(receipt) for receipt in executed.encoded_receipts]),
-        b"h" + name: at,
         b"p" + at: number(proven),
     }
     logs = 0

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from koinon.crypto.hash import keccak256
-from koinon.kernel.effects import Store
+from koinon.kernel.effects import StoreView
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import Height
 from koinon.ledger.execution import Receipt
@@ -47,7 +47,7 @@ def index_keys(receipts: Iterable[Receipt], height: Height) -> set[bytes]:
 
 
 def candidate_heights(
-    store: Store,
+    store: StoreView,
     first: int,
     last: int,
     addresses: Collection[Address],
@@ -74,7 +74,7 @@ def candidate_heights(
         yield from map(Height, sorted(found or ()))
 
 
-def _heights_of(store: Store, item: bytes, first: int, last: int) -> Iterator[int]:
+def _heights_of(store: StoreView, item: bytes, first: int, last: int) -> Iterator[int]:
     prefix = PREFIX + item
     for key, _ in store.scan(prefix, prefix + first.to_bytes(8, "big")):
         height = int.from_bytes(key[len(prefix) :], "big")

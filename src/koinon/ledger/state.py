@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from koinon.crypto.hash import keccak256
 from koinon.kernel.effects import Store
-from koinon.kernel.errors import Unavailable
+from koinon.kernel.errors import MalformedMessage, Unavailable
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import Height, Wei
 from koinon.ledger import lattice
@@ -69,6 +70,25 @@ def decode_account(entry: bytes | None) -> Account:
         return NO_ACCOUNT
     assert len(entry) == _ACCOUNT_BYTES, "the store is ours: an account entry has 72 bytes"
     return Account(int.from_bytes(entry[:8], "big"), Wei(int.from_bytes(entry[8:40], "big")), Hash32(entry[40:]))
+
+
+def check_entry(key: bytes, value: bytes) -> None:
+    """Whether a key and value from outside have the shape of an entry of the state.
+
+    Raises:
+        MalformedMessage: they have not.
+    """
+    match key[:1], len(key):
+        case b"a", 21:
+            fits = len(value) == _ACCOUNT_BYTES and not decode_account(value).is_empty
+        case b"s", 53:
+            fits = 0 < len(value) <= 32 and value[0] != 0
+        case b"c", 33:
+            fits = keccak256(value) == key[1:]
+        case _:
+            fits = False
+    if not fits:
+        raise MalformedMessage("an entry is no account, storage slot or code as the state holds them")
 
 
 class StateView(Protocol):

@@ -15,7 +15,8 @@ from koinon.crypto.signature import AccountKey
 from koinon.kernel.errors import InvalidInput, KoinonError, Refused
 from koinon.kernel.ids import Address, NodeId
 from koinon.ledger.amnesia import has_forgotten
-from koinon.ledger.catchup import CatchUp, answer_block, answer_range
+from koinon.ledger.answers import Answers
+from koinon.ledger.catchup import CatchUp
 from koinon.ledger.chain import Chain
 from koinon.ledger.consensus import (
     OUTSIDER,
@@ -29,6 +30,7 @@ from koinon.ledger.consensus import (
     is_timely,
 )
 from koinon.ledger.execution import ExecutionEngine
+from koinon.ledger.finality import manifest_check
 from koinon.ledger.genesis import Genesis
 from koinon.ledger.giskard.state import (
     BlockFetched,
@@ -50,6 +52,7 @@ from koinon.ledger.rpc.limits import Limits
 from koinon.ledger.rpc.server import serve_rpc
 from koinon.ledger.rpc.table import Table, constant, table_of
 from koinon.ledger.rpc.view import LedgerView
+from koinon.ledger.snapshot_sync import FAR_BEHIND, SnapshotLibrary, bootstrap
 from koinon.ledger.staking.reporter import Reporter
 from koinon.ledger.transaction import Transaction
 from koinon.ledger.types import (
@@ -60,16 +63,11 @@ from koinon.ledger.types import (
     ValidatorSet,
     ViewChange,
     ViewSync,
-    header_hash,
 )
 from koinon.wire.catalogue import Message
 from koinon.wire.consensus import ConsensusMessage
 from koinon.wire.discovery import Endpoint
 from koinon.wire.ledger import (
-    BlockRequest,
-    LedgerStatus,
-    RangeRequest,
-    StatusRequest,
     TransactionBatch,
 )
 
@@ -79,7 +77,7 @@ if TYPE_CHECKING:
 PROVEN_POINTS: Final = 5.0
 """For a consensus message that no honest validator sends, out of the 100 at which a peer is shunned for a while."""
 _LONGEST_QUEUE: Final = 8192
-_STORE_BYTES: Final = 16 * 1024**3
+STORE_BYTES: Final = 16 * 1024**3
 _BATCH: Final = 64
 _SEARCH_SECONDS: Final = 2.0
 _REPORT_SECONDS: Final = 1.0
@@ -112,13 +110,15 @@ class ValidatorConfig:
         rpc_limits: what each client of the RPC is granted.
         store_bytes: how large the ledger's file may grow.
         keep_blocks: bodies of how many final blocks to keep, at least 256; None keeps all.
+        far_behind: blocks that the node rather fetches than a snapshot when it starts.
     """
 
     rpc_host: str = "127.0.0.1"
     rpc_port: int | None = 0
     rpc_limits: Limits = field(default_factory=Limits)
-    store_bytes: int = _STORE_BYTES
+    store_bytes: int = STORE_BYTES
     keep_blocks: int | None = None
+    far_behind: int = FAR_BEHIND
 
 
 class Validator:
@@ -141,6 +141,7 @@ class Validator:
         limits: Limits,
         find: FindNode | None,
         reporting_key: AccountKey | None,
+        folder: Path,
     ) -> None:
         self.chain = chain
         self.rpc_url: str | None = None
@@ -150,6 +151,7 @@ class Validator:
             chain.next_base_fee(chain.final_header),
         )
         self._store = store
+        self._snapshots = SnapshotLibrary(store, folder, chain.last_height)
         self._network = network
         self._node_id = node_id
         self._peers = dict(peers)
@@ -220,20 +222,31 @@ class Validator:
             await asyncio.to_thread(check_store, store_path, config.store_bytes)
             store = PatientStore(LmdbStore.open(store_path, config.store_bytes))
             stack.callback(store.close)
-            chain = await asyncio.to_thread(Chain, store, genesis, config.keep_blocks)
-            forgetful = has_forgotten(store, store_path)
-            if forgetful:
-                _log.error("%s", FORGETFUL)
-            store.wait_for_room()
             others = {
                 member.node_id: Endpoint(member.node_id, member.host, member.port)
                 for member in genesis.validators
                 if member.node_id != node_id
             }
             others.update({name: peer for name, peer in (peers or {}).items() if name != node_id})
-            signer = None if forgetful else key
+            check = manifest_check(genesis.validator_set())
+            await bootstrap(store, store_path, network, others, genesis.hash, check, config.far_behind)
+            chain = await asyncio.to_thread(Chain, store, genesis, config.keep_blocks)
+            forgetful = has_forgotten(store, store_path)
+            if forgetful:
+                _log.error("%s", FORGETFUL)
+            store.wait_for_room()
             validator = cls(
-                chain, network_engine(), signer, node_id, network, others, store, config.rpc_limits, find, reporting_key
+                chain,
+                network_engine(),
+                None if forgetful else key,
+                node_id,
+                network,
+                others,
+                store,
+                config.rpc_limits,
+                find,
+                reporting_key,
+                store_path,
             )
             stack.push_async_callback(validator._close)
             if config.rpc_port is not None:
@@ -323,9 +336,8 @@ class Validator:
         network.handle(ViewSync, self._on_consensus)
         network.handle(EpochSync, self._on_consensus)
         network.handle(TransactionBatch, self._on_transactions)
-        network.handle(BlockRequest, self._on_block_request)
-        network.handle(RangeRequest, self._on_range_request)
-        network.handle(StatusRequest, self._on_status_request)
+        answers = Answers(self.chain, self._snapshots, lambda: self.consensus.state, self._is_known)
+        answers.listen(network)
 
     async def _on_consensus(self, peer: NodeId, message: ConsensusMessage) -> None:
         if not self._is_known(peer):
@@ -362,16 +374,6 @@ class Validator:
             except KoinonError as problem:
                 refused.append(str(problem))
         return new, refused
-
-    async def _on_block_request(self, _peer: NodeId, message: BlockRequest) -> Message:
-        return answer_block(self.consensus.state, self.chain, message)
-
-    async def _on_range_request(self, _peer: NodeId, message: RangeRequest) -> Message:
-        return answer_range(self.chain, message)
-
-    async def _on_status_request(self, _peer: NodeId, _message: StatusRequest) -> Message:
-        header = self.chain.final_header
-        return LedgerStatus(self.chain.genesis.hash, header.height, header_hash(header), self.consensus.state.view)
 
     def _put(self, event: Event | Wake | Heard) -> None:
         self._events.put_nowait((event, None))
@@ -517,6 +519,7 @@ class Validator:
             if task is not None:
                 task.cancel()
         await self._catch_up.close()
+        await self._snapshots.close()
         await self._outbox.close()
         await asyncio.to_thread(self._lane.shutdown)
         await asyncio.to_thread(self._calls.close)

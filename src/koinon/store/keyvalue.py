@@ -9,6 +9,7 @@ import fcntl
 import os
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 from zlib import crc32
@@ -64,6 +65,27 @@ class LmdbStore:
             raise _explain(path, problem) from None
         return cls(path, environment, lock)
 
+    @classmethod
+    @contextmanager
+    def reading_only(cls, path: Path) -> Iterator[Self]:
+        """A store that another process may have open, for reading alone, while the context is open.
+
+        Raises:
+            Unavailable: there is no store at ``path``, or its file is damaged.
+        """
+        import lmdb
+
+        try:
+            with (path / "owner.lock").open("rb") as lock:
+                environment = lmdb.open(str(path), readonly=True, subdir=True, max_dbs=0)
+                store = cls(path, environment, lock)
+                try:
+                    yield store
+                finally:
+                    store.close()
+        except (lmdb.Error, OSError) as problem:
+            raise _explain(path, problem) from None
+
     def get(self, key: bytes, /) -> bytes | None:
         """The value of ``key``, or None. Raises Unavailable when the file is damaged or the store closed."""
         import lmdb
@@ -74,7 +96,7 @@ class LmdbStore:
                 sealed: bytes | None = transaction.get(key)
         except lmdb.Error as problem:
             raise _explain(self._path, problem) from None
-        return None if sealed is None else self._unsealed(key, sealed)
+        return None if sealed is None else _unsealed(self._path, key, sealed)
 
     def scan(self, prefix: bytes, /, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Every pair whose key begins with ``prefix`` and is not below ``start``, in order of keys, as things stood
@@ -84,16 +106,20 @@ class LmdbStore:
         """
         import lmdb
 
-        first = max(prefix, start)
         try:
-            with self._environment.begin() as transaction, transaction.cursor() as cursor:
-                found = cursor.set_range(first) if first else cursor.first()
-                while found:
-                    key, sealed = cursor.item()
-                    if not key.startswith(prefix):
-                        return
-                    yield key, self._unsealed(key, sealed)
-                    found = cursor.next()
+            with self._environment.begin() as transaction:
+                yield from LmdbView(self._path, transaction).scan(prefix, start)
+        except lmdb.Error as problem:
+            raise _explain(self._path, problem) from None
+
+    @contextmanager
+    def reading(self) -> Iterator["LmdbView"]:
+        """The store as it stands now, whatever is written meanwhile. Raises Unavailable as ``get`` does."""
+        import lmdb
+
+        try:
+            with self._environment.begin() as transaction:
+                yield LmdbView(self._path, transaction)
         except lmdb.Error as problem:
             raise _explain(self._path, problem) from None
 
@@ -119,18 +145,44 @@ class LmdbStore:
         except lmdb.Error as problem:
             raise _explain(self._path, problem) from None
 
-    def _unsealed(self, key: bytes, sealed: bytes) -> bytes:
-        value = sealed[_SEAL_BYTES:]
-        if int.from_bytes(sealed[:_SEAL_BYTES], "big") != crc32(value, crc32(key)):
-            raise Unavailable(damaged(self._path))
-        return value
-
     def close(self) -> None:
         """Let another process use the store. Harmless when repeated."""
         if not self._closed:
             self._closed = True
             self._environment.close()
             self._lock.close()
+
+
+class LmdbView:
+    """A store at one moment, while the ``reading`` it came from is open."""
+
+    def __init__(self, path: Path, transaction: "lmdb.Transaction") -> None:
+        self._path = path
+        self._transaction = transaction
+
+    def get(self, key: bytes, /) -> bytes | None:
+        """The value of ``key``, or None. Raises Unavailable when the file is damaged."""
+        sealed = self._transaction.get(key)
+        return None if sealed is None else _unsealed(self._path, key, bytes(sealed))
+
+    def scan(self, prefix: bytes, /, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """See ``LmdbStore.scan``."""
+        first = max(prefix, start)
+        with self._transaction.cursor() as cursor:
+            if first and not cursor.set_range(first):
+                return
+            for found, sealed in cursor.iternext():
+                key = bytes(found)  # bytes already; the library's types allow for views
+                if not key.startswith(prefix):
+                    return
+                yield key, _unsealed(self._path, key, bytes(sealed))
+
+
+def _unsealed(path: Path, key: bytes, sealed: bytes) -> bytes:
+    value = sealed[_SEAL_BYTES:]
+    if int.from_bytes(sealed[:_SEAL_BYTES], "big") != crc32(value, crc32(key)):
+        raise Unavailable(damaged(path))
+    return value
 
 
 class MemoryStore:
@@ -177,6 +229,14 @@ class MemoryStore:
             if key not in self._values:
                 insort(self._keys, bytes(key))
             self._values[bytes(key)] = bytes(value)
+
+    @contextmanager
+    def reading(self) -> Iterator["MemoryStore"]:
+        """The store as it stands now, whatever is written meanwhile."""
+        self._check_open()
+        copy = MemoryStore()
+        copy._values, copy._keys = dict(self._values), list(self._keys)
+        yield copy
 
     def close(self) -> None:
         """Refuse further use. Harmless when repeated."""

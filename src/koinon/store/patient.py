@@ -27,6 +27,7 @@ class PatientStore:
         self._store = store
         self.get = store.get
         self.scan = store.scan
+        self.reading = store.reading
         self._impatient = threading.Event()
         self._impatient.set()
         self.delayed = 0
