@@ -1,0 +1,1 @@
+"""Graphs made elsewhere, such as ONNX models, run on secret arrays."""
