@@ -1,7 +1,7 @@
 """A ledger of one block after the other in memory, for tests of contracts in both machines."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from eth_abi.abi import decode, encode
@@ -41,7 +41,7 @@ def contract(body: str, imports: str = "", rest: str = "", memory: str = "1") ->
 
 @dataclass
 class Ledger:
-    """State and a way to change it; every call is a transaction of its own."""
+    """State and a way to change it; every call is a transaction of its own, in a block at Unix second ``now``."""
 
     state: dict[bytes, bytes] = field(
         default_factory=lambda: {
@@ -49,13 +49,16 @@ class Ledger:
         }
     )
 
+    now: int = CONTEXT.timestamp
+
     def send(
         self, to: Address | None, data: bytes = b"", *, gas: int = PLENTY, value: int = 0, sender: Address = PERSON
     ) -> CallResult:
         """Run a call and keep what it changed."""
         journal = Journal(self.state)
         journal.begin_transaction(ENGINE.warm)
-        result = ENGINE.call_in(journal, Call(sender, to, Gas(gas), Wei(value), data, Wei(0)), CONTEXT)
+        context = replace(CONTEXT, timestamp=UnixSeconds(self.now))
+        result = ENGINE.call_in(journal, Call(sender, to, Gas(gas), Wei(value), data, Wei(0)), context)
         journal.end_transaction()
         for key, entry in journal.difference().items():
             if entry is None:
