@@ -51,12 +51,13 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture
-def anvil() -> Iterator[str]:
-    """Address of a fresh anvil chain; for tests marked ``node``."""
+def anvil(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Address of a fresh anvil chain, with the parameter's options if there is one; for tests marked ``node``."""
+    options: tuple[str, ...] = getattr(request, "param", ())
     program = anvil_program()
     assert program is not None, "a test that needs anvil is marked node"
     process = subprocess.Popen(
-        [program, "--host", "127.0.0.1", "--port", "0", "--chain-id", "31337"],
+        [program, "--host", "127.0.0.1", "--port", "0", "--chain-id", "31337", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

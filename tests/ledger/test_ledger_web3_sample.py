@@ -25,7 +25,9 @@ from web3._utils.module_testing import (
     AsyncEthModuleTest,
     AsyncNetModuleTest,
     EthModuleTest,
+    GoEthereumAsyncDebugModuleTest,
     GoEthereumAsyncTxPoolModuleTest,
+    GoEthereumDebugModuleTest,
     GoEthereumTxPoolModuleTest,
     NetModuleTest,
     Web3ModuleTest,
@@ -41,8 +43,6 @@ LEFT_OUT = {
     "test_async_sign_authorization_send_raw_and_send_set_code_transactions": "sends type 4 as well",
     "test_invalid_eth_sign_typed_data": "wants an error that web3.py raises for no node's answer (Web3ValueError)",
     "TestAsyncEth.test_eth_sign_typed_data": "fails in web3.py 8.0 before anything is sent (async_map_if_collection)",
-    "test_eth_simulate_v1": "needs a run that is watched, which the interim engine does not offer",
-    "test_eth_create_access_list": "the same",
 }
 """By name, for all classes or for one."""
 HELD_BACK = (
@@ -313,6 +313,16 @@ class TestTxPool(GoEthereumTxPoolModuleTest):
 
 @without_left_out
 class TestAsyncTxPool(GoEthereumAsyncTxPoolModuleTest):
+    pass
+
+
+@without_left_out
+class TestDebug(GoEthereumDebugModuleTest):
+    pass
+
+
+@without_left_out
+class TestAsyncDebug(GoEthereumAsyncDebugModuleTest):
     pass
 
 

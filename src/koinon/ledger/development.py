@@ -25,7 +25,7 @@ from koinon.kernel.ids import Address
 from koinon.kernel.quantities import BlockIndex, ChainId, Gas, Height, UnixSeconds, View, Wei
 from koinon.ledger.blocks import propose
 from koinon.ledger.chain import Chain
-from koinon.ledger.execution import ExecutionEngine
+from koinon.ledger.evm.engine import EvmEngine
 from koinon.ledger.genesis import Genesis, GenesisAccount, GenesisValidator, Parameters, funded
 from koinon.ledger.giskard.certificates import vote_message
 from koinon.ledger.giskard.state import Finalise, Propose
@@ -100,7 +100,7 @@ class DevelopmentChain:
     """
 
     chain: Chain
-    engine: ExecutionEngine
+    engine: EvmEngine
     mempool: Mempool
     announcements: Announcements = field(default_factory=Announcements)
     mines_at_once: bool = True

@@ -13,7 +13,7 @@ from koinon.kernel.errors import Forged, InvalidInput, MalformedMessage, Refused
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import ChainId, Gas, Height, UnixSeconds, Wei
 from koinon.ledger.state import Difference, Overlay, StateView
-from koinon.ledger.transaction import Transaction, parse_transaction
+from koinon.ledger.transaction import AccessList, Transaction, parse_transaction
 from koinon.ledger.types import ValidatorSet
 from koinon.wire.consensus import BLOOM_BYTES, Header
 
@@ -76,6 +76,7 @@ class Call:
     value: Wei
     data: bytes
     gas_price: Wei
+    access_list: AccessList = ()
 
 
 @dataclass(frozen=True)

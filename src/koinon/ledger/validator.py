@@ -29,7 +29,6 @@ from koinon.ledger.consensus import (
     Wake,
     is_timely,
 )
-from koinon.ledger.execution import ExecutionEngine
 from koinon.ledger.finality import manifest_check
 from koinon.ledger.genesis import Genesis
 from koinon.ledger.giskard.state import (
@@ -51,7 +50,7 @@ from koinon.ledger.rpc.koinon import koinon_methods
 from koinon.ledger.rpc.limits import Limits
 from koinon.ledger.rpc.server import serve_rpc
 from koinon.ledger.rpc.table import Table, constant, table_of
-from koinon.ledger.rpc.view import LedgerView
+from koinon.ledger.rpc.view import LedgerView, WatchableEngine
 from koinon.ledger.snapshot_sync import FAR_BEHIND, SnapshotLibrary, bootstrap
 from koinon.ledger.staking.reporter import Reporter
 from koinon.ledger.transaction import Transaction
@@ -132,7 +131,7 @@ class Validator:
     def __init__(
         self,
         chain: Chain,
-        engine: ExecutionEngine,
+        engine: WatchableEngine,
         key: BlsKey | None,
         node_id: NodeId,
         network: LedgerNetwork,

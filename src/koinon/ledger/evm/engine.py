@@ -72,7 +72,7 @@ class EvmEngine:
         target = created_address(call.sender, nonce) if call.to is None else call.to
         shape = Transaction(
             b"", Hash32(b""), call.sender, 2, context.chain_id, nonce, call.gas_price, call.gas_price, call.gas,
-            call.to, call.value, call.data, (), 0, 0, 0,
+            call.to, call.value, call.data, call.access_list, 0, 0, 0,
         )  # fmt: skip
         intrinsic = shape.intrinsic_gas
         if intrinsic > call.gas:

@@ -101,7 +101,7 @@ class Run:
                 else:
                     self._deliver(frame, begun)
                 continue
-            if self.tracer:
+            if self.tracer is not None:
                 self.tracer.leave(frame.message, outcome)
             if not waiting:
                 return outcome
@@ -110,7 +110,7 @@ class Run:
 
     def destroyed(self, frame: Frame, beneficiary: Address, value: int) -> None:
         """SELFDESTRUCT tells that it happened."""
-        if self.tracer:
+        if self.tracer is not None:
             self.tracer.destroy(frame.address, beneficiary, value)
 
     def _advance(self, frame: Frame) -> Outcome | None:
@@ -118,8 +118,14 @@ class Run:
         stack = frame.stack
         step, frame.resume = frame.resume, None
         try:
-            while step is not None:
-                step = step(frame, stack)
+            if self.tracer is None:
+                while step is not None:
+                    step = step(frame, stack)
+            else:
+                pause = self.tracer.pause
+                while step is not None:
+                    pause()
+                    step = step(frame, stack)
             if frame.request is not None:
                 return None
             return self._finish(frame)

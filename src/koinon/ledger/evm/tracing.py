@@ -22,6 +22,10 @@ class Tracer(Protocol):
         """A call begins, be it to code, to a precompiled contract or to nobody."""
         ...
 
+    def pause(self) -> None:
+        """Called before every few instructions (a basic block); may raise to give the whole run up."""
+        ...
+
     def step(
         self, frame: Frame, position: int, opcode: Opcode, gas: int, cost: int, stack: list[int], memory: bytes
     ) -> None:

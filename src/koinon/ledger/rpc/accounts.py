@@ -7,7 +7,7 @@ from koinon.kernel.ids import ZERO_ADDRESS, Address
 from koinon.kernel.quantities import Gas, Height, UnixSeconds, Wei
 from koinon.ledger.execution import BlockContext, Call
 from koinon.ledger.rpc import readers
-from koinon.ledger.rpc.calls import checked, estimate_gas
+from koinon.ledger.rpc.calls import checked
 from koinon.ledger.rpc.forms import data, quantity
 from koinon.ledger.rpc.overrides import overridden
 from koinon.ledger.rpc.readers import BlockChoice, BlockOverride, CallFields, StateOverride
@@ -72,7 +72,7 @@ class _Accounts:
         block: BlockOverride | None,
     ) -> Json:
         call, state, context = self._prepared(fields, choice, accounts, block)
-        return data(checked(await self._view.lane.run(caller, lambda: self._view.engine.call(call, context, state))))
+        return data(checked(await self._view.lane.run(caller, lambda: self._view.run(call, context, state))))
 
     async def estimate_gas(
         self,
@@ -83,8 +83,7 @@ class _Accounts:
         block: BlockOverride | None,
     ) -> Json:
         call, state, context = self._prepared(fields, choice, accounts, block)
-        engine = self._view.engine
-        return quantity(await self._view.lane.run(caller, lambda: estimate_gas(engine, call, context, state)))
+        return quantity(await self._view.lane.run(caller, lambda: self._view.estimate(call, context, state)))
 
     def _prepared(
         self,
@@ -111,6 +110,7 @@ def call_of(fields: CallFields, most_gas: Gas) -> Call:
         value=Wei(fields.value),
         data=fields.data,
         gas_price=Wei(price),
+        access_list=fields.access_list or (),
     )
 
 

@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from koinon.kernel.errors import Refused
 from koinon.kernel.quantities import Gas
-from koinon.ledger.execution import BlockContext, Call, CallResult, ExecutionEngine
+from koinon.ledger.execution import Call, CallResult
 from koinon.ledger.rpc.failures import LimitExceeded, Reverted
 from koinon.ledger.rpc.limits import Limits
 from koinon.ledger.rpc.table import Caller
-from koinon.ledger.state import StateView
 
 _THREADS: Final = 2
 _MOST_WAITING: Final = 256
@@ -19,6 +19,7 @@ _REVERT_SELECTOR: Final = bytes.fromhex("08c379a0")
 _PANIC_SELECTOR: Final = bytes.fromhex("4e487b71")
 _LONGEST_REASON: Final = 1024
 _PRECISION: Final = 64
+_PATIENCE: Final = 4
 
 _T = TypeVar("_T")
 
@@ -35,8 +36,8 @@ class CallLane:
         """The result of ``work``, run in a thread.
 
         Raises:
-            LimitExceeded: too much of this client's, or of everybody's, runs or waits already, or it takes too long;
-                what has begun goes on until its gas is used up, and its result is dropped.
+            LimitExceeded: too much of this client's, or of everybody's, runs or waits already, or there is no answer
+                in time. Work bounds its own time by ``limits.call_seconds``; here its wait for a turn is bounded too.
         """
         client = caller.client
         if client.calls >= self.limits.waiting_calls or self._waiting >= _MOST_WAITING:
@@ -51,12 +52,10 @@ class CallLane:
 
         future.add_done_callback(done)
         try:
-            async with asyncio.timeout(self.limits.call_seconds):
+            async with asyncio.timeout(_PATIENCE * self.limits.call_seconds):
                 return await asyncio.shield(future)
         except TimeoutError:
-            raise LimitExceeded(
-                f"the call did not end within {self.limits.call_seconds:g} seconds; do less in one call"
-            ) from None
+            raise LimitExceeded("too many calls wait for their turn; try again in a moment") from None
 
     def close(self) -> None:
         """Wait for what runs; what has not begun is dropped."""
@@ -77,17 +76,25 @@ def checked(result: CallResult) -> bytes:
     raise Refused(f"the call failed: {result.reason}")
 
 
+def revert_reason(output: bytes) -> str | None:
+    """The text of a revert with ``Error(string)``, None if it carries none."""
+    if output[:4] != _REVERT_SELECTOR or len(output) < 68:
+        return None
+    length = min(int.from_bytes(output[36:68], "big"), _LONGEST_REASON)
+    return output[68 : 68 + length].decode("utf-8", "replace")
+
+
 def revert_message(output: bytes) -> str:
     """What a revert says, in the words that clients look for."""
-    if output[:4] == _REVERT_SELECTOR and len(output) >= 68:
-        length = min(int.from_bytes(output[36:68], "big"), _LONGEST_REASON)
-        return "execution reverted: " + output[68 : 68 + length].decode("utf-8", "replace")
+    reason = revert_reason(output)
+    if reason is not None:
+        return "execution reverted: " + reason
     if output[:4] == _PANIC_SELECTOR and len(output) == 36:
         return f"execution reverted: panic 0x{int.from_bytes(output[4:], 'big'):02x}"
     return "execution reverted"
 
 
-def estimate_gas(engine: ExecutionEngine, call: Call, context: BlockContext, state: StateView) -> int:
+def estimate_gas(run: Callable[[Call], CallResult], call: Call) -> int:
     """Gas with which the call succeeds; at most a 64th more than the least that would do.
 
     A run with all the gas tells how much is used before the refund, which nearly always is enough. A call that hands on
@@ -96,12 +103,11 @@ def estimate_gas(engine: ExecutionEngine, call: Call, context: BlockContext, sta
     Raises:
         Reverted, Refused: it fails even with all the gas.
     """
-    whole = engine.call(call, context, state)
+    whole = run(call)
     checked(whole)
 
     def succeeds(gas: int) -> bool:
-        offer = Call(call.sender, call.to, Gas(gas), call.value, call.data, call.gas_price)
-        return engine.call(offer, context, state).succeeded
+        return run(replace(call, gas=Gas(gas))).succeeded
 
     short: int = whole.gas_before_refund
     if succeeds(short):

@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from koinon.kernel.ids import Hash32
 from koinon.ledger.execution import Log, Receipt, logs_bloom
 from koinon.ledger.rpc.table import Json
-from koinon.ledger.transaction import Transaction
+from koinon.ledger.transaction import AccessList, Transaction
 from koinon.ledger.types import Block, Header, header_hash
 
 _EMPTY_UNCLES: Final = "0x1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347"
@@ -85,14 +86,19 @@ def transaction_form(transaction: Transaction, block: Block | None, index: int, 
     }
     if typed:
         form["yParity"] = quantity(transaction.parity)
-        form["accessList"] = [
-            {"address": data(address), "storageKeys": [data(slot.to_bytes(32, "big")) for slot in slots]}
-            for address, slots in transaction.access_list
-        ]
+        form["accessList"] = access_list_form(transaction.access_list)
     if transaction.kind == 2:
         form["maxFeePerGas"] = quantity(transaction.maximum_fee)
         form["maxPriorityFeePerGas"] = quantity(transaction.maximum_tip)
     return form
+
+
+def access_list_form(accesses: AccessList) -> Json:
+    """Addresses with their storage keys."""
+    return [
+        {"address": data(address), "storageKeys": [data(slot.to_bytes(32, "big")) for slot in slots]}
+        for address, slots in accesses
+    ]
 
 
 def receipt_form(receipt: Receipt, transaction: Transaction, block: Block, index: int, first_log: int) -> Json:
@@ -110,12 +116,15 @@ def receipt_form(receipt: Receipt, transaction: Transaction, block: Block, index
         "gasUsed": quantity(receipt.gas_used),
         "cumulativeGasUsed": quantity(receipt.cumulative_gas),
         "effectiveGasPrice": quantity(int.from_bytes(receipt.gas_price, "big")),
-        "logs": [log_form(log, receipt, block, index, first_log + number) for number, log in enumerate(receipt.logs)],
+        "logs": [
+            log_form(log, receipt.transaction, block, index, first_log + number)
+            for number, log in enumerate(receipt.logs)
+        ],
         "logsBloom": data(logs_bloom(receipt.logs) or bytes(256)),
     }
 
 
-def log_form(log: Log, receipt: Receipt, block: Block, index: int, log_index: int) -> Json:
+def log_form(log: Log, transaction: Hash32, block: Block, index: int, log_index: int) -> Json:
     """A log entry with its place."""
     return {
         "address": data(log.address),
@@ -123,7 +132,7 @@ def log_form(log: Log, receipt: Receipt, block: Block, index: int, log_index: in
         "data": data(log.data),
         "blockNumber": quantity(block.header.height),
         "blockHash": data(header_hash(block.header)),
-        "transactionHash": data(receipt.transaction),
+        "transactionHash": data(transaction),
         "transactionIndex": quantity(index),
         "blockTimestamp": quantity(block.header.timestamp),
         "logIndex": quantity(log_index),

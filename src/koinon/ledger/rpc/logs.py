@@ -34,7 +34,7 @@ def _logs_of(chain: Chain, height: int, addresses: frozenset[Address], topics: T
     for index, receipt in enumerate(chain.receipts_at(height)):
         for log in receipt.logs:
             if _matches(log, addresses, topics):
-                found.append(log_form(log, receipt, block, index, number))
+                found.append(log_form(log, receipt.transaction, block, index, number))
             number += 1
     return found
 

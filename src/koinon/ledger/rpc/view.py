@@ -1,21 +1,58 @@
 """What the methods see of a ledger: a validator's, an observer's or a development chain's."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from koinon.kernel.errors import Unavailable
-from koinon.kernel.ids import ZERO_ADDRESS, Hash32
+from koinon.kernel.ids import ZERO_ADDRESS, Address, Hash32
 from koinon.kernel.quantities import Height, UnixSeconds
 from koinon.ledger.chain import Chain
-from koinon.ledger.execution import BlockContext, ExecutedBlock, ExecutionEngine
+from koinon.ledger.evm.tracing import Tracer
+from koinon.ledger.execution import (
+    BlockContext,
+    BlockExecution,
+    Call,
+    CallResult,
+    ExecutedBlock,
+    ExecutionEngine,
+    Receipt,
+)
+from koinon.ledger.journal import Journal
 from koinon.ledger.mempool import Mempool
+from koinon.ledger.precompile import Precompile
 from koinon.ledger.rpc.announcements import Announcements
-from koinon.ledger.rpc.calls import CallLane
+from koinon.ledger.rpc.calls import CallLane, estimate_gas
 from koinon.ledger.rpc.readers import BlockChoice
+from koinon.ledger.rpc.tracers.watch import Watch
 from koinon.ledger.state import StateView
 from koinon.ledger.transaction import Transaction
 from koinon.ledger.types import Header, header_hash
+
+
+class WatchedExecution(BlockExecution, Protocol):
+    """A block being executed, whose transactions can be watched."""
+
+    def apply(self, transaction: Transaction, tracer: Tracer | None = None) -> Receipt: ...
+
+
+class WatchableEngine(ExecutionEngine, Protocol):
+    """An engine whose runs can be watched."""
+
+    @property
+    def precompiles(self) -> Mapping[Address, Precompile]: ...
+
+    @property
+    def warm(self) -> Mapping[Address, bool]: ...
+
+    def begin(self, context: BlockContext, state: StateView) -> WatchedExecution: ...
+
+    def call(self, call: Call, context: BlockContext, state: StateView, tracer: Tracer | None = None) -> CallResult: ...
+
+    def call_in(
+        self, journal: Journal, call: Call, context: BlockContext, tracer: Tracer | None = None
+    ) -> CallResult: ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +82,7 @@ class LedgerView:
 
     chain: Chain
     mempool: Mempool
-    engine: ExecutionEngine
+    engine: WatchableEngine
     lane: CallLane
     tip: Callable[[], Header]
     submit: Callable[[bytes], Awaitable[Transaction]]
@@ -84,6 +121,15 @@ class LedgerView:
         tip = self.tip()
         executed = self.chain.executed.get(header_hash(tip))
         return None if executed is None else (tip, executed)
+
+    def run(self, call: Call, context: BlockContext, state: StateView) -> CallResult:
+        """A call within the time a call may take; in a thread of the lane. Raises LimitExceeded."""
+        return self.engine.call(call, context, state, Watch(self.lane.limits.call_seconds))
+
+    def estimate(self, call: Call, context: BlockContext, state: StateView) -> int:
+        """Gas with which a call succeeds, found within the time a call may take; in a thread of the lane."""
+        watch = Watch(self.lane.limits.call_seconds)
+        return estimate_gas(lambda one: self.engine.call(one, context, state, watch), call)
 
     def _known_height(self, choice: BlockChoice) -> Height:
         height = self.final_height(choice)

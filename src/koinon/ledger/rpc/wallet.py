@@ -9,7 +9,6 @@ from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import Gas
 from koinon.ledger.rpc import forms, readers
 from koinon.ledger.rpc.accounts import call_of
-from koinon.ledger.rpc.calls import estimate_gas
 from koinon.ledger.rpc.forms import data
 from koinon.ledger.rpc.readers import CallFields
 from koinon.ledger.rpc.table import Caller, Json, Method, Parameter, constant
@@ -82,7 +81,7 @@ async def _filled(view: LedgerView, caller: Caller, fields: CallFields) -> Unsig
     gas = fields.gas
     if gas is None:
         call = call_of(fields, Gas(min(context.gas_limit, view.lane.limits.call_gas)))
-        gas = await view.lane.run(caller, lambda: estimate_gas(view.engine, call, context, state))
+        gas = await view.lane.run(caller, lambda: view.estimate(call, context, state))
     priced = fields.gas_price is not None
     tip = fields.maximum_tip or 0
     fee = 2 * context.base_fee + tip if fields.maximum_fee is None else fields.maximum_fee
