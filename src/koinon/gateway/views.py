@@ -514,6 +514,41 @@ class BlockPage(View, frozen=True):
     not_shown: int
 
 
+class TracedCall(View, frozen=True):
+    """One call that a transaction made.
+
+    Attributes:
+        depth: 0 for the transaction's own call.
+        kind: the instruction: CALL, DELEGATECALL, STATICCALL, CREATE, CREATE2, SELFDESTRUCT.
+        call: name of the function with the suite's interfaces, or the first bytes of what was sent.
+        error: why it failed, empty if it did not; ``reason`` is what the contract said about it.
+    """
+
+    depth: int
+    kind: str
+    caller: Party
+    callee: Party | None
+    call: str
+    arguments: tuple[Argument, ...]
+    value: int
+    gas_used: int
+    error: str
+    reason: str
+
+
+class Trace(View, frozen=True):
+    """The calls of a transaction in the order in which they began.
+
+    Attributes:
+        not_shown: how many there are beyond the ones here.
+        problem: why there is no trace, where there is none.
+    """
+
+    calls: tuple[TracedCall, ...] = ()
+    not_shown: int = 0
+    problem: str = ""
+
+
 class TransactionPage(View, frozen=True):
     """``/transactions/{hash}``: what did this transaction do, and can it still change?"""
 
@@ -535,6 +570,7 @@ class TransactionPage(View, frozen=True):
     gas_used: int | None
     nonce: int
     kind: int
+    trace: Trace | None
     logs: tuple[DecodedLog, ...]
     not_shown: int
 

@@ -10,6 +10,7 @@ from koinon.gateway.decoding import arguments
 from koinon.gateway.facts import Absent, Facts, moment
 from koinon.gateway.journal import about
 from koinon.gateway.origins import rpc_command, sentence
+from koinon.gateway.pages.tracing import call_name, traced
 from koinon.gateway.reading import Block, height_of, parse_block, text
 from koinon.gateway.views import (
     BlockPage,
@@ -124,7 +125,7 @@ async def transaction_page(facts: Facts, identifier: str) -> TransactionPage:
         sender=facts.party(text(found, "from")),
         recipient=facts.party(recipient.lower()) if isinstance(recipient, str) else None,
         created=facts.party(created.lower()) if isinstance(created, str) else None,
-        call=_call_name(decoded.name if decoded else None, found),
+        call=call_name(decoded.name if decoded else None, text(found, "input")),
         arguments=arguments(decoded) if decoded else (),
         input=text(found, "input"),
         value=_wei(facts, found, identifier),
@@ -133,6 +134,7 @@ async def transaction_page(facts: Facts, identifier: str) -> TransactionPage:
         gas_used=None if receipt is None else quantity(receipt.get("gasUsed"), "gas used"),
         nonce=quantity(found.get("nonce"), "nonce"),
         kind=quantity(found.get("type", "0x0"), "transaction type"),
+        trace=None if receipt is None else await traced(facts, identifier),
         logs=tuple(_log(facts, log) for log in logs[:LOGS_OF_A_PAGE]),
         not_shown=max(0, len(logs) - LOGS_OF_A_PAGE),
     )
@@ -159,16 +161,9 @@ def _transaction_row(facts: Facts, found: Any) -> TransactionRow:
         hash=text(found, "hash"),
         sender=facts.party(text(found, "from")),
         recipient=facts.party(recipient.lower()) if isinstance(recipient, str) else None,
-        call=_call_name(decoded.name if decoded else None, found),
+        call=call_name(decoded.name if decoded else None, text(found, "input")),
         value=Quantity(value=quantity(found.get("value"), "value"), unit="wei"),
     )
-
-
-def _call_name(decoded: str | None, found: Mapping[str, Any]) -> str:
-    if decoded is not None:
-        return decoded
-    data = text(found, "input")
-    return data[:10] if data != "0x" else "–"
 
 
 def _answer(facts: Facts, receipt: Mapping[str, Any] | None, height: int | None, block: Block | None) -> Sentence:
