@@ -73,6 +73,22 @@ def test_three_linked_certificates_make_a_block_final() -> None:
     assert state.view == 2
 
 
+def test_old_blocks_become_final_while_newer_ones_lack_something_between() -> None:
+    """Whoever was away hears of the newest blocks at once, and of the old ones only as they are fetched."""
+    line = [header(GENESIS, 1)]
+    while len(line) < 12:
+        view = 1 + len(line) // BLOCKS_PER_VIEW
+        line.append(header(line[-1], view, len(line) % BLOCKS_PER_VIEW))
+    fetched = [BlockFetched(proposal(made).block, None, certificate(made), 0.0) for made in line]
+    newest, oldest, between = fetched[8:], fetched[:4], fetched[4:8]
+    state, effects = feed(fresh_state(), *newest, *oldest)
+    assert state.final_header == line[1]
+    state, more = feed(state, *between)
+    assert state.final_header == line[9]
+    final = [block.header for effect in effects + more if isinstance(effect, Finalise) for block in effect.blocks]
+    assert final == line[:10]
+
+
 def test_votes_wait_for_the_certificate_of_the_parent() -> None:
     _, effects = hear(fresh_state(), 1, proposal(A2), proposal(A3))
     assert votes_in(effects) == []

@@ -1,6 +1,6 @@
 """What a validator does on its own account after an event: finalise, execute, vote, propose, set its timer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from koinon.kernel.ids import Hash32
@@ -89,26 +89,22 @@ def _join_view_change(turn: Turn) -> bool:
 
 def _finalise(turn: Turn) -> bool:
     """Find the highest block that linked certificates make final, and finalise it with all below it in the epoch."""
-    state, rules = turn.state, turn.configuration.rules
-    best: list[Header] | None = None
-    for block in state.certificates:
-        line = list(islice(header_line(state, block), rules.linked_certificates))[::-1]
-        if (
-            len(line) == rules.linked_certificates
-            and all(is_certified(state, header_hash(header)) for header in line)
-            and rules.is_final(line)
-            and line[0].height > (best[0].height if best else state.final_header.height)
-        ):
-            best = line
+    state, configuration = turn.state, turn.configuration
+    best = _highest_final_line(state, state.certificates)
     if best is None:
         return False
-    configuration = turn.configuration
-    reached = rules.final_height(best[0].height, configuration.last_height)
     proven = list(ancestors(state, header_hash(best[0])))[::-1]
     if proven[0].header.parent != state.final_hash:
         if proven[0].header.height <= state.final_header.height + 1:
             turn.halt(f"two blocks of height {state.final_header.height} are final")
-        return False
+            return False
+        # Something between is still missing. What stands on the final block already need not wait for it: whoever was
+        # away for long hears of the newest blocks first, and takes over the old ones range by range.
+        best = _highest_final_line(state, _standing_on_final(state))
+        if best is None:
+            return False
+        proven = list(ancestors(state, header_hash(best[0])))[::-1]
+    reached = configuration.rules.final_height(best[0].height, configuration.last_height)
     newly_final = [tracked for tracked in proven if tracked.header.height <= reached]
     if not all(is_certified(state, t.hash) and t.execution is Execution.VALID for t in newly_final):
         return False
@@ -126,6 +122,31 @@ def _finalise(turn: Turn) -> bool:
         state.ended = FinalityProof(finalised.headers, finalised.proof)
         turn.emit(EpochEnded(state.final_header, finalised.certificates[-1]))
     return True
+
+
+def _highest_final_line(state: State, blocks: Iterable[Hash32]) -> list[Header] | None:
+    """The linked certified headers, the lowest first, that prove the highest block final; the last among ``blocks``."""
+    rules = state.configuration.rules
+    best: list[Header] | None = None
+    for block in blocks:
+        line = list(islice(header_line(state, block), rules.linked_certificates))[::-1]
+        if (
+            len(line) == rules.linked_certificates
+            and all(is_certified(state, header_hash(header)) for header in line)
+            and rules.is_final(line)
+            and line[0].height > (best[0].height if best else state.final_header.height)
+        ):
+            best = line
+    return best
+
+
+def _standing_on_final(state: State) -> list[Hash32]:
+    """The certified blocks between which and the final one nothing is missing."""
+    standing = {state.final_hash}
+    for tracked in sorted(state.blocks.values(), key=lambda tracked: tracked.header.height):
+        if tracked.header.parent in standing:
+            standing.add(tracked.hash)
+    return [block for block in state.certificates if block in standing]
 
 
 def _forget_below(state: State, final: Header) -> None:
