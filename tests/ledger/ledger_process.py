@@ -52,13 +52,26 @@ class WatchedNetwork:
             os.write(self._journal, len(record).to_bytes(4, "big") + record)
 
 
-async def main(number: int, genesis: Genesis, folder: Path, rpc_port: int, journal: Path | None) -> None:
+async def main(
+    number: int, genesis: Genesis, folder: Path, rpc_port: int, journal: Path | None, everybody: tuple[Endpoint, ...]
+) -> None:
     keys = Keys.of(number)
-    member = genesis.validators[number]
+    listed = [Endpoint(one.node_id, one.host, one.port) for one in genesis.validators]
+    member = (everybody or listed)[number]
+    peers = {endpoint.node_id: endpoint for endpoint in everybody}
     async with Transport.open(keys.node, member.host, member.port) as transport:
         network = transport if journal is None else WatchedNetwork(transport, journal)
         config = ValidatorConfig(rpc_port=rpc_port)
-        async with Validator.open(config, keys.bls, network, keys.node.node_id, folder, genesis):  # type: ignore[arg-type]
+        async with Validator.open(
+            config,
+            keys.bls,
+            network,
+            keys.node.node_id,
+            folder,
+            genesis,
+            peers,
+            reporting_key=keys.account,  # type: ignore[arg-type]
+        ):
             print("ready", flush=True)
             await asyncio.Event().wait()
 
@@ -66,5 +79,6 @@ async def main(number: int, genesis: Genesis, folder: Path, rpc_port: int, journ
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     first_block = decode(Genesis, Path(sys.argv[2]).read_bytes())
-    journal_path = Path(sys.argv[5]) if len(sys.argv) > 5 else None
-    asyncio.run(main(int(sys.argv[1]), first_block, Path(sys.argv[3]), int(sys.argv[4]), journal_path))
+    journal_path = Path(sys.argv[5]) if len(sys.argv) > 5 and sys.argv[5] else None
+    known = decode(tuple[Endpoint, ...], Path(sys.argv[6]).read_bytes()) if len(sys.argv) > 6 else ()
+    asyncio.run(main(int(sys.argv[1]), first_block, Path(sys.argv[3]), int(sys.argv[4]), journal_path, known))

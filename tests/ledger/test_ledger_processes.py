@@ -44,6 +44,7 @@ class Fleet:
         self.genesis = folder / "genesis"
         self.genesis.write_bytes(encode(make_genesis(4, rich, ports[:4])))
         self.processes: dict[int, asyncio.subprocess.Process] = {}
+        self.extra: tuple[str, ...] = ()
         self.client = httpx.AsyncClient(timeout=ENOUGH_SECONDS)
 
     async def start(self, number: int) -> None:
@@ -55,6 +56,7 @@ class Fleet:
             str(self.genesis),
             str(self.folder / str(number)),
             str(self.rpc_ports[number]),
+            *self.extra,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             env={**os.environ, "PYTHONPATH": SOURCES},
@@ -68,6 +70,12 @@ class Fleet:
     async def kill(self, number: int) -> None:
         self.processes[number].kill()
         await self.processes[number].wait()
+
+    async def stop(self) -> None:
+        """Kill all that run."""
+        for number, process in self.processes.items():
+            if process.returncode is None:
+                await self.kill(number)
 
     async def call(self, number: int, method: str, *parameters: Any) -> Any:
         answer = await self.client.post(
@@ -96,9 +104,7 @@ async def fleet_of_four(folder: Path, rich: LocalAccount) -> Any:
             await asyncio.gather(*(fleet.start(number) for number in range(4)))
             yield fleet
         finally:
-            for number, process in fleet.processes.items():
-                if process.returncode is None:
-                    await fleet.kill(number)
+            await fleet.stop()
 
 
 @pytest.fixture

@@ -5,29 +5,36 @@ import dataclasses
 import time
 from pathlib import Path
 
+import pytest
 from eth_account import Account as Wallet
 from eth_account.signers.local import LocalAccount
 from ledger_network import CHAIN_ID, Keys, open_staked_network, sign
 from msgspec.structs import replace
 
 from koinon.contracts.contract import interface
+from koinon.kernel.codec import decode, encode
+from koinon.kernel.errors import Forged, Unavailable
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import BlockIndex, Height, View
+from koinon.ledger.chain import Chain
 from koinon.ledger.consensus import Heard
 from koinon.ledger.epochs import Epochs
+from koinon.ledger.finality import verify_epochs
 from koinon.ledger.giskard.certificates import vote_message
+from koinon.ledger.rpc.koinon import epoch_end
 from koinon.ledger.staking.contract import STAKING
 from koinon.ledger.staking.precompiles import registration_proof
 from koinon.ledger.staking.profiles import PROFILES
 from koinon.ledger.staking.words import selector
 from koinon.ledger.transaction import parse_transaction
-from koinon.ledger.types import PrepareVote
-from koinon.ledger.validator import Validator
+from koinon.ledger.types import PrepareVote, Validator, ValidatorSet
+from koinon.ledger.validator import Validator as Node
+from koinon.wire.ledger import EpochEnd
 
 DEV = PROFILES["dev"]
 
 
-async def make_blocks(network: list[Validator], rich: LocalAccount, nonce: int, until: int) -> int:
+async def make_blocks(network: list[Node], rich: LocalAccount, nonce: int, until: int) -> int:
     """Send transfers one after the other until everybody has the block at ``until``; the next nonce."""
     while network[0].chain.final_height < until:
         network[nonce % 3].submit(sign(rich, nonce, to="0x" + "11" * 20, value=1))
@@ -49,6 +56,28 @@ async def test_epochs_follow_one_another(tmp_path: Path, rich: LocalAccount) -> 
         assert chain.header_at(19).next_validators == chain.header_at(19).validators
         assert last.next_validators == first.validators == chain.set_of(1).hash
         assert len({node.chain.header_at(45).state_root for node in network}) == 1
+        check_ends(chain)
+
+
+def check_ends(chain: Chain) -> None:
+    """A stranger who knows genesis follows the sets; nothing edited leads anywhere."""
+    first = chain.genesis.validator_set()
+    ends = [epoch_end(chain, epoch) for epoch in range(2)]
+    assert verify_epochs(first, ends)[-1].hash == chain.set_of(2).hash
+    with pytest.raises(Unavailable, match="has not ended"):
+        epoch_end(chain, 2)
+    turned = ValidatorSet(tuple(reversed(first.members)))
+    members = decode(tuple[Validator, ...], ends[0].members)
+    cases: list[tuple[ValidatorSet, list[EpochEnd], str]] = [
+        (first, ends[1:], "names another validator set|end of epoch 0"),
+        (first, [ends[0], ends[0]], "names another validator set|end of epoch 1"),
+        (first, [replace(ends[0], members=encode(members[1:]))], "end of epoch 0"),
+        (first, [replace(ends[0], members=encode(members[:1] * 2))], "end of epoch 0"),
+        (turned, ends, "names another validator set"),
+    ]
+    for validators, given, reason in cases:
+        with pytest.raises(Forged, match=reason):
+            verify_epochs(validators, given)
 
 
 def call_staking(number: int, nonce: int, function: str, *arguments: object, value: int = 0) -> bytes:
@@ -65,7 +94,7 @@ def registration(number: int) -> tuple[object, ...]:
     return keys.node.node_id, key[:32], key[32:], proof, 1_000
 
 
-def seated_nodes(node: Validator) -> set[int]:
+def seated_nodes(node: Node) -> set[int]:
     """Numbers of the nodes that validate now."""
     ids = {Keys.of(number).node.node_id: number for number in range(8)}
     return {ids[member.node_id] for member in node.chain.validators.members}
@@ -93,7 +122,7 @@ async def test_candidates_are_elected_and_who_signs_twice_is_slashed_and_leaves(
         assert len({node.chain.header_at(52).state_root for node in network}) == 1
 
 
-async def sign_twice(network: list[Validator], offender: int) -> None:
+async def sign_twice(network: list[Node], offender: int) -> None:
     """Votes of one validator for two blocks at one place ahead of everybody, sent to all others."""
     state = network[offender].consensus.state
     position = state.configuration.position
@@ -108,7 +137,7 @@ async def sign_twice(network: list[Validator], offender: int) -> None:
                 other._put(Heard(keys.node.node_id, vote, time.monotonic()))
 
 
-async def wait_for_slashing(network: list[Validator], account: Address) -> int:
+async def wait_for_slashing(network: list[Node], account: Address) -> int:
     """Until some report is final; how many reports of it blocks hold."""
     start = network[0].chain.final_height
     async with asyncio.timeout(30):

@@ -13,6 +13,7 @@ from koinon.kernel.ids import to_hex
 
 if TYPE_CHECKING:
     from koinon.ledger.genesis import Genesis
+    from koinon.ledger.types import ValidatorSet
     from koinon.wire.consensus import FinalityProof
 
 LARGEST_PROOF: Final = 16 << 20
@@ -28,19 +29,27 @@ LARGEST_GENESIS: Final = 64 << 20
     required=True,
     help="The file genesis that you trust, as in every node's home; it names the validators.",
 )
+@click.option(
+    "--epochs",
+    "ends_files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="File with an answer of koinon_epochEnds; repeat in order. Needed for blocks of later epochs.",
+)
 @JSON
-def verify_finality(proof: Path, genesis_file: Path, as_json: bool) -> None:
+def verify_finality(proof: Path, genesis_file: Path, ends_files: tuple[Path, ...], as_json: bool) -> None:
     """Check that the block of a PROOF is final.
 
     PROOF is a file with the answer of koinon_finality: the JSON, its field "proof" alone, or the bytes that this stands
     for. Nothing is asked of any node: the validators' signatures are checked against the keys in the genesis file.
+    Where validators change, the ends of epochs lead from those keys to the ones that signed the block.
     """
     from koinon.ledger import finality
     from koinon.ledger.types import bitmap_positions, header_hash
 
     genesis = _genesis(genesis_file)
     held = read_proof(proof)
-    validators = genesis.validator_set()
+    validators = _validators(genesis, ends_files, held.headers[-1].epoch)
     header = finality.verify_finality(held.headers, held.certificates, validators)
     if header.chain_id != genesis.chain_id:
         raise InvalidInput(f"the proof is of chain {header.chain_id}; the genesis file is of chain {genesis.chain_id}")
@@ -65,6 +74,29 @@ def verify_finality(proof: Path, genesis_file: Path, as_json: bool) -> None:
         f"{least} of {len(validators)} validators ({validators.quorum} are needed)",
         soft_wrap=True,
     )
+
+
+def _validators(genesis: "Genesis", files: tuple[Path, ...], epoch: int) -> "ValidatorSet":
+    """The set of an epoch, by the ends that lead there. Raises InvalidInput, MalformedMessage or Forged."""
+    from koinon.kernel.codec import decode
+    from koinon.ledger.finality import verify_epochs
+    from koinon.wire.ledger import EpochEnd
+
+    ends: list[EpochEnd] = []
+    for path in files:
+        text = _bytes(path, LARGEST_PROOF, "ends of epochs")
+        try:
+            answer = json.loads(text)
+            entries = answer["result"] if isinstance(answer, dict) else answer
+            ends.extend(decode(EpochEnd, bytes.fromhex(entry.removeprefix("0x"))) for entry in entries)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise MalformedMessage(f"{path.name} holds no answer of koinon_epochEnds") from None
+    if len(ends) < epoch:
+        raise InvalidInput(
+            f"the block is of epoch {epoch}, and the ends of {len(ends)} epochs were given; ask a node for all before "
+            "it (koinon_epochEnds) and give them with --epochs"
+        )
+    return verify_epochs(genesis.validator_set(), ends[:epoch])[-1]
 
 
 def read_proof(path: Path) -> "FinalityProof":

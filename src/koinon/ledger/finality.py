@@ -82,6 +82,7 @@ def verify_epochs(first: ValidatorSet, ends: Sequence[EpochEnd]) -> tuple[Valida
         header = verify_finality(end.proof.headers, end.proof.certificates, sets[-1])
         if header.epoch != epoch or header.next_validators != keccak256(end.members):
             raise Forged(f"what is given as the end of epoch {epoch} does not name the validators of the next")
+        # The members need no check of their own: a quorum has signed their hash after checking every key's possession.
         sets.append(ValidatorSet(decode(tuple[Validator, ...], end.members)))
     return tuple(sets)
 

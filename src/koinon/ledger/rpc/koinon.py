@@ -18,8 +18,12 @@ from koinon.ledger.rpc import readers
 from koinon.ledger.rpc.forms import data, quantity
 from koinon.ledger.rpc.table import Caller, Json, Method, Parameter
 from koinon.ledger.types import bitmap_positions, header_hash
+from koinon.wire.ledger import EpochEnd
 
 LONGEST_WAIT: Final = 60
+MOST_ENDS: Final = 32
+_FIRST_EPOCH: Final = Parameter("the first epoch", readers.quantity, 0)
+_ENDS: Final = Parameter("how many ends at most", readers.quantity, MOST_ENDS)
 
 
 class ReceiptProof(Record, frozen=True):
@@ -57,7 +61,9 @@ def koinon_methods(
         if not isinstance(height, int):
             raise InvalidInput("koinon_finality takes the height of a block, or latest")
         proof = chain.finality_proof(height)
-        members = len(chain.validators)
+        epoch = proof.headers[-1].epoch
+        validators = chain.set_of(epoch)
+        members = len(validators)
         return {
             "proof": data(encode(proof)),
             "height": quantity(height),
@@ -73,7 +79,8 @@ def koinon_methods(
                 }
                 for certificate in proof.certificates
             ],
-            "validatorsHash": data(chain.validators.hash),
+            "epoch": quantity(epoch),
+            "validatorsHash": data(validators.hash),
         }
 
     def receipt_proof(_caller: Caller, name: Hash32) -> Json:
@@ -103,15 +110,25 @@ def koinon_methods(
             "receiptPath": [data(step) for step in proof.receipt_path],
         }
 
-    def validators(_caller: Caller) -> Json:
+    def validators(_caller: Caller, epoch: int | None) -> Json:
+        asked = chain.epoch if epoch is None else epoch
+        found = chain.set_of(asked)
         return {
-            "hash": data(chain.validators.hash),
-            "quorum": chain.validators.quorum,
+            "epoch": quantity(asked),
+            "hash": data(found.hash),
+            "quorum": found.quorum,
             "members": [
                 {"node": data(member.node_id), "account": data(member.account), "blsKey": data(member.bls_key)}
-                for member in chain.validators.members
+                for member in found.members
             ],
         }
+
+    def epoch_ends(_caller: Caller, first: int, count: int) -> Json:
+        """What ``verify_epochs`` takes: each ended epoch from ``first`` on."""
+        if count > MOST_ENDS:
+            raise InvalidInput(f"koinon_epochEnds gives at most {MOST_ENDS} ends; ask for the rest after them")
+        last = min(chain.epoch, first + count)
+        return [data(encode(epoch_end(chain, epoch))) for epoch in range(first, last)]
 
     def status(_caller: Caller) -> Json:
         now = state()
@@ -119,6 +136,7 @@ def koinon_methods(
             "chainId": quantity(chain.genesis.chain_id),
             "genesis": data(chain.genesis.hash),
             "finalHeight": quantity(chain.final_height),
+            "epoch": quantity(now.configuration.epoch),
             "finalHash": data(header_hash(chain.final_header)),
             "view": quantity(now.view),
             "highestCertified": quantity(now.highest.height),
@@ -131,9 +149,18 @@ def koinon_methods(
         wait_method(chain, wait_final),
         Method("koinon_finality", (Parameter("the height", readers.block),), finality, 4),
         Method("koinon_receiptProof", (Parameter("the transaction hash", readers.digest),), receipt_proof, 4),
-        Method("koinon_validators", (), validators),
+        Method("koinon_validators", (Parameter("the epoch", readers.quantity, None),), validators),
+        Method("koinon_epochEnds", (_FIRST_EPOCH, _ENDS), epoch_ends, 4),
         Method("koinon_status", (), status),
     )
+
+
+def epoch_end(chain: Chain, epoch: int) -> EpochEnd:
+    """How an epoch handed over to the next. Raises Unavailable where it has not ended here."""
+    last = chain.last_height(epoch)
+    if last is None or not 0 <= epoch < chain.epoch:
+        raise Unavailable(f"epoch {epoch} has not ended; this is epoch {chain.epoch}")
+    return chain.epoch_end(epoch, last)
 
 
 def wait_method(chain: Chain, wait_final: Callable[[int], Awaitable[object]]) -> Method:
