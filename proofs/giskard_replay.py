@@ -6,12 +6,16 @@ validator signed. With it a fork that the search found is shown to fork the code
 in), and what the model lets honest validators do is compared with what they do.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from giskard_story import Act, Certified, GaveUp, ViewChangeShown
-from giskard_world import GENESIS, World
+from giskard_asynchronous import Report, Vote, moves, start
+from giskard_asynchronous import State as Standing
+from giskard_story import Act, Certified, GaveUp, Reports, ViewChangeShown
+from giskard_world import GENESIS, Local, World
 
+from koinon.kernel.ids import Hash32
 from koinon.kernel.quantities import Epoch, Seconds, View
 from koinon.ledger.giskard.certificates import (
     certify,
@@ -36,6 +40,7 @@ from koinon.ledger.giskard.state import (
     Executed,
     Finalise,
     PendingChanged,
+    Propose,
     Received,
     State,
     TimerFired,
@@ -65,6 +70,8 @@ class Bench:
     rules: Rules | None = None
     scheme: IdealScheme = field(default_factory=lambda: IdealScheme(b"replay"))
     states: list[State] = field(default_factory=list)
+    proposing: dict[int, Propose] = field(default_factory=dict)
+    final: dict[Hash32, tuple[Block, QuorumCertificate]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for position in range(self.world.bounds.honest):
@@ -144,6 +151,11 @@ class Bench:
             }
         return heights
 
+    def remember(self, finalised: Finalise) -> None:
+        """Keep final blocks for those that have not got them yet."""
+        pairs = zip(finalised.blocks, finalised.certificates, strict=True)
+        self.final |= {header_hash(block.header): (block, certificate) for block, certificate in pairs}
+
     # What is signed
 
     def body(self, block: int) -> Block:
@@ -185,18 +197,94 @@ class Bench:
             changes[sender] = ViewChange(Epoch(0), View(shown.left), sender, highest, entry, signature)
         return certify_view_change(changes, self.scheme, bounds.nodes)
 
-    @staticmethod
-    def _feed(state: State, *events: Event) -> tuple[State, list[Effect]]:
-        """Take in events, and say yes to every execution."""
+    def _feed(self, state: State, *events: Event) -> tuple[State, list[Effect]]:
+        """Take in events, and say yes to every execution; what is to be proposed is not built."""
+        position = state.configuration.position
         effects: list[Effect] = []
         waiting: list[Event] = list(events)
         while waiting:
             state, more = step(state, waiting.pop(0))
             effects.extend(more)
+            for effect in more:
+                if position is not None and isinstance(effect, Propose):
+                    self.proposing[position] = effect
+                if isinstance(effect, Finalise):
+                    self.remember(effect)
             waiting.extend(
                 Executed(header_hash(effect.block.header), True, 0.0) for effect in more if isinstance(effect, Execute)
             )
         return state, effects
+
+
+@dataclass
+class Players:
+    """Validators of the plain model beside real ones, told apart although the model sorts them."""
+
+    world: World
+    bench: Bench
+    signed: int = 0
+
+    def __post_init__(self) -> None:
+        self.state = start(self.world)
+        self.names = list(range(self.world.bounds.honest))
+        self.reports = Reports(self.world)
+
+    def play(self, move: Vote | Report, after: Standing) -> None:
+        """Let a real validator do what one of the model does; it must."""
+        name = self.names[move.who]
+        match move:
+            case Vote(_, block):
+                assert self.bench.vote(name, block, self.reports.justifying(block))
+            case Report(_, view, shown):
+                entrance = None if shown is None else self.reports.leading_to(view, shown)
+                reported = self.bench.give_up(name, view, shown, entrance)
+                changed = self.changed(move.who, after)
+                assert reported == changed.highest
+                self.reports.add(view, name, changed.highest)
+        self.signed += 1
+        self.follow(move.who, after)
+
+    def changed(self, who: int, after: Standing) -> Local:
+        others = [*self.state.honest[:who], *self.state.honest[who + 1 :]]
+        (local,) = (Counter(after.honest) - Counter(others)).elements()
+        return local
+
+    def follow(self, who: int, after: Standing) -> None:
+        moved = list(self.state.honest)
+        moved[who] = self.changed(who, after)
+        order = sorted(range(len(moved)), key=lambda place: moved[place])
+        self.names = [self.names[place] for place in order]
+        self.state = after
+
+    def tempt(self, who: int, block: int) -> None:
+        """Show a real validator a block that the model's does not vote for; it must not either."""
+        name = self.names[who]
+        before = self.bench.states[name]
+        assert not self.bench.vote(name, block, self.reports.justifying(block))
+        self.bench.states[name] = before
+
+    def refusals(self) -> list[tuple[int, int]]:
+        """Validators and blocks that they must not vote for: the slot is gone, or the place is not justified."""
+        blocks = {move.block for move, _ in moves(self.world, self.state) if isinstance(move, Vote)}
+        blocks |= {block for local in self.state.honest for block in local.voted}
+        refused = [
+            (who, block)
+            for who, local in enumerate(self.state.honest)
+            for block in sorted(blocks)
+            if block not in local.voted and self.world.vote(local, block) is None
+        ]
+        return refused + [(who, block) for who in range(len(self.names)) for block in self.unjustified()]
+
+    def unjustified(self) -> list[int]:
+        """First blocks on a lower parent than the view change before them shows."""
+        world, certified = self.world, self.state.certified
+        found = []
+        for left, reports in self.state.reports:
+            reportable = world.reportable(certified, reports)
+            if reportable and left < world.bounds.views:
+                fitting = {parent for parent, _ in world.places(left + 1, certified, reportable)}
+                found += [world.child(parent, left + 1, 0, 0) for parent in certified if parent not in fitting]
+        return found
 
 
 def forks(world: World, acts: Sequence[Act], lines: Sequence[Sequence[int]]) -> bool:

@@ -229,12 +229,15 @@ class Search:
 
     def path(self) -> list[Any]:
         """The moves that lead to the fork."""
-        moves: list[Any] = []
-        state = self.fork
+        return [move for move, _ in self.path_to(self.fork)]
+
+    def path_to(self, state: Any) -> list[tuple[Any, Any]]:
+        """The moves that lead to a state, each with the state after it."""
+        steps: list[tuple[Any, Any]] = []
         while (step := self.reached[state]) is not None:
+            steps.append((step[1], state))
             state = step[0]
-            moves.append(step[1])
-        return moves[::-1]
+        return steps[::-1]
 
 
 def search(name: str, bounds: Bounds, plain: bool = False, limit: int | None = None, loud: bool = False) -> Result:

@@ -1,18 +1,16 @@
 """The model and the code agree: forks that the search finds fork the code, and both let validators do the same."""
 
-from collections import Counter
-from dataclasses import dataclass
 from random import Random
 from typing import Final
 
 import giskard_asynchronous
 import giskard_views
 import pytest
-from giskard_asynchronous import Report, State, Vote
-from giskard_replay import Bench, forks
+from giskard_asynchronous import Vote
+from giskard_replay import Bench, Players, forks
 from giskard_small import RULES, Search
-from giskard_story import Reports, tell
-from giskard_world import Bounds, Local, World
+from giskard_story import tell
+from giskard_world import Bounds, World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,81 +45,9 @@ def test_the_code_does_not_follow_where_the_rule_is_ours() -> None:
         Bench(ours).play(acts)
 
 
-@dataclass
-class Players:
-    """Validators of the plain model beside real ones, told apart although the model sorts them."""
-
-    world: World
-    state: State
-    bench: Bench
-    names: list[int]
-    reports: Reports
-    signed: int = 0
-
-    def play(self, move: Vote | Report, after: State) -> None:
-        """Let a real validator do what one of the model does; it must."""
-        name = self.names[move.who]
-        match move:
-            case Vote(_, block):
-                assert self.bench.vote(name, block, self.reports.justifying(block))
-            case Report(_, view, shown):
-                entrance = None if shown is None else self.reports.leading_to(view, shown)
-                reported = self.bench.give_up(name, view, shown, entrance)
-                changed = self.changed(move.who, after)
-                assert reported == changed.highest
-                self.reports.add(view, name, changed.highest)
-        self.signed += 1
-        self.follow(move.who, after)
-
-    def changed(self, who: int, after: State) -> Local:
-        others = [*self.state.honest[:who], *self.state.honest[who + 1 :]]
-        (local,) = (Counter(after.honest) - Counter(others)).elements()
-        return local
-
-    def follow(self, who: int, after: State) -> None:
-        moved = list(self.state.honest)
-        moved[who] = self.changed(who, after)
-        order = sorted(range(len(moved)), key=lambda place: moved[place])
-        self.names = [self.names[place] for place in order]
-        self.state = after
-
-    def tempt(self, who: int, block: int) -> None:
-        """Show a real validator a block that the model's does not vote for; it must not either."""
-        name = self.names[who]
-        before = self.bench.states[name]
-        assert not self.bench.vote(name, block, self.reports.justifying(block))
-        self.bench.states[name] = before
-
-    def refusals(self) -> list[tuple[int, int]]:
-        """Validators and blocks that they must not vote for: the slot is gone, or the place is not justified."""
-        blocks = {
-            move.block for move, _ in giskard_asynchronous.moves(self.world, self.state) if isinstance(move, Vote)
-        }
-        blocks |= {block for local in self.state.honest for block in local.voted}
-        refused = [
-            (who, block)
-            for who, local in enumerate(self.state.honest)
-            for block in sorted(blocks)
-            if block not in local.voted and self.world.vote(local, block) is None
-        ]
-        return refused + [(who, block) for who in range(len(self.names)) for block in self.unjustified()]
-
-    def unjustified(self) -> list[int]:
-        """First blocks on a lower parent than the view change before them shows."""
-        world, certified = self.world, self.state.certified
-        found = []
-        for left, reports in self.state.reports:
-            reportable = world.reportable(certified, reports)
-            if reportable and left < world.bounds.views:
-                fitting = {parent for parent, _ in world.places(left + 1, certified, reportable)}
-                found += [world.child(parent, left + 1, 0, 0) for parent in certified if parent not in fitting]
-        return found
-
-
 def walk(world: World, bench: Bench, draw: Random, length: int) -> Players:
     """Play a random path of the model to real validators, tempting them on the way."""
-    state = giskard_asynchronous.start(world)
-    players = Players(world, state, bench, list(range(world.bounds.honest)), Reports(world))
+    players = Players(world, bench)
     for _ in range(length):
         moves = sorted(giskard_asynchronous.moves(world, players.state), key=lambda pair: repr(pair[0]))
         if not moves:
