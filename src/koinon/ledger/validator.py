@@ -76,6 +76,7 @@ if TYPE_CHECKING:
 PROVEN_POINTS: Final = 5.0
 """For a consensus message that no honest validator sends, out of the 100 at which a peer is shunned for a while."""
 _LONGEST_QUEUE: Final = 8192
+_MOST_HANDED_OVER: Final = 64
 STORE_BYTES: Final = 16 * 1024**3
 _BATCH: Final = 64
 _SEARCH_SECONDS: Final = 2.0
@@ -383,13 +384,21 @@ class Validator:
         await done
 
     async def _work(self) -> None:
-        """Hand events to the ledger's thread, one after the other."""
+        """Hand events to the ledger's thread in their order: all that wait in one go, since each hand-over costs more
+        than most events."""
         await self._loop.run_in_executor(self._lane, self._engine.prepare)
         while True:
-            event, done = await self._events.get()
-            await self._loop.run_in_executor(self._lane, self.consensus.take, event)
-            if done is not None and not done.done():
-                done.set_result(None)
+            waiting = [await self._events.get()]
+            while not self._events.empty() and len(waiting) < _MOST_HANDED_OVER:
+                waiting.append(self._events.get_nowait())
+            await self._loop.run_in_executor(self._lane, self._take_all, [event for event, _ in waiting])
+            for _, done in waiting:
+                if done is not None and not done.done():
+                    done.set_result(None)
+
+    def _take_all(self, events: list[Event | Heard | Wake]) -> None:
+        for event in events:
+            self.consensus.take(event)
 
     # Effects: from the ledger's thread to the network and the clock.
 
