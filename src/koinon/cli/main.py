@@ -25,7 +25,12 @@ EXIT_CODES: Final[tuple[tuple[type[KoinonError], int], ...]] = (
 COMMANDS: Final = {
     "demo": ("koinon.cli.demo:demo", "The main job on eleven processes, from rows to a checked answer."),
     "network": ("koinon.cli.network:network", "Eleven organisations on this machine: up, down, status."),
-    "node": ("koinon.cli.node:node", "One organisation: init, start, join, status, stop, snapshot."),
+    "node": ("koinon.cli.node:node", "One organisation: init, genesis, start, join, status, stop, snapshot."),
+    "stake": (
+        "koinon.cli.stake:stake",
+        "Validating and delegating: status, register, add, unstake, share, delegate, undelegate, claim, withdraw, "
+        "evidence, work, apply, vote.",
+    ),
     "suite": ("koinon.cli.suite:suite", "The contracts a network works with: deploy, adopt, show."),
     "account": ("koinon.cli.account:account", "Keys, balances and payments: new, show, pay, approve, withdraw."),
     "data": ("koinon.cli.data:data", "Your rows, which never leave but as shares: add, list."),

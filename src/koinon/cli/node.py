@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from koinon.cli.console import console, print_json, print_table, shorten
+from koinon.cli.founding import genesis
 from koinon.cli.options import HOME, JSON, amount
 from koinon.cli.ordering import order, shown
 from koinon.cli.snapshot import snapshot
@@ -26,6 +27,7 @@ def node() -> None:
 
 
 node.add_command(snapshot)
+node.add_command(genesis)
 
 
 @node.command()
