@@ -71,6 +71,7 @@ def check_ends(chain: Chain) -> None:
     cases: list[tuple[ValidatorSet, list[EpochEnd], str]] = [
         (first, ends[1:], "names another validator set|end of epoch 0"),
         (first, [ends[0], ends[0]], "names another validator set|end of epoch 1"),
+        (first, [EpochEnd(chain.finality_proof(19), encode(first.members))], "not its last block"),
         (first, [replace(ends[0], members=encode(members[1:]))], "end of epoch 0"),
         (first, [replace(ends[0], members=encode(members[:1] * 2))], "end of epoch 0"),
         (turned, ends, "names another validator set"),

@@ -8,10 +8,17 @@ from koinon.crypto.bls import BlsKey, vrf_output
 from koinon.crypto.hash import sha256
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import Forged
-from koinon.kernel.ids import Address, Hash32
-from koinon.kernel.quantities import Epoch, UnixSeconds, View
+from koinon.kernel.ids import ZERO_HASH, Address, Hash32
+from koinon.kernel.quantities import Epoch, Height, UnixSeconds, View
 from koinon.ledger.chain import Chain
-from koinon.ledger.execution import BlockContext, BlockFinish, ExecutionEngine, build_block, execute_block
+from koinon.ledger.execution import (
+    BlockContext,
+    BlockFinish,
+    ExecutedBlock,
+    ExecutionEngine,
+    build_block,
+    execute_block,
+)
 from koinon.ledger.giskard.state import Propose
 from koinon.ledger.mempool import Mempool
 from koinon.ledger.staking.contract import STAKING
@@ -81,7 +88,7 @@ def propose(
         transactions_root=executed.transactions_root,
         receipts_root=executed.receipts_root,
         validators=validators.hash,
-        next_validators=validators.hash if executed.validators is None else executed.validators.hash,
+        next_validators=_next_set(chain, epoch, effect.height, executed),
         bloom=executed.bloom,
         gas_limit=context.gas_limit,
         gas_used=executed.gas_used,
@@ -108,10 +115,16 @@ def check_and_execute(chain: Chain, engine: ExecutionEngine, block: Block) -> No
     context = chain.context_for(parent, header.timestamp, header.beneficiary, header.mix)
     finish = _finish(chain, context, header.epoch, header.view, header.proposer)
     executed = execute_block(engine, context, view, accumulator, header, block.transactions, finish)
-    validators = chain.set_of(header.epoch) if executed.validators is None else executed.validators
-    if header.next_validators != validators.hash:
+    if header.next_validators != _next_set(chain, header.epoch, header.height, executed):
         raise Forged(f"block {header.height} names another next validator set than its state gives")
     chain.add_executed(header, executed)
+
+
+def _next_set(chain: Chain, epoch: Epoch, height: Height, executed: ExecutedBlock) -> Hash32:
+    """What the header says of the set that signs the next block; zero for a closing block (``is_closing``)."""
+    if chain.epoch_of(height) != epoch:
+        return ZERO_HASH
+    return (chain.set_of(epoch) if executed.validators is None else executed.validators).hash
 
 
 def _beneficiary(chain: Chain, validators: ValidatorSet, proposer: int) -> Address:

@@ -10,7 +10,7 @@ from koinon.kernel.errors import Forged, MalformedMessage
 from koinon.ledger.execution import Receipt
 from koinon.ledger.giskard.certificates import check_certificate
 from koinon.ledger.giskard.rules import LINKED_CERTIFICATES, is_final
-from koinon.ledger.types import Header, QuorumCertificate, Validator, ValidatorSet, header_hash
+from koinon.ledger.types import Header, QuorumCertificate, Validator, ValidatorSet, header_hash, is_closing
 from koinon.wire.ledger import EpochEnd, SnapshotManifest
 
 
@@ -52,11 +52,15 @@ def verify_finality(
     for parent, child in pairwise(headers):
         if child.parent != header_hash(parent) or child.height != parent.height + 1:
             raise Forged(f"header {child.height} is not the child of header {parent.height} in the finality proof")
+    if is_closing(headers[0]):
+        raise Forged(f"block {headers[0].height} closes epoch {headers[0].epoch}; closing blocks are never final")
     proven = list(headers[-LINKED_CERTIFICATES:])
     verifier = BlsVerifier(validators)
     for header, certificate in zip(proven, certificates, strict=True):
         if header.validators != validators.hash:
             raise Forged(f"header {header.height} names another validator set than the one given")
+        if header.epoch != proven[0].epoch:
+            raise Forged(f"header {header.height} is of another epoch than the certified header before it")
         named = (certificate.block, certificate.epoch, certificate.view, certificate.index, certificate.height)
         if named != (header_hash(header), header.epoch, header.view, header.index, header.height):
             raise Forged(f"the certificate given for header {header.height} is for another block")
@@ -82,6 +86,8 @@ def verify_epochs(first: ValidatorSet, ends: Sequence[EpochEnd]) -> tuple[Valida
         header = verify_finality(end.proof.headers, end.proof.certificates, sets[-1])
         if header.epoch != epoch or header.next_validators != keccak256(end.members):
             raise Forged(f"what is given as the end of epoch {epoch} does not name the validators of the next")
+        if not is_closing(end.proof.headers[1]):
+            raise Forged(f"what is given as the end of epoch {epoch} is not its last block: no closing block follows")
         # The members need no check of their own: a quorum has signed their hash after checking every key's possession.
         sets.append(ValidatorSet(decode(tuple[Validator, ...], end.members)))
     return tuple(sets)

@@ -12,7 +12,7 @@ from typing import Final
 from koinon.crypto.hash import keccak256
 from koinon.kernel.codec import Record, encode
 from koinon.kernel.errors import InvalidInput, MalformedMessage
-from koinon.kernel.ids import Address, Hash32, NodeId
+from koinon.kernel.ids import ZERO_HASH, Address, Hash32, NodeId
 from koinon.kernel.quantities import View
 from koinon.wire.consensus import (
     Account,
@@ -95,6 +95,14 @@ class ValidatorSet:
         return {member.node_id: position for position, member in enumerate(self.members)}
 
 
+def is_closing(header: Header) -> bool:
+    """GISKARD-SAFETY-8: whether the block only closes its epoch and is never final, as its header says itself.
+
+    No set signs a block after it; who knows nothing but headers could not tell it from a final block otherwise.
+    """
+    return header.next_validators == ZERO_HASH
+
+
 @lru_cache(maxsize=4096)
 def header_hash(header: Header) -> Hash32:
     """The hash of a block: Keccak-256 of the canonical encoding of its header."""
@@ -152,5 +160,6 @@ __all__ = [
     "VoteEvidence",
     "bitmap_positions",
     "header_hash",
+    "is_closing",
     "make_bitmap",
 ]

@@ -38,7 +38,8 @@ class Header(Record, frozen=True):
         randomness_proof: the proposer's proof of the random function over the parent's mix; empty in genesis.
         mix: SHA-256 of the proof; the EVM's PREVRANDAO.
         validators: hash of the set that signs this block.
-        next_validators: hash of the set that signs the next one; another only in the last block of an epoch.
+        next_validators: hash of the set that signs the next one; another only in the last block of an epoch, and zero
+            in a closing block, which no set goes on from.
         bloom: 256 bytes as the yellow paper has them, or empty where no log was written.
         base_fee: wei per gas, burnt.
     """
