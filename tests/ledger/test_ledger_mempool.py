@@ -92,6 +92,15 @@ def test_bytes_are_bounded_too() -> None:
     assert len(full) == 2
 
 
+def test_a_replacement_cannot_take_the_pool_over_its_limit() -> None:
+    full, state = pool(100, 300), _Nonces({})
+    full.add(transaction(1, 0, 10, 100, size=100), state)
+    full.add(transaction(2, 0, 10, 100), state)
+    with pytest.raises(Refused, match="a replacement may not be larger now"):
+        full.add(transaction(2, 0, 50, 500, size=1), state)
+    assert full.add(transaction(1, 0, 50, 500), state)
+
+
 def test_what_a_block_took_already_is_not_owed_twice() -> None:
     crowded, sender = pool(), Address(bytes([1]) * 20)
     first = transaction(1, 0, fee=BALANCE // 21_000)

@@ -111,6 +111,21 @@ def test_views_of_final_state_stay_as_they_were(blocks: list[dict[bytes, bytes]]
     assert state.accumulator == lattice.updated(lattice.EMPTY_ACCUMULATOR, rebuilt)
 
 
+@settings(max_examples=50)
+@given(st.lists(ENTRIES, min_size=1, max_size=12))
+def test_what_was_written_lately_is_read_without_the_store(blocks: list[dict[bytes, bytes]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("koinon.ledger.state._RECENT_ENTRIES", 5)
+        store = MemoryStore()
+        state = FinalState(store, Height(0))
+        everything: set[bytes] = set()
+        for number, changes in enumerate(blocks, start=1):
+            difference: dict[bytes, bytes | None] = {**dict.fromkeys(sorted(everything)[:2]), **changes}
+            state.write([(Height(number), Overlay.over(state, state.accumulator, difference))], {}, ())
+            everything |= set(difference)
+            assert all(state.get(key) == store.get(b"w" + key) for key in everything)
+
+
 def test_a_view_that_is_too_old_says_so() -> None:
     state = FinalState(MemoryStore(), Height(0))
     old = state.view()

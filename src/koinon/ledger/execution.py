@@ -263,16 +263,13 @@ def _executed(
 def logs_bloom(logs: Iterable[Log]) -> bytes:
     """The 2,048-bit filter over addresses and topics (yellow paper, eq. 30); empty for no log at all."""
     bits = 0
-    for log in logs:
-        for item in (log.address, *log.topics):
-            bits |= bloom_bits(item)
+    # A block's logs name the same contracts and events again and again: each counts once.
+    for item in {item for log in logs for item in (log.address, *log.topics)}:
+        bits |= bloom_bits(item)
     return bits.to_bytes(BLOOM_BYTES, "big") if bits else b""
 
 
 def bloom_bits(item: bytes) -> int:
     """The three bits an address or topic sets."""
-    digest = keccak256(item)
-    bits = 0
-    for offset in (0, 2, 4):
-        bits |= 1 << (int.from_bytes(digest[offset : offset + 2], "big") & 2047)
-    return bits
+    digest = int.from_bytes(keccak256(item)[:6], "big")
+    return 1 << (digest >> 32 & 2047) | 1 << (digest >> 16 & 2047) | 1 << (digest & 2047)

@@ -6,6 +6,7 @@ states with one accumulator is a short-vector problem. There are no inclusion pr
 """
 
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from koinon.crypto.hash import tagged_hash
@@ -14,11 +15,13 @@ from koinon.kernel.ids import Hash32
 
 if TYPE_CHECKING:
     import numpy as np
+    from blake3 import blake3
     from numpy.typing import NDArray
 
 LANES: Final = 1024
 ACCUMULATOR_BYTES: Final = 2 * LANES
 EMPTY_ACCUMULATOR: Final = bytes(ACCUMULATOR_BYTES)
+_BATCH: Final = 256
 
 _ROOT_DOMAIN: Final = "koinon/lattice/root/1"
 _ENTRY_DOMAINS: Final = {
@@ -42,13 +45,20 @@ def updated(accumulator: bytes, changes: Iterable[Change]) -> bytes:
     if len(accumulator) != ACCUMULATOR_BYTES:
         raise InvalidInput(f"a state accumulator has {ACCUMULATOR_BYTES} bytes; got {len(accumulator)}")
     total: NDArray[np.uint16] = np.frombuffer(accumulator, "<u2").copy()
+    come: list[bytes] = []
+    gone: list[bytes] = []
     for key, before, after in changes:
         if before == after:
             continue
         if before is not None:
-            total -= _expand(key, before)
+            gone.append(_expanded(key, before))
         if after is not None:
-            total += _expand(key, after)
+            come.append(_expanded(key, after))
+        # Many vectors in one pass of numpy: one at a time, its overhead is as large as the hash.
+        if len(come) + len(gone) >= _BATCH:
+            total += _sum(come) - _sum(gone)
+            come, gone = [], []
+    total += _sum(come) - _sum(gone)
     return total.tobytes()
 
 
@@ -57,12 +67,26 @@ def root(accumulator: bytes) -> Hash32:
     return tagged_hash(_ROOT_DOMAIN, accumulator)
 
 
-def _expand(key: bytes, value: bytes) -> "NDArray[np.uint16]":
+def _sum(vectors: list[bytes]) -> "NDArray[np.uint16]":
     import numpy as np
+
+    rows = np.frombuffer(b"".join(vectors), "<u2").reshape(-1, LANES)
+    total: NDArray[np.uint16] = rows.sum(axis=0, dtype=np.uint16)
+    return total
+
+
+def _expanded(key: bytes, value: bytes) -> bytes:
+    begin = _beginnings().get(key[:1])
+    if begin is None:
+        raise InvalidInput(f"a state key starts with a, s or c; got {key[:1]!r}")
+    hasher = begin.copy()
+    hasher.update(len(key).to_bytes(4, "big") + key + value)
+    return hasher.digest(ACCUMULATOR_BYTES)
+
+
+@cache
+def _beginnings() -> "dict[bytes, blake3]":
+    """Hashers that have taken in the domain of each kind of entry, to be copied."""
     from blake3 import blake3
 
-    domain = _ENTRY_DOMAINS.get(key[:1])
-    if domain is None:
-        raise InvalidInput(f"a state key starts with a, s or c; got {key[:1]!r}")
-    entry = len(key).to_bytes(4, "big") + key + value
-    return np.frombuffer(blake3(entry, derive_key_context=domain).digest(ACCUMULATOR_BYTES), "<u2")
+    return {kind: blake3(derive_key_context=domain) for kind, domain in _ENTRY_DOMAINS.items()}

@@ -91,6 +91,8 @@ class Mempool:
             replaced = queue.waiting.get(transaction.nonce)
             if replaced is not None:
                 _check_replacement(replaced, transaction)
+                if self._bytes - len(replaced.raw) + len(transaction.raw) > self._total_bytes:
+                    raise Refused("the transaction pool is full; a replacement may not be larger now; try again later")
             _check_funds(transaction, account, queue, replaced)
             if replaced is not None:
                 self._forget(replaced)

@@ -26,6 +26,9 @@ STATE_PREFIX: Final = b"w"
 ACCUMULATOR_KEY: Final = b"m/accumulator"
 EMPTY_CODE_HASH: Final = Hash32(bytes.fromhex("c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"))
 _UNDO_RECORDS: Final = 64
+_RECENT_ENTRIES: Final = 32_768
+_UNKNOWN: Final = b"?"
+"""Stands for an entry that is not known; found by identity, so any entry may hold these bytes."""
 _ACCOUNT_BYTES: Final = 72
 
 Difference = Mapping[bytes, bytes | None]
@@ -114,18 +117,20 @@ class Overlay:
     """State after an unfinalised block: its difference over its parent's state.
 
     ``parent`` is set once more, to the final state, when the parent's block has become final: both then read the same,
-    and the chain of overlays stays short.
+    and the chain of overlays stays short. ``before`` is what the parent held of what changed.
     """
 
     parent: StateView
     difference: Difference
     accumulator: bytes
+    before: Mapping[bytes, bytes | None]
 
     @classmethod
     def over(cls, parent: StateView, accumulator: bytes, difference: Difference) -> "Overlay":
         """The state after ``difference``; ``accumulator`` is the parent's."""
-        changes = [(key, parent.get(key), value) for key, value in difference.items()]
-        return cls(parent, difference, lattice.updated(accumulator, changes))
+        before = {key: parent.get(key) for key in difference}
+        changes = ((key, before[key], value) for key, value in difference.items())
+        return cls(parent, difference, lattice.updated(accumulator, changes), before)
 
     @property
     def root(self) -> Hash32:
@@ -143,7 +148,33 @@ class Overlay:
 @dataclass(frozen=True)
 class _Undo:
     height: Height
-    before: dict[bytes, bytes | None]
+    before: Mapping[bytes, bytes | None]
+
+
+class _Recent:
+    """Entries of the final state written lately: most of what the next blocks read.
+
+    Only the writer changes it, so that a slow reader cannot put an old value back. Two generations bound its size.
+    """
+
+    def __init__(self) -> None:
+        self._young: dict[bytes, bytes | None] = {}
+        self._old: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> tuple[bool, bytes | None]:
+        """Whether the value is known, and the value."""
+        for generation in (self._young, self._old):
+            value = generation.get(key, _UNKNOWN)
+            if value is not _UNKNOWN:
+                return True, value
+        return False, None
+
+    def update(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Take over what was written."""
+        if len(self._young) + len(changes) > _RECENT_ENTRIES:
+            # A reader between the two assignments may miss an entry, and then finds it in the store.
+            self._old, self._young = self._young, {}
+        self._young.update((key, value) for key, value in changes.items() if key[:1] != b"c")
 
 
 class FinalState:
@@ -155,6 +186,7 @@ class FinalState:
     def __init__(self, store: Store, height: Height) -> None:
         self._store = store
         self._undo: deque[_Undo] = deque(maxlen=_UNDO_RECORDS)
+        self._recent = _Recent()
         self.height = height
         self.accumulator = store.get(ACCUMULATOR_KEY) or lattice.EMPTY_ACCUMULATOR
 
@@ -164,7 +196,8 @@ class FinalState:
 
     def get(self, key: bytes, /) -> bytes | None:
         """The newest final value. For more than one read that must agree, use ``view``."""
-        return self._store.get(STATE_PREFIX + key)
+        known, value = self._recent.get(key)
+        return value if known else self._store.get(STATE_PREFIX + key)
 
     def view(self, height: Height | None = None) -> "FinalView":
         """The state as it was after the final block at ``height``, the newest by default.
@@ -204,13 +237,13 @@ class FinalState:
         """
         merged: dict[bytes, bytes | None] = {}
         for height, overlay in overlays:
-            before = {key: merged[key] if key in merged else self.get(key) for key in overlay.difference}
-            self._undo.append(_Undo(height, before))
+            self._undo.append(_Undo(height, overlay.before))
             merged.update(overlay.difference)
         last_height, last = overlays[-1]
         writes = {STATE_PREFIX + key: value for key, value in merged.items() if value is not None}
         removals = [STATE_PREFIX + key for key, value in merged.items() if value is None]
         self._store.write({**writes, ACCUMULATOR_KEY: last.accumulator, **put}, [*removals, *delete])
+        self._recent.update(merged)
         self.accumulator = last.accumulator
         self.height = last_height
 

@@ -143,6 +143,11 @@ class SenderCache:
     def get(self, raw: bytes) -> Transaction | None:
         return self._young.get(raw) or self._old.get(raw)
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        with self._lock:
+            self._young, self._old, self._young_bytes = {}, {}, 0
+
     def put(self, transaction: Transaction) -> None:
         with self._lock:
             if len(self._young) >= self._count or self._young_bytes >= self._size:
