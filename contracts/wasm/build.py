@@ -93,6 +93,10 @@ def abi_entry(line: str) -> dict[str, Any]:
         raise BuildFailure(f"this line is no part of an interface: {line}")
     kind, name, inputs, view, payable, outputs = found.groups()
     entry: dict[str, Any] = {"type": kind, "inputs": parameters(inputs)}
+    if kind == "event":
+        marked = [word.split() for word in inputs.split(",")]
+        indexed = [{"indexed": "indexed" in words} for words in marked]
+        entry["inputs"] = [{**one, **mark} for one, mark in zip(entry["inputs"], indexed, strict=True)]
     if kind != "constructor":
         entry["name"] = name
     if kind == "event":
@@ -105,10 +109,7 @@ def parameters(text: str) -> list[dict[str, Any]]:
     result = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         words = part.split()
-        parameter: dict[str, Any] = {"type": words[0], "name": words[-1] if len(words) > 1 else ""}
-        if "indexed" in words:
-            parameter["indexed"] = True
-        result.append(parameter)
+        result.append({"type": words[0], "name": words[-1] if len(words) > 1 else ""})
     return result
 
 

@@ -12,6 +12,7 @@ from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import ChainId, Gas, Height, UnixSeconds, Wei
 from koinon.ledger.engine import network_engine
 from koinon.ledger.evm.calls import created_address
+from koinon.ledger.evm.tracing import Tracer
 from koinon.ledger.execution import BlockContext, Call, CallResult
 from koinon.ledger.journal import Journal
 from koinon.ledger.state import EMPTY_CODE_HASH, Account, account_key, encode_account
@@ -52,13 +53,20 @@ class Ledger:
     now: int = CONTEXT.timestamp
 
     def send(
-        self, to: Address | None, data: bytes = b"", *, gas: int = PLENTY, value: int = 0, sender: Address = PERSON
+        self,
+        to: Address | None,
+        data: bytes = b"",
+        *,
+        gas: int = PLENTY,
+        value: int = 0,
+        sender: Address = PERSON,
+        tracer: Tracer | None = None,
     ) -> CallResult:
         """Run a call and keep what it changed."""
         journal = Journal(self.state)
         journal.begin_transaction(ENGINE.warm)
         context = replace(CONTEXT, timestamp=UnixSeconds(self.now))
-        result = ENGINE.call_in(journal, Call(sender, to, Gas(gas), Wei(value), data, Wei(0)), context)
+        result = ENGINE.call_in(journal, Call(sender, to, Gas(gas), Wei(value), data, Wei(0)), context, tracer)
         journal.end_transaction()
         for key, entry in journal.difference().items():
             if entry is None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ledger_wasm import OTHER, PERSON, Ledger, artefact, calldata, contract, decoded
 
 from koinon.kernel.ids import Address
+from koinon.ledger.evm.frame import Frame, Message, Outcome
 from koinon.ledger.wasm import limits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,6 +129,39 @@ def test_mixed_calls_nest_as_deep_as_modules_may() -> None:
     assert not ledger.send(
         wasm, relay([*[evm, wasm] * (limits.DEEPEST_ENTRY - 1), counter], calldata("next()"))
     ).succeeded
+
+
+class Recorder:
+    """A tracer that keeps who was called, and how it ended."""
+
+    wants_steps = False
+    wants_memory = False
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Address, bool | None]] = []
+
+    def enter(self, message: Message) -> None:
+        self.calls.append(("enter", message.address, None))
+
+    def pause(self) -> None:
+        """Nothing here takes long."""
+
+    def step(self, frame: Frame, *_rest: object) -> None:
+        raise AssertionError(f"nobody wanted the steps of {frame}")
+
+    def destroy(self, address: Address, *_rest: object) -> None:
+        raise AssertionError(f"{address.hex()} is not destroyed here")
+
+    def leave(self, message: Message, outcome: Outcome) -> None:
+        self.calls.append(("leave", message.address, outcome.succeeded))
+
+
+def test_a_tracer_sees_the_calls_of_both_machines() -> None:
+    ledger = Ledger()
+    path = [ledger.deploy(RELAYS["wasm"]), ledger.deploy(RELAYS["evm"]), ledger.deploy(COUNTER + word(1))]
+    seen = Recorder()
+    ledger.send(path[0], relay(path[1:], calldata("next()")), tracer=seen)
+    assert seen.calls == [("enter", one, None) for one in path] + [("leave", one, True) for one in reversed(path)]
 
 
 # The token

@@ -6,12 +6,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import wasmtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_wasm import CONTEXT, PERSON, PLENTY, Ledger, contract, module
 
 from koinon.crypto.hash import keccak256
 from koinon.ledger.wasm import limits
+from koinon.ledger.wasm.machine import HOST_TYPES, host_calls
+from koinon.ledger.wasm.native import Compiler
+from koinon.ledger.wasm.rewrite import rewritten
+from koinon.ledger.wasm.scan import scan
+from koinon.ledger.wasm.storehouse import Storehouse
 
 COUNTER = module(
     """
@@ -301,3 +307,29 @@ def test_a_call_without_enough_gas_fails_at_every_amount() -> None:
         assert (result.succeeded, result.reason, result.gas_used) == (False, "OutOfGas", gas)
         assert changed(attempt, ledger.state) == {"nonce"}
     assert needed < PLENTY
+
+
+# Compiled modules
+
+
+def test_modules_that_no_longer_fit_in_memory_come_back_from_disk() -> None:
+    compiler = Counting(host_calls())
+    binaries = [rewritten(scan(contract(f"(drop (i32.const {n}))"), HOST_TYPES)).binary for n in range(4)]
+    names = [keccak256(binary) for binary in binaries]
+    size = len(bytes(compiler.compile(binaries[0]).serialize()))
+    kept = Storehouse(compiler, memory_bytes=2 * size, disk_bytes=3 * size + size // 2)
+    for name, binary in zip(names, binaries, strict=True):
+        kept.add(name, binary)
+    # Memory holds the last two, the disk the first three: each that comes back drives another out.
+    assert [kept.get(name) is not None for name in names] == [True, True, True, False]
+    assert compiler.restored == 3
+
+
+class Counting(Compiler):
+    """Counts what it restores."""
+
+    restored = 0
+
+    def restore(self, image: bytes) -> wasmtime.Module:
+        self.restored += 1
+        return super().restore(image)

@@ -76,6 +76,8 @@ def metered(described: Entry) -> HostFunction:
 
     def call(instance: Instance, *arguments: int) -> int | None:
         frame: Frame = instance.owner
+        if frame.run.tracer is not None:
+            frame.run.tracer.pause()
         frame.gas, rest = divmod(instance.fuel, FUEL_PER_GAS)
         charge(frame, gas)
         result = run(Crossing(instance, frame), *arguments)

@@ -49,7 +49,7 @@ LARGEST_GAS: Final = 1 << 40
 """What one frame can be given; the rest stays with its caller. Keeps fuel in 64 bits."""
 
 ENTRY_GAS: Final = 3_000
-PAGE_GAS: Final = 400
+PAGE_GAS: Final = 1_000
 GROW_GAS: Final = 800
 COMPILE_BYTE_GAS: Final = 300
 COMPILE_FUNCTION_GAS: Final = 1_000
@@ -58,5 +58,5 @@ COMPILE_MERGE_GAS: Final = 20
 
 MERGED_OPERANDS: Final = 64
 LOAD_BYTE_GAS: Final = 1
-HOST_GAS: Final = 80
+HOST_GAS: Final = 150
 COPY_WORD_GAS: Final = 3  # as the EVM's CALLDATACOPY

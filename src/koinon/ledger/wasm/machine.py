@@ -36,9 +36,9 @@ from koinon.ledger.wasm.limits import (
     NATIVE_STACK_BYTES,
     PAGE_GAS,
 )
-from koinon.ledger.wasm.native import Compiler, entries
+from koinon.ledger.wasm.native import Compiler, HostFunction, entries
 from koinon.ledger.wasm.rewrite import GROW_MEMORY, rewritten
-from koinon.ledger.wasm.scan import is_module, scan
+from koinon.ledger.wasm.scan import FunctionType, is_module, scan
 from koinon.ledger.wasm.storehouse import Storehouse
 
 HOST_FUNCTIONS: Final[dict[str, Entry]] = {**CHAIN_FUNCTIONS, **CRYPTO_FUNCTIONS}
@@ -51,6 +51,12 @@ _FRAME_STACK_BYTES: Final = 256 << 10
 _STACK_BYTES: Final = (DEEPEST_ENTRY + 1) * (NATIVE_STACK_BYTES + _FRAME_STACK_BYTES)
 
 
+def host_calls() -> dict[str, tuple[FunctionType, HostFunction]]:
+    """What modules are linked with: the functions they import and the one that the rewriting adds, all metered."""
+    functions = {**HOST_FUNCTIONS, GROW_MEMORY: entry("i>i", GROW_GAS, grow_memory)}
+    return {name: (described.kind, metered(described)) for name, described in functions.items()}
+
+
 class WasmMachine:
     """The machine. One instance serves any number of threads and engines."""
 
@@ -58,11 +64,7 @@ class WasmMachine:
     longest_code = LARGEST_MODULE
 
     def __init__(self) -> None:
-        added = {GROW_MEMORY: entry("i>i", GROW_GAS, grow_memory)}
-        functions = {
-            name: (described.kind, metered(described)) for name, described in {**HOST_FUNCTIONS, **added}.items()
-        }
-        self._compiler = Compiler(functions)
+        self._compiler = Compiler(host_calls())
         self._modules = Storehouse(self._compiler)
 
     def check_code(self, frame: Frame, code: bytes) -> None:

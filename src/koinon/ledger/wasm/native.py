@@ -58,9 +58,9 @@ class Compiler:
         except wasmtime.WasmtimeError as problem:
             raise InvalidModule(f"the module does not compile: {_first_line(problem)}") from None
 
-    def restore(self, path: str) -> wasmtime.Module:
-        """A module that ``serialize`` wrote in this very process."""
-        return wasmtime.Module.deserialize_file(self._engine, path)
+    def restore(self, image: bytes) -> wasmtime.Module:
+        """A module from what its ``serialize`` gave in this very process; native code, never from anywhere else."""
+        return wasmtime.Module.deserialize(self._engine, image)
 
     def link(self, module: wasmtime.Module) -> wasmtime.InstancePre:
         return self._linker.instantiate_pre(module)
