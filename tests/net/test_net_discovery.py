@@ -320,7 +320,7 @@ async def test_long_lists_come_in_pages_and_endless_ones_are_left() -> None:
         Find(account=Address(b"")),
         Find(role=""),
         Found((PARTY.record(),) * (MOST_FOUND + 1)),
-        PARTY.claim(port=0),
+        PARTY.claim(port=-1),
         PARTY.claim(port=65536),
         PARTY.claim(host="a" * 300),
         PARTY.claim(roles=("x",) * 17),

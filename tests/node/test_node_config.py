@@ -21,6 +21,7 @@ WHOLE = NodeConfig(
     bootstrap=(BootstrapNode(NodeId(b"\x11" * 32), "10.0.0.1", 7300),),
     chain=ChainConfig(("http://127.0.0.1:8545",), 5, (("token", Address(b"\x22" * 20)),)),
     allow_faults=False,
+    hide_address=True,
     monitor_port=9464,
     log=LogConfig("WARNING", "json", "node.jsonl", 1 << 20, 3),
 )
@@ -39,6 +40,11 @@ CASES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "a role that is a number": ('"data"', "5", ("line 2", "a list of strings", "found 5")),
     "an empty name": ('name = "north"', 'name = ""', ("line 1", "not empty")),
     "a flag as a number": ("allow_faults = false", "allow_faults = 0", ("allow_faults", "true or false", "found 0")),
+    "hidden without being a validator": (
+        'roles = ["validator", "data"]',
+        'roles = ["data"]',
+        ("hide_address", "a validator"),
+    ),
     "a keeper without a port": (", port = 7300 }", " }", ("bootstrap[0].port", "is missing")),
     "a keeper that is a string": ("{ node", '"x", { node', ("bootstrap", "a list of tables", '"x"')),
     "a keeper with a short id": ("0x1111", "0x11", ("bootstrap[0].node", "64 hexadecimal digits")),

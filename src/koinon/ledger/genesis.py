@@ -59,6 +59,7 @@ class GenesisValidator(Record, frozen=True):
 
     Attributes:
         possession: proof that the holder of ``bls_key`` knows its secret; 96 bytes.
+        host, port: empty and 0 where the validators tell one another (``net.hidden``) and nobody else.
     """
 
     node_id: NodeId

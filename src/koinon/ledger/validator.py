@@ -225,7 +225,7 @@ class Validator:
             others = {
                 member.node_id: Endpoint(member.node_id, member.host, member.port)
                 for member in genesis.validators
-                if member.node_id != node_id
+                if member.node_id != node_id and member.host
             }
             others.update({name: peer for name, peer in (peers or {}).items() if name != node_id})
             check = manifest_check(genesis.validator_set())

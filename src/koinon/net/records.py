@@ -41,7 +41,9 @@ def sign_record(node_key: NodeKey, account_key: AccountKey, claim: NodeClaim) ->
 
 def check_claim(claim: NodeClaim) -> None:
     """Raises MalformedMessage for a host that is no address or name, or for roles unsorted or repeated."""
-    if not _HOST.fullmatch(claim.host):
+    if claim.is_hidden != (claim.port == 0) or (claim.sealed and not claim.is_hidden):
+        raise MalformedMessage("a node record names host and port, or neither and then perhaps seals both to others")
+    if not claim.is_hidden and not _HOST.fullmatch(claim.host):
         raise MalformedMessage(f"{claim.host[:80]!r} is no host name or address")
     if list(claim.roles) != sorted(set(claim.roles)):
         raise MalformedMessage("the roles of a node record are sorted and named once each")

@@ -22,6 +22,7 @@ KEYS: Final = (
     "service_port",
     "monitor_host",
     "monitor_port",
+    "hide_address",
     "allow_faults",
     "bootstrap",
     "chain",
@@ -68,6 +69,8 @@ class NodeConfig:
     chain: ChainConfig
     allow_faults: bool
     """Whether this operator lets a demonstration make the node misbehave (``koinon demo --chaos lie``)."""
+    hide_address: bool = False
+    """Whether this validator tells where it listens to the other validators only."""
     monitor_host: str = LOOPBACK
     monitor_port: int | None = None
     """Where ``/metrics`` and ``/health`` are answered; None for nowhere, 0 for any free port."""
@@ -89,6 +92,8 @@ def read_config(path: Path) -> NodeConfig:
     chain.only(("rpc", "chain_id", "suite"))
     log.only(("level", "format", "file", "file_bytes", "kept_files"))
     suite = chain.table("suite", optional=True)
+    if table.flag("hide_address", default=False) and "validator" not in table.texts("roles"):
+        raise table.error("hide_address", "false unless the node is a validator: whom else should others call", True)
     return NodeConfig(
         name=table.text("name"),
         roles=_roles(table),
@@ -104,6 +109,7 @@ def read_config(path: Path) -> NodeConfig:
             suite=tuple((name, suite.parsed(name, parse_address, "an address")) for name in suite.values),
         ),
         allow_faults=table.flag("allow_faults", default=False),
+        hide_address=table.flag("hide_address", default=False),
         monitor_host=table.text("monitor_host", default=LOOPBACK),
         monitor_port=table.whole("monitor_port", 0, LAST_PORT) if "monitor_port" in values else None,
         log=LogConfig(
@@ -134,6 +140,7 @@ def write_config(path: Path, config: NodeConfig) -> None:
                 f"monitor_port = {config.monitor_port}  # /metrics and /health; remove the line to have neither",
             )
         ),
+        f"hide_address = {str(config.hide_address).lower()}  # a validator may tell the other validators only",
         f"allow_faults = {str(config.allow_faults).lower()}  # only for demonstrations",
         "bootstrap = [",
         *(

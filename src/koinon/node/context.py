@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -56,6 +56,8 @@ class Context:
     clock: SystemClock = field(default_factory=SystemClock)
     rng: Rng = field(default_factory=SystemRng)
     adopted: Suite | None = None
+    confide: Callable[[NodeClaim], Awaitable[tuple[NodeClaim, bool]]] | None = None
+    """Seals where this node listens into its claim; tells whether everybody who needs it can read it by now."""
     _background: set["asyncio.Task[None]"] = field(default_factory=set)
 
     @property
@@ -80,8 +82,8 @@ class Context:
             claim = NodeClaim(
                 node_id=self.keys.node.node_id,
                 account=self.account,
-                host=config.host,
-                port=self.transport.endpoint.port,
+                host="" if config.hide_address else config.host,
+                port=0 if config.hide_address else self.transport.endpoint.port,
                 roles=tuple(sorted(config.roles)),
                 encryption_key=self.keys.sealing.public_key,
                 sequence=time.time_ns(),
@@ -89,6 +91,9 @@ class Context:
             )
             pause = RECORD_SECONDS / 3
             try:
+                if self.confide is not None:
+                    claim, is_complete = await self.confide(claim)
+                    pause = pause if is_complete else RETRY_SECONDS * 4
                 await self.directory.announce(sign_record(self.keys.node, self.keys.account, claim))
             except Unavailable as problem:
                 journal.warning("cannot announce this node: %s", problem)

@@ -5,11 +5,15 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from koinon.kernel.codec import Record
+from koinon.kernel.errors import Unavailable
 from koinon.kernel.ids import Address, NodeId
 from koinon.kernel.quantities import UnixSeconds
 from koinon.wire.catalogue import Done, Message, message
 
-LARGEST_RECORD: Final = 4096
+LARGEST_RECORD: Final = 8192
+MOST_SEALED: Final = 48
+"""More than the validators of the largest profile."""
+_SEALED_BYTES: Final = 384
 MOST_FOUND: Final = 64
 
 _NodeId = Annotated[NodeId, Meta(min_length=32, max_length=32)]
@@ -33,7 +37,8 @@ class NodeClaim(Record, frozen=True):
     Attributes:
         node_id: its Ed25519 key.
         account: the account that acts for it on the chain.
-        host, port: where it listens.
+        host, port: where it listens; empty and 0 for a validator that tells only the others.
+        sealed: for such a one, host and port encrypted to each of the others (``net.hidden``).
         roles: what it offers, such as ``"data"`` or ``"compute"``, in ascending order.
         encryption_key: X25519 key for sealing to it (HPKE).
         sequence: grows with every new claim; the highest valid one counts.
@@ -42,12 +47,18 @@ class NodeClaim(Record, frozen=True):
 
     node_id: _NodeId
     account: _Address
-    host: _Host
-    port: _Port
+    host: Annotated[str, Meta(max_length=253)]
+    port: Annotated[int, Meta(ge=0, le=65535)]
     roles: Annotated[tuple[_Role, ...], Meta(max_length=16)]
     encryption_key: Annotated[bytes, Meta(min_length=32, max_length=32)]
     sequence: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     expiry: Annotated[UnixSeconds, Meta(ge=0, le=2**63 - 1)]
+    sealed: Annotated[tuple[Annotated[bytes, Meta(max_length=_SEALED_BYTES)], ...], Meta(max_length=MOST_SEALED)] = ()
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether only those it was sealed to know where this node listens."""
+        return not self.host
 
 
 class NodeRecord(Record, frozen=True):
@@ -59,7 +70,9 @@ class NodeRecord(Record, frozen=True):
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where the node says it listens."""
+        """Where the node says it listens. Raises Unavailable where it does not tell everybody."""
+        if self.claim.is_hidden:
+            raise Unavailable(f"node 0x{self.claim.node_id.hex()[:16]}… does not publish where it listens")
         return Endpoint(self.claim.node_id, self.claim.host, self.claim.port)
 
 
