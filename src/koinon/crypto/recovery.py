@@ -12,7 +12,7 @@ from koinon.kernel.errors import Forged
 from koinon.kernel.ids import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _buffers = threading.local()
 """libsecp256k1 works without Python's lock, so every thread writes into memory of its own."""
@@ -41,6 +41,21 @@ def recover(digest: bytes, signature: bytes, recovery: int) -> Address:
     length[0] = 65
     serialise(context, output, length, key, uncompressed)
     return Address(keccak256(view[1:])[12:])
+
+
+Signed = tuple[bytes, bytes, int]
+"""Digest, ``r || s`` and recovery, as ``recover`` takes them."""
+
+
+def recover_batch(signed: "Sequence[Signed]") -> list[Address | None]:
+    """The account behind each signature, None where no key recovers."""
+    found: list[Address | None] = []
+    for digest, signature, recovery in signed:
+        try:
+            found.append(recover(digest, signature, recovery))
+        except Forged:
+            found.append(None)
+    return found
 
 
 @cache

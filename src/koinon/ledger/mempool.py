@@ -276,15 +276,20 @@ class Mempool:
 
 
 def read_offered(raw: bytes) -> Transaction:
-    """Read what a client or a validator offers to the pool.
+    """Read what a client offers to the pool.
 
     Raises:
         MalformedMessage, Forged: as ``parse_transaction``.
-        Refused: of a type that no block here holds; blobs travel in a wrapping that is not even looked into.
+        Refused: of a type that no block here holds.
     """
+    check_offered_type(raw)
+    return parse_transaction(raw)
+
+
+def check_offered_type(raw: bytes) -> None:
+    """Raises Refused for a type that no block here holds; blobs travel in a wrapping that is not even looked into."""
     if raw[:1] in (b"\x03", b"\x04"):
         raise Refused(f"transaction type not supported: type {raw[0]}; send type 0, 1 or 2")
-    return parse_transaction(raw)
 
 
 def _is_same(state: StateView, other: StateView | None) -> bool:

@@ -51,6 +51,7 @@ from koinon.ledger.rpc.limits import Limits
 from koinon.ledger.rpc.server import serve_rpc
 from koinon.ledger.rpc.table import Table, constant, table_of
 from koinon.ledger.rpc.view import LedgerView, WatchableEngine
+from koinon.ledger.senders import SenderRecovery
 from koinon.ledger.snapshot_sync import FAR_BEHIND, SnapshotLibrary, bootstrap
 from koinon.ledger.staking.reporter import Reporter
 from koinon.ledger.transaction import Transaction
@@ -111,6 +112,7 @@ class ValidatorConfig:
         store_bytes: how large the ledger's file may grow.
         keep_blocks: bodies of how many final blocks to keep, at least 256; None keeps all.
         far_behind: blocks that the node rather fetches than a snapshot when it starts.
+        recovery_processes: started to recover senders once a large batch comes in; 0 recovers them in the node's own.
     """
 
     rpc_host: str = "127.0.0.1"
@@ -119,6 +121,7 @@ class ValidatorConfig:
     store_bytes: int = STORE_BYTES
     keep_blocks: int | None = None
     far_behind: int = FAR_BEHIND
+    recovery_processes: int = 1
 
 
 class Validator:
@@ -142,6 +145,7 @@ class Validator:
         find: FindNode | None,
         reporting_key: AccountKey | None,
         folder: Path,
+        senders: SenderRecovery,
     ) -> None:
         self.chain = chain
         self.rpc_url: str | None = None
@@ -152,6 +156,7 @@ class Validator:
         )
         self._store = store
         self._snapshots = SnapshotLibrary(store, folder, chain.last_height)
+        self._senders = senders
         self._network = network
         self._node_id = node_id
         self._peers = dict(peers)
@@ -247,6 +252,7 @@ class Validator:
                 find,
                 reporting_key,
                 store_path,
+                SenderRecovery(config.recovery_processes),
             )
             stack.push_async_callback(validator._close)
             if config.rpc_port is not None:
@@ -366,11 +372,12 @@ class Validator:
         """The transactions that are new here, and why others were refused."""
         new, refused = [], []
         state = self.chain.state_after(self.consensus.tip())
-        for raw in raws:
+        for found in self._senders.read_all(raws):
             try:
-                transaction = read_offered(raw)
-                if self.mempool.add(transaction, state):
-                    new.append(transaction)
+                if isinstance(found, KoinonError):
+                    raise found
+                if self.mempool.add(found, state):
+                    new.append(found)
             except KoinonError as problem:
                 refused.append(str(problem))
         return new, refused
@@ -528,6 +535,7 @@ class Validator:
                 task.cancel()
         await self._catch_up.close()
         await self._snapshots.close()
+        await asyncio.to_thread(self._senders.close)
         await self._outbox.close()
         await asyncio.to_thread(self._lane.shutdown)
         await asyncio.to_thread(self._calls.close)
