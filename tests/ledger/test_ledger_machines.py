@@ -11,7 +11,9 @@ from ledger_wasm import OTHER, PERSON, Ledger, artefact, calldata, contract, dec
 
 from koinon.kernel.ids import Address
 from koinon.ledger.evm.frame import Frame, Message, Outcome
+from koinon.ledger.wasm import instructions as op
 from koinon.ledger.wasm import limits
+from koinon.ledger.wasm.machine import HOST_FUNCTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 WASM = ROOT / "contracts" / "wasm" / "artifacts"
@@ -227,6 +229,18 @@ def test_the_tokens_supply_is_conserved(steps: list[tuple[bool, str, int]]) -> N
             data = calldata(f"{function}(address,uint256)", other, amount)
         ledger.send(token, data, sender=sender)
         assert sum(holdings(ledger, token)) == 1_000
+
+
+def test_the_readme_names_every_function_of_the_host_with_its_type_and_price() -> None:
+    def types(codes: bytes) -> str:
+        return ", ".join({op.I32: "i32", op.I64: "i64"}[code] for code in codes)
+
+    rows = [
+        f"| `{name}` | {types(entry.kind.parameters)} | {types(entry.kind.results)} | {entry.gas + limits.HOST_GAS} |"
+        for name, entry in HOST_FUNCTIONS.items()
+    ]
+    written = (ROOT / "contracts" / "wasm" / "README.md").read_text().splitlines()
+    assert [line for line in written if line.startswith("| `") and line.count("|") == 5] == rows
 
 
 @pytest.mark.assemblyscript

@@ -3,15 +3,18 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import wasmtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger_wasm import CONTEXT, PERSON, PLENTY, Ledger, contract, module
+from ledger_wasm import CONTEXT, OTHER, PERSON, PLENTY, Ledger, contract, module
 
 from koinon.crypto.hash import keccak256
+from koinon.kernel.quantities import Wei
+from koinon.ledger.state import Account, account_key, code_key, encode_account
 from koinon.ledger.wasm import limits
 from koinon.ledger.wasm.machine import HOST_TYPES, host_calls
 from koinon.ledger.wasm.native import Compiler
@@ -253,6 +256,30 @@ def test_hashes_are_the_known_ones(size: int) -> None:
     ).output == keccak256(data[:size])
 
 
+def test_a_genesis_that_holds_no_module_where_it_says_so_harms_nobody() -> None:
+    ledger = Ledger()
+    code = b"\0asm of another kind"
+    entry = encode_account(Account(1, Wei(0), keccak256(code)))
+    ledger.state |= {account_key(OTHER): entry, code_key(keccak256(code)): code}
+    result = ledger.send(OTHER, gas=100_000)
+    assert (result.succeeded, result.reason, result.gas_used) == (False, "InvalidCode", 100_000)
+
+
+def test_threads_do_not_mix_up_their_calls() -> None:
+    """Eight at once, of which half trap: each gets its own answer and its own gas."""
+    ledger = Ledger()
+    counter = ledger.deploy(COUNTER + bytes(32))
+    trap = ledger.deploy(contract("(unreachable)"))
+    alone = [Ledger(dict(ledger.state)).send(to, gas=100_000) for to in (counter, trap)]
+
+    def run(number: int) -> bool:
+        to = (counter, trap)[number % 2]
+        return all(Ledger(dict(ledger.state)).send(to, gas=100_000) == alone[number % 2] for _ in range(20))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(run, range(8)))
+
+
 # Gas
 
 
@@ -263,6 +290,11 @@ def test_the_same_call_takes_the_same_gas(data: bytes, gas: int) -> None:
     address = ledger.deploy(COUNTER + bytes(32))
     results = [Ledger(dict(ledger.state)).send(address, data, gas=gas) for _ in range(2)]
     assert results[0] == results[1]
+
+
+def test_gas_is_what_it_was() -> None:
+    """Fuel is counted by wasmtime and is part of consensus: these numbers change with a fork and not otherwise."""
+    assert gas_of_a_tour() == [202434, 47810, 96406, 60081, 93030, 48927, 105360, 25000000]
 
 
 def test_a_fresh_process_takes_the_same_gas() -> None:

@@ -109,8 +109,11 @@ class WasmMachine:
         code_hash = frame.journal.code_hash(frame.message.code_address)
         linked = self._modules.get(code_hash)
         if linked is None:
-            # Compiled and paid for when it was deployed, in an earlier life of this process.
-            linked = self._modules.add(code_hash, rewritten(scan(frame.code, HOST_TYPES)).binary)
+            # Compiled and paid for when it was deployed, in an earlier life of this process; or written into genesis.
+            try:
+                linked = self._modules.add(code_hash, rewritten(scan(frame.code, HOST_TYPES)).binary)
+            except InvalidModule as problem:
+                raise InvalidCode(str(problem)) from None
         self._execute(frame, linked, "call")
 
     def _execute(self, frame: Frame, linked: InstancePre, function: str) -> None:
