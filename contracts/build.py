@@ -27,8 +27,8 @@ SYSTEM_ARTEFACTS: Final = HERE.parent / "src" / "koinon" / "ledger" / "staking" 
 FIXTURE_ARTEFACTS: Final = HERE.parent / "tests" / "contracts" / "fixtures"
 SUITE: Final = ("Assets", "Evaluations", "Market", "Names", "Providers", "Receipts", "Studies", "Token")
 PRIVACY: Final = ("EncryptedTally",)
-SYSTEM: Final = ("Staking",)
-"""Contracts that the ledger itself puts into genesis."""
+SYSTEM: Final = ("Staking", "Work")
+"""Contracts of chains whose validators change: the one in genesis, and what credits it with useful work."""
 RUNTIME_LIMIT: Final = 24_576  # EIP-170
 IMPORT: Final = re.compile(r'^import\s[^;]*?"([^"]+)";', re.MULTILINE)
 SETTINGS: Final = {

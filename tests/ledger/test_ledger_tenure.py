@@ -29,6 +29,8 @@ from koinon.ledger.staking.words import selector
 from koinon.ledger.transaction import parse_transaction
 from koinon.ledger.types import PrepareVote, Validator, ValidatorSet
 from koinon.ledger.validator import Validator as Node
+from koinon.ledger.validator import ValidatorConfig
+from koinon.net.transport import Transport
 from koinon.wire.ledger import EpochEnd
 
 DEV = PROFILES["dev"]
@@ -57,6 +59,21 @@ async def test_epochs_follow_one_another(tmp_path: Path, rich: LocalAccount) -> 
         assert last.next_validators == first.validators == chain.set_of(1).hash
         assert len({node.chain.header_at(45).state_root for node in network}) == 1
         check_ends(chain)
+        await join_late(tmp_path / "late", chain)
+
+
+async def join_late(folder: Path, chain: Chain) -> None:
+    """A node that was never there follows three epochs and the last blocks of a chain on which nothing happens."""
+    keys = Keys.of(7)
+    async with (
+        Transport.open(keys.node, "127.0.0.1", 0) as transport,
+        Node.open(ValidatorConfig(), keys.bls, transport, keys.node.node_id, folder, chain.genesis) as late,
+    ):
+        goal = chain.final_height
+        header = await asyncio.wait_for(late.wait_final(goal), 60)
+        assert header == chain.header_at(goal)
+        assert late.consensus.state.configuration.position is None
+        assert late.chain.set_of(2).hash == chain.set_of(2).hash
 
 
 def check_ends(chain: Chain) -> None:

@@ -12,8 +12,8 @@ from koinon.kernel.errors import InvalidInput
 
 SUITE: Final = ("Token", "Providers", "Studies", "Assets", "Evaluations", "Names", "Market", "Receipts")
 """The contracts of the suite in the order of their deployment: each needs only earlier ones."""
-SYSTEM: Final = ("Staking",)
-"""Contracts that our own ledger puts into genesis; nobody deploys them."""
+SYSTEM: Final = ("Staking", "Work")
+"""Contracts of chains whose validators change: the one in genesis, and what credits it with useful work."""
 PRIVACY: Final = ("EncryptedTally",)
 """Contracts on encrypted values, for anybody to deploy."""
 

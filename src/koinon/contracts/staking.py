@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from koinon.contracts.client import ChainClient, Receipt
 from koinon.contracts.contract import Contract, interface
 from koinon.kernel.ids import Address, NodeId
 from koinon.kernel.quantities import Epoch, UnixSeconds, Wei
 from koinon.ledger.staking.contract import STAKING
+
+STUDY_UNITS: Final = 10
+EVALUATION_UNITS: Final = 3
 
 
 class Status(IntEnum):
@@ -222,3 +226,29 @@ class Staking(Contract):
     async def _pay(self, value: Wei, function: str, *arguments: object) -> Receipt:
         data = interface(self.NAME).encode_call(function, *arguments)
         return await self.client.send(self.address, data, value, doing=f"{self.NAME} refused {function}")
+
+
+class Work(Contract):
+    """Client of ``Work``, which credits the providers of finished studies and evaluations."""
+
+    NAME = "Work"
+
+    @classmethod
+    async def deploy(
+        cls,
+        client: ChainClient,
+        studies: Address,
+        evaluations: Address,
+        study_units: int = STUDY_UNITS,
+        evaluation_units: int = EVALUATION_UNITS,
+    ) -> "Work":
+        """Create the contract; the validators or members must then authorise it."""
+        return cls(client, await cls._deploy(client, STAKING, studies, evaluations, study_units, evaluation_units))
+
+    async def credit_study(self, study_id: int) -> Receipt:
+        """Credit the committee of a completed study, once."""
+        return await self._write("creditStudy", study_id)
+
+    async def credit_evaluation(self, request_id: int) -> Receipt:
+        """Credit the evaluators that a finalised request paid, once."""
+        return await self._write("creditEvaluation", request_id)

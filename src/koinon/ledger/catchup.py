@@ -12,7 +12,7 @@ from koinon.ledger.chain import Chain
 from koinon.ledger.consensus import Heard
 from koinon.ledger.giskard.state import BlockFetched, Fetch, State
 from koinon.ledger.outbox import Network
-from koinon.ledger.types import Block, EpochSync, PrepareBlock, QuorumCertificate, header_hash
+from koinon.ledger.types import Block, EpochSync, FinalityProof, PrepareBlock, QuorumCertificate, header_hash
 from koinon.wire.consensus import MAXIMUM_BLOCK_BYTES
 from koinon.wire.discovery import Endpoint
 from koinon.wire.ledger import (
@@ -30,6 +30,8 @@ from koinon.wire.ledger import (
 _CALL_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 3.0
 _RANGE: Final = 64
+_MOST_ABOVE: Final = 64
+"""Blocks asked for to make another final; a proof needs two, and one more for each lost view between."""
 _HEADERS: Final = 512
 _log: Final = logging.getLogger("koinon.ledger.catchup")
 
@@ -79,20 +81,8 @@ class CatchUp:
             for peer in tuple(self._peers.values()):
                 await self._fetch_final(peer)
         for peer in tuple(self._peers.values()):
-            try:
-                answer = await self._network.call(peer, BlockRequest(block), _CALL_SECONDS)
-            except KoinonError as problem:
-                _log.debug("no block from a validator: %s", problem)
-                continue
-            if (
-                isinstance(answer, BlockAnswer)
-                and answer.proposal is not None
-                and header_hash(answer.proposal.block.header) == block
-            ):
-                proposal = answer.proposal
-                await self._feed(BlockFetched(proposal.block, proposal.signature, answer.certificate, self._now()))
-                if answer.certificate is not None:
-                    return
+            if await self._take_block(peer, block):
+                return
 
     async def _fetch_final(self, peer: Endpoint) -> None:
         """Take over everything a peer holds as final and we do not."""
@@ -109,9 +99,35 @@ class CatchUp:
                 for block, certificate in zip(answer.blocks, answer.certificates, strict=True):
                     await self._feed(BlockFetched(block, None, certificate, self._now()))
                 if answer.end is not None:
-                    await self._feed(Heard(peer.node_id, EpochSync(answer.end), self._now()))
+                    await self._take_end(peer, answer.end)
                 if self._chain.final_height < first:
                     return
+
+    async def _take_end(self, peer: Endpoint, end: FinalityProof) -> None:
+        """What makes the last block of a range final: its epoch's end, or the blocks above it, not final themselves."""
+        last = end.headers[0]
+        if last.height == self._chain.last_height(last.epoch):
+            await self._feed(Heard(peer.node_id, EpochSync(end), self._now()))
+            return
+        for header in end.headers[1 : 1 + _MOST_ABOVE]:
+            await self._take_block(peer, header_hash(header))
+
+    async def _take_block(self, peer: Endpoint, block: Hash32) -> bool:
+        """Ask one peer for one block; whether it came with its certificate."""
+        try:
+            answer = await self._network.call(peer, BlockRequest(block), _CALL_SECONDS)
+        except KoinonError as problem:
+            _log.debug("no block from a validator: %s", problem)
+            return False
+        if (
+            not isinstance(answer, BlockAnswer)
+            or answer.proposal is None
+            or header_hash(answer.proposal.block.header) != block
+        ):
+            return False
+        proposal = answer.proposal
+        await self._feed(BlockFetched(proposal.block, proposal.signature, answer.certificate, self._now()))
+        return answer.certificate is not None
 
     async def keep_up(self) -> None:
         """Ask each validator in turn where it stands, for ever: a quiet network tells nobody what they missed."""
@@ -205,6 +221,6 @@ def answer_range(chain: Chain, request: RangeRequest) -> BlockRange:
             break
         blocks.append(block)
         certificates.append(chain.certificate_at(height))
-        if height == chain.last_height(chain.epoch_of(height)):
+        if 0 < height in (chain.final_height, chain.last_height(chain.epoch_of(height))):
             return BlockRange(tuple(blocks), tuple(certificates), chain.finality_proof(height))
     return BlockRange(tuple(blocks), tuple(certificates), None)

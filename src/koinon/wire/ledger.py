@@ -53,7 +53,8 @@ class BlockRequest(Message, frozen=True):
 class BlockRange(Message, frozen=True):
     """Consecutive final blocks from the height asked for, each with its certificate; empty past the sender's last.
 
-    A range that reaches the last block of an epoch stops there, with the proof that the epoch has ended.
+    A range that reaches the last block of an epoch stops there. There, and where it ends with the sender's last final
+    block, it holds the proof that its last block is final.
     """
 
     blocks: Annotated[tuple[Block, ...], Meta(max_length=256)]
