@@ -22,6 +22,7 @@ WHOLE = NodeConfig(
     chain=ChainConfig(("http://127.0.0.1:8545",), 5, (("token", Address(b"\x22" * 20)),)),
     allow_faults=False,
     hide_address=True,
+    keep_blocks=1000,
     monitor_port=9464,
     log=LogConfig("WARNING", "json", "node.jsonl", 1 << 20, 3),
 )
@@ -57,6 +58,7 @@ CASES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "a level with a slip": ('"WARNING"', '"WARN"', ("log.level", "DEBUG, INFO", "did you mean WARNING?")),
     "a format unknown": ('"json"', '"xml"', ("log.format", "one of text, json", '"xml"')),
     "a tiny log": ("file_bytes = 1048576", "file_bytes = 10", ("log.file_bytes", "4096", "found 10")),
+    "too few blocks kept": ("keep_blocks = 1000", "keep_blocks = 10", ("keep_blocks", "256", "found 10")),
     "a port of the monitor too high": ("monitor_port = 9464", "monitor_port = 70000", ("monitor_port", "found 70000")),
 }
 

@@ -23,11 +23,14 @@ KEYS: Final = (
     "monitor_host",
     "monitor_port",
     "hide_address",
+    "keep_blocks",
     "allow_faults",
     "bootstrap",
     "chain",
     "log",
 )
+LEAST_KEPT: Final = 256
+"""Bodies of blocks that every validator keeps, for peers that were away for a moment."""
 ROLES: Final = ("validator", "data", "publisher", "compute", "evaluator", "service")
 
 
@@ -72,6 +75,8 @@ class NodeConfig:
     hide_address: bool = False
     """Whether this validator tells where it listens to the other validators only."""
     monitor_host: str = LOOPBACK
+    keep_blocks: int | None = None
+    """Of how many final blocks a validator keeps transactions and receipts; None for all."""
     monitor_port: int | None = None
     """Where ``/metrics`` and ``/health`` are answered; None for nowhere, 0 for any free port."""
     log: LogConfig = field(default_factory=LogConfig)
@@ -112,6 +117,7 @@ def read_config(path: Path) -> NodeConfig:
         hide_address=table.flag("hide_address", default=False),
         monitor_host=table.text("monitor_host", default=LOOPBACK),
         monitor_port=table.whole("monitor_port", 0, LAST_PORT) if "monitor_port" in values else None,
+        keep_blocks=table.whole("keep_blocks", LEAST_KEPT, 2**62) if "keep_blocks" in values else None,
         log=LogConfig(
             level=log.choice("level", LEVELS, default="INFO"),
             format=log.choice("format", FORMATS, default="text"),
@@ -141,6 +147,11 @@ def write_config(path: Path, config: NodeConfig) -> None:
             )
         ),
         f"hide_address = {str(config.hide_address).lower()}  # a validator may tell the other validators only",
+        *(
+            ()
+            if config.keep_blocks is None
+            else (f"keep_blocks = {config.keep_blocks}  # older ones keep their header",)
+        ),
         f"allow_faults = {str(config.allow_faults).lower()}  # only for demonstrations",
         "bootstrap = [",
         *(

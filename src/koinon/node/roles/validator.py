@@ -27,7 +27,7 @@ async def open_validator(context: Context, seed: bytes, stack: AsyncExitStack) -
         return reveal(await context.directory.find_node(node_id), context.keys.sealing)
 
     opening = Validator.open(
-        ValidatorConfig(rpc_host=config.host, rpc_port=config.rpc_port),
+        ValidatorConfig(rpc_host=config.host, rpc_port=config.rpc_port, keep_blocks=config.keep_blocks),
         BlsKey.from_seed(seed),
         context.transport,
         context.keys.node.node_id,
