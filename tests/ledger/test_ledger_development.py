@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.quantities import ChainId, Seconds
 from koinon.ledger.development import MNEMONIC, SECRETS, DevelopmentChain, wallet
+from koinon.ledger.rpc import connections
 from koinon.ledger.rpc.development import serve_development
 from koinon.ledger.rpc.limits import Limits
 
@@ -229,6 +230,27 @@ async def test_websockets_of_strangers_are_refused() -> None:
             await socket.socket.send(b"\x00")
             answer = msgspec.json.decode(await socket.socket.recv())
             assert answer["error"]["code"] == -32700
+
+
+async def test_connections_are_counted_and_must_say_what_they_want(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    async with serve(replace(Limits(), sockets=2)) as (_, client, url):
+        assert await client.result("eth_chainId") == "0x7a69"
+        host, port = url.removeprefix("http://").split(":")
+        silent, writer = await asyncio.open_connection(host, int(port))
+        slow, slow_writer = await asyncio.open_connection(host, int(port))
+        # The client's own connection and the silent one are two already.
+        with suppress(ConnectionError):
+            assert await slow.read() == b""
+        with suppress(ConnectionError):
+            assert await silent.read() == b""
+        again, again_writer = await asyncio.open_connection(host, int(port))
+        again_writer.write(b"POST / HTTP/1.1\r\nhost: localhost\r\n")
+        with suppress(ConnectionError):
+            assert await again.read() == b""
+        for one in (writer, slow_writer, again_writer):
+            one.close()
+        assert await client.result("eth_chainId") == "0x7a69"
 
 
 async def test_a_websocket_that_does_not_read_is_dropped() -> None:

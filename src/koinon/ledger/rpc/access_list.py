@@ -50,8 +50,9 @@ def _found(view: LedgerView, call: Call, context: BlockContext, state: StateView
     """Run until the list names what the run with it accesses."""
     target = call.to or created_address(call.sender, read_account(state, call.sender).nonce)
     known: set[Address] = {call.sender, target, context.beneficiary, *view.engine.precompiles}
+    deadline = view.deadline()
     for _ in range(_MOST_RUNS):
-        accesses = Accesses(view.lane.limits.call_seconds, known)
+        accesses = Accesses(deadline, known)
         result = view.engine.call(call, context, state, accesses)
         named = accesses.access_list()
         if named == call.access_list:

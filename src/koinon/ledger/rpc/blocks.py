@@ -42,11 +42,16 @@ class _Blocks:
         self._view = view
         self._chain = view.chain
 
-    def by_number(self, _caller: Caller, choice: BlockChoice, whole: bool) -> Json:
+    async def by_number(self, caller: Caller, choice: BlockChoice, whole: bool) -> Json:
         if choice == "pending":
             return self._pending(whole)
         block = self._final(choice)
-        return None if block is None else _block_form(block, whole)
+        if block is None:
+            return None
+        if not block.transactions:
+            return _block_form(block, whole)
+        # Every sender may have to be recovered from its signature.
+        return await self._view.lane.run(caller, lambda: _block_form(block, whole))
 
     def count(self, _caller: Caller, choice: BlockChoice) -> Json:
         if choice == "pending":
@@ -54,9 +59,12 @@ class _Blocks:
         block = self._final(choice)
         return None if block is None else quantity(len(block.transactions))
 
-    def receipts(self, _caller: Caller, choice: BlockChoice) -> Json:
+    async def receipts(self, caller: Caller, choice: BlockChoice) -> Json:
         height = self._view.final_height(choice)
-        return None if height is None else receipt_forms(self._view, height)
+        if height is None:
+            return None
+        wanted = height
+        return await self._view.lane.run(caller, lambda: receipt_forms(self._view, wanted))
 
     def transaction(self, _caller: Caller, choice: BlockChoice, index: int) -> Json:
         block = self._final(choice)

@@ -9,9 +9,10 @@ from typing import Final
 
 from koinon.kernel.errors import Refused, Unavailable
 from koinon.kernel.ids import Hash32
-from koinon.kernel.quantities import Gas, Height, Seconds
+from koinon.kernel.quantities import Gas, Height
 from koinon.ledger.evm.tracing import Tracer
 from koinon.ledger.execution import BlockContext, Call, CallResult
+from koinon.ledger.history import TransactionPlace
 from koinon.ledger.rpc import readers
 from koinon.ledger.rpc.accounts import call_of, overridden_context
 from koinon.ledger.rpc.forms import data
@@ -22,7 +23,7 @@ from koinon.ledger.rpc.table import Caller, Json, Method, Parameter
 from koinon.ledger.rpc.tracers.call_tree import CallTree
 from koinon.ledger.rpc.tracers.found_state import RecordedState, difference_form, prestate_form
 from koinon.ledger.rpc.tracers.steps import StepList, StepOptions
-from koinon.ledger.rpc.tracers.watch import Watch
+from koinon.ledger.rpc.tracers.watch import Deadline, Watch
 from koinon.ledger.rpc.view import LedgerView
 from koinon.ledger.state import StateView
 
@@ -57,9 +58,7 @@ def debug_methods(view: LedgerView) -> tuple[Method, ...]:
         place = view.chain.place_of(name)
         if place is None:
             raise Unavailable("transaction not found: it is not known or not final")
-        return await view.lane.run(
-            caller, lambda: next(_shown(one, options) for one in replay(view, place.height, place.index))
-        )
+        return await view.lane.run(caller, lambda: _transaction_form(view, place, options))
 
     async def block(caller: Caller, choice: BlockChoice, options: TraceOptions) -> Json:
         height = view.final_height(choice)
@@ -132,33 +131,39 @@ def read_options(value: Json, name: str) -> TraceOptions:
     )
 
 
-def _seconds(view: LedgerView) -> Seconds:
-    return view.lane.limits.call_seconds
+def _transaction_form(view: LedgerView, place: TransactionPlace, options: TraceOptions) -> Json:
+    deadline = view.deadline()
+    return next(_shown(one, options, deadline) for one in replay(view, place.height, deadline, place.index))
 
 
 def _block_form(view: LedgerView, height: Height, options: TraceOptions) -> Json:
     if height == 0:
         return []
-    return [{"txHash": data(one.transaction.hash), "result": _shown(one, options)} for one in replay(view, height)]
+    deadline = view.deadline()
+    return [
+        {"txHash": data(one.transaction.hash), "result": _shown(one, options, deadline)}
+        for one in replay(view, height, deadline)
+    ]
 
 
-def _shown(one: Replayed, options: TraceOptions) -> Json:
+def _shown(one: Replayed, options: TraceOptions, deadline: Deadline) -> Json:
     """One transaction's trace."""
     if options.tracer == "prestateTracer":
         recorded = RecordedState(one.state)
-        _, difference = one.run(Watch(_seconds(one.view)), recorded)
+        _, difference = one.run(Watch(deadline), recorded)
         return difference_form(one.state, difference) if options.differences else prestate_form(recorded)
     if options.tracer == "callTracer":
-        tree = CallTree(_seconds(one.view), with_logs=options.with_logs, only_top=options.only_top)
+        tree = CallTree(deadline, with_logs=options.with_logs, only_top=options.only_top)
         receipt, _ = one.run(tree)
         return tree.form(one.transaction.gas, receipt.gas_used)
-    steps = StepList(_seconds(one.view), options.steps)
+    steps = StepList(deadline, options.steps)
     receipt, _ = one.run(steps)
     return steps.form(receipt.gas_used)
 
 
 def _call_form(view: LedgerView, call: Call, context: BlockContext, state: StateView, options: TraceOptions) -> Json:
     """A call's trace."""
+    deadline = view.deadline()
 
     def run(tracer: Tracer, on: StateView = state) -> CallResult:
         return view.engine.call(call, context, on, tracer)
@@ -167,15 +172,15 @@ def _call_form(view: LedgerView, call: Call, context: BlockContext, state: State
         if options.differences:
             raise Refused("a call changes nothing that could be shown; trace a transaction in diffMode")
         recorded = RecordedState(state)
-        run(Watch(_seconds(view)), recorded)
+        run(Watch(deadline), recorded)
         return prestate_form(recorded)
     if options.tracer == "callTracer":
-        tree = CallTree(_seconds(view), with_logs=options.with_logs, only_top=options.only_top)
+        tree = CallTree(deadline, with_logs=options.with_logs, only_top=options.only_top)
         result = run(tree)
         if tree.root is None:
             raise Refused(f"the call failed: {result.reason}")
         return tree.form(call.gas, result.gas_used)
-    steps = StepList(_seconds(view), options.steps)
+    steps = StepList(deadline, options.steps)
     result = run(steps)
     if not steps.ended:
         raise Refused(f"the call failed: {result.reason}")

@@ -35,6 +35,7 @@ class Limits:
         filter_seconds: without being asked, after which a filter is forgotten.
         connections: WebSocket connections of one client.
         subscriptions: of one WebSocket connection.
+        sockets: TCP connections of one client, of either kind.
         unread_messages: to a WebSocket client that reads too slowly, before the connection is closed.
     """
 
@@ -48,8 +49,9 @@ class Limits:
     waiting_calls: int = 16
     filters: int = 64
     filter_seconds: Seconds = _FILTER_SECONDS
-    connections: int = 32
-    subscriptions: int = 64
+    connections: int = 16
+    subscriptions: int = 32
+    sockets: int = 128
     unread_messages: int = 1024
 
 
@@ -61,7 +63,8 @@ class Client:
         units: left of its budget at ``filled_at`` (monotonic seconds).
         calls: that run or wait to run now.
         filters: installed now.
-        connections: open now.
+        connections: WebSockets open now.
+        sockets: TCP connections open now.
     """
 
     units: float
@@ -69,11 +72,12 @@ class Client:
     calls: int = 0
     filters: int = 0
     connections: int = 0
+    sockets: int = 0
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing would be lost by forgetting the client."""
-        return not (self.calls or self.filters or self.connections)
+        return not (self.calls or self.filters or self.connections or self.sockets)
 
     def spend(self, units: int, limits: Limits, now: float) -> bool:
         """Take ``units`` from the budget; False, and nothing taken, if there are fewer (a token bucket)."""

@@ -33,13 +33,24 @@ def _logs_of(chain: Chain, height: int, addresses: frozenset[Address], topics: T
     found, number = [], 0
     for index, receipt in enumerate(chain.receipts_at(height)):
         for log in receipt.logs:
-            if _matches(log, addresses, topics):
+            if matches(log, addresses, topics):
                 found.append(log_form(log, receipt.transaction, block, index, number))
             number += 1
     return found
 
 
-def _matches(log: Log, addresses: frozenset[Address], topics: TopicFilter) -> bool:
+def all_logs(chain: Chain, height: int) -> list[tuple[Log, Json]]:
+    """Every log of a final block, with its form."""
+    block = chain.block_at(height)
+    found: list[tuple[Log, Json]] = []
+    for index, receipt in enumerate(chain.receipts_at(height)):
+        for log in receipt.logs:
+            found.append((log, log_form(log, receipt.transaction, block, index, len(found))))
+    return found
+
+
+def matches(log: Log, addresses: frozenset[Address], topics: TopicFilter) -> bool:
+    """Whether a log is one that is looked for."""
     if addresses and log.address not in addresses:
         return False
     if len(topics) > len(log.topics):

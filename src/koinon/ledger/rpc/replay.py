@@ -8,7 +8,7 @@ from koinon.kernel.quantities import Height
 from koinon.ledger.evm.tracing import Tracer
 from koinon.ledger.execution import BlockContext, Receipt
 from koinon.ledger.rpc.tracers.found_state import LayeredState
-from koinon.ledger.rpc.tracers.watch import Watch
+from koinon.ledger.rpc.tracers.watch import Deadline, Watch
 from koinon.ledger.rpc.view import LedgerView
 from koinon.ledger.state import Difference, StateView
 from koinon.ledger.transaction import Transaction, parse_transaction
@@ -34,10 +34,11 @@ class Replayed:
         return receipt, execution.difference()
 
 
-def replay(view: LedgerView, height: Height, only: int | None = None) -> Iterator[Replayed]:
+def replay(view: LedgerView, height: Height, deadline: Deadline, only: int | None = None) -> Iterator[Replayed]:
     """The transactions of a final block in order, each on the state it finds; only one of them, if asked.
 
     Raises:
+        LimitExceeded: those before it took until the deadline.
         Unavailable: the state before the block is not kept any more, or there is none.
     """
     if height == 0:
@@ -57,5 +58,5 @@ def replay(view: LedgerView, height: Height, only: int | None = None) -> Iterato
             yield one
         if only == index or index + 1 == len(block.transactions):
             return
-        _, difference = one.run(Watch(view.lane.limits.call_seconds))
+        _, difference = one.run(Watch(deadline))
         state.difference.update(difference)

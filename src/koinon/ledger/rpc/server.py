@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from koinon.ledger.rpc.gathering import GatheringTransport
 from koinon.ledger.rpc.http import RpcApplication
 from koinon.ledger.rpc.limits import Limits
 from koinon.ledger.rpc.protocol import JsonRpc
 from koinon.ledger.rpc.table import Table
 from koinon.net.listening import open_listener
 
-_MOST_CONNECTIONS: Final = 256
+_MOST_CONNECTIONS: Final = 1024
 _KEEP_ALIVE_SECONDS: Final = 30
 _UNREAD_SECONDS: Final = 20
 
@@ -28,11 +27,8 @@ async def serve_rpc(table: Table, host: str, port: int, limits: Limits) -> Async
         Unavailable: the port is taken or the host is not ours.
     """
     import uvicorn
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-    class Protocol(HttpToolsProtocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+    from koinon.ledger.rpc.connections import bounded_protocol
 
     class Server(uvicorn.Server):
         """The node handles signals itself."""
@@ -41,13 +37,14 @@ async def serve_rpc(table: Table, host: str, port: int, limits: Limits) -> Async
         def capture_signals(self) -> Iterator[None]:
             yield
 
+    rpc = JsonRpc(table, limits)
     listener = open_listener(host, port, "the RPC")
     # A client that leaves what it asked for unread holds a connection and its buffers no longer than this.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_SECONDS * 1000)
     address = listener.getsockname()
     configuration = uvicorn.Config(
-        RpcApplication(JsonRpc(table, limits), loopback=ipaddress.ip_address(address[0]).is_loopback),
-        http=Protocol,
+        RpcApplication(rpc, loopback=ipaddress.ip_address(address[0]).is_loopback),
+        http=bounded_protocol(rpc.clients),
         ws="websockets-sansio",
         ws_max_size=limits.body_bytes,
         ws_per_message_deflate=False,

@@ -1,6 +1,5 @@
 """``eth_simulateV1``: blocks of calls on top of a real one, each seeing what those before it did. Nothing is kept."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -10,7 +9,7 @@ import msgspec
 from koinon.crypto import merkle
 from koinon.kernel.errors import InvalidInput, Unavailable
 from koinon.kernel.ids import ZERO_ADDRESS, ZERO_HASH, Hash32
-from koinon.kernel.quantities import Gas, Height, Seconds, UnixSeconds, Wei
+from koinon.kernel.quantities import Gas, Height, UnixSeconds, Wei
 from koinon.ledger.evm.run import REVERT
 from koinon.ledger.execution import BlockContext, Log, logs_bloom
 from koinon.ledger.fees import next_base_fee
@@ -25,6 +24,7 @@ from koinon.ledger.rpc.readers import BlockChoice, BlockOverride, CallFields, St
 from koinon.ledger.rpc.table import Caller, Json, Method, Parameter
 from koinon.ledger.rpc.tracers.found_state import LayeredState
 from koinon.ledger.rpc.tracers.transfers import Transfers
+from koinon.ledger.rpc.tracers.watch import Deadline
 from koinon.ledger.rpc.view import LedgerView
 from koinon.ledger.signing import Unsigned
 from koinon.ledger.state import StateView, read_account
@@ -40,10 +40,10 @@ _FAILED: Final = -32015
 
 @dataclass
 class Budget:
-    """What is left of the gas and the time (monotonic) of a whole request."""
+    """What is left of the gas of a whole request, and until when it must be done."""
 
     gas: int
-    deadline: float
+    deadline: Deadline
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _parent(view: LedgerView, choice: BlockChoice) -> Header:
 
 
 def _run(view: LedgerView, simulation: Simulation, parent: Header, state: StateView) -> Json:
-    budget = Budget(view.lane.limits.call_gas, time.monotonic() + view.lane.limits.call_seconds)
+    budget = Budget(view.lane.limits.call_gas, view.deadline())
     hashes: dict[int, Hash32] = {}
     results: list[Json] = []
     for wanted in simulation.blocks:
@@ -164,11 +164,11 @@ def simulate_call(
         LimitExceeded: the request's gas or time is used up.
         Refused: the call could not be part of a block, and the request wants that checked.
     """
-    seconds = budget.deadline - time.monotonic()
+    budget.deadline.check()
     left = min(budget.gas, context.gas_limit)
-    if (fields.gas or 1) > left or seconds <= 0:
-        raise LimitExceeded(f"the simulation uses more gas or time than it has; {max(left, 0)} gas are left")
-    watch = Transfers(Seconds(seconds), with_coins=simulation.transfers)
+    if (fields.gas or 1) > left:
+        raise LimitExceeded(f"the simulation uses more gas than it has; {max(left, 0)} are left")
+    watch = Transfers(budget.deadline, with_coins=simulation.transfers)
     transaction = _transaction(context, state, fields, left)
     if simulation.validation:
         execution = view.engine.begin(context, state)

@@ -2,15 +2,16 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from koinon.kernel.errors import InvalidInput, Refused
 from koinon.kernel.quantities import Height
+from koinon.ledger.execution import Log
 from koinon.ledger.rpc import forms, readers
 from koinon.ledger.rpc.failures import LimitExceeded
 from koinon.ledger.rpc.forms import data
-from koinon.ledger.rpc.logs import find_logs
+from koinon.ledger.rpc.logs import all_logs, matches
 from koinon.ledger.rpc.network import syncing_form
 from koinon.ledger.rpc.readers import LogCriteria
 from koinon.ledger.rpc.table import Caller, Json, Method, Outlet, Parameter
@@ -22,6 +23,25 @@ _MOST_BLOCKS_AT_ONCE: Final = 128
 
 
 @dataclass
+class NewestBlock:
+    """The forms of the block that all subscriptions are told of now, made once for all of them."""
+
+    view: LedgerView
+    _header: tuple[int, Json] = (-1, None)
+    _logs: tuple[int, list[tuple[Log, Json]]] = field(default_factory=lambda: (-1, []))
+
+    def header(self, height: int) -> Json:
+        if self._header[0] != height:
+            self._header = (height, forms.header_form(self.view.chain.header_at(height)))
+        return self._header[1]
+
+    def logs(self, height: int) -> list[tuple[Log, Json]]:
+        if self._logs[0] != height:
+            self._logs = (height, all_logs(self.view.chain, height))
+        return self._logs[1]
+
+
+@dataclass
 class Subscription:
     """One subscription, which listens until it is ended.
 
@@ -30,6 +50,7 @@ class Subscription:
     """
 
     view: LedgerView
+    newest: NewestBlock
     outlet: Outlet
     name: str
     told: Height
@@ -49,7 +70,7 @@ class Subscription:
 
 class NewHeads(Subscription):
     def block(self, height: int) -> None:
-        self.outlet.notify(self.name, forms.header_form(self.view.chain.header_at(height)))
+        self.outlet.notify(self.name, self.newest.header(height))
 
 
 @dataclass
@@ -57,9 +78,9 @@ class Logs(Subscription):
     criteria: LogCriteria
 
     def block(self, height: int) -> None:
-        found = find_logs(self.view.chain, height, height, self.criteria.addresses, self.criteria.topics)
-        for log in found:
-            self.outlet.notify(self.name, log)
+        for log, form in self.newest.logs(height):
+            if matches(log, self.criteria.addresses, self.criteria.topics):
+                self.outlet.notify(self.name, form)
 
 
 @dataclass
@@ -85,6 +106,7 @@ class Syncing(Subscription):
 
 def subscription_methods(view: LedgerView) -> tuple[Method, ...]:
     """The methods."""
+    newest = NewestBlock(view)
 
     def subscribe(caller: Caller, kind: str, argument: Json) -> Json:
         outlet = _outlet(caller)
@@ -94,7 +116,7 @@ def subscription_methods(view: LedgerView) -> tuple[Method, ...]:
         if make is None:
             raise InvalidInput(f"there is no subscription {readers.shown(kind)}; there are {', '.join(_KINDS)}")
         name = "0x" + secrets.token_hex(16)
-        stop = view.announcements.listen(make(view, outlet, name, argument))
+        stop = view.announcements.listen(make(view, newest, outlet, name, argument))
 
         def end() -> None:
             stop()
@@ -123,25 +145,25 @@ def _outlet(caller: Caller) -> Outlet:
     return caller.outlet
 
 
-def _new_heads(view: LedgerView, outlet: Outlet, name: str, _argument: Json) -> Subscription:
-    return NewHeads(view, outlet, name, view.chain.final_height)
+def _new_heads(view: LedgerView, newest: NewestBlock, outlet: Outlet, name: str, _argument: Json) -> Subscription:
+    return NewHeads(view, newest, outlet, name, view.chain.final_height)
 
 
-def _logs(view: LedgerView, outlet: Outlet, name: str, argument: Json) -> Subscription:
+def _logs(view: LedgerView, newest: NewestBlock, outlet: Outlet, name: str, argument: Json) -> Subscription:
     criteria = LogCriteria() if argument is None else readers.log_criteria(argument, "a log filter")
-    return Logs(view, outlet, name, view.chain.final_height, criteria)
+    return Logs(view, newest, outlet, name, view.chain.final_height, criteria)
 
 
-def _new_transactions(view: LedgerView, outlet: Outlet, name: str, argument: Json) -> Subscription:
+def _new_transactions(view: LedgerView, newest: NewestBlock, outlet: Outlet, name: str, argument: Json) -> Subscription:
     whole = argument is not None and readers.boolean(argument, "whether to give whole transactions")
-    return NewTransactions(view, outlet, name, view.chain.final_height, whole)
+    return NewTransactions(view, newest, outlet, name, view.chain.final_height, whole)
 
 
-def _syncing(view: LedgerView, outlet: Outlet, name: str, _argument: Json) -> Subscription:
-    return Syncing(view, outlet, name, view.chain.final_height, view.progress() is not None)
+def _syncing(view: LedgerView, newest: NewestBlock, outlet: Outlet, name: str, _argument: Json) -> Subscription:
+    return Syncing(view, newest, outlet, name, view.chain.final_height, view.progress() is not None)
 
 
-_KINDS: Final[dict[str, Callable[[LedgerView, Outlet, str, Json], Subscription]]] = {
+_KINDS: Final[dict[str, Callable[[LedgerView, NewestBlock, Outlet, str, Json], Subscription]]] = {
     "newHeads": _new_heads,
     "logs": _logs,
     "newPendingTransactions": _new_transactions,

@@ -25,7 +25,7 @@ from koinon.ledger.precompile import Precompile
 from koinon.ledger.rpc.announcements import Announcements
 from koinon.ledger.rpc.calls import CallLane, estimate_gas
 from koinon.ledger.rpc.readers import BlockChoice
-from koinon.ledger.rpc.tracers.watch import Watch
+from koinon.ledger.rpc.tracers.watch import Deadline, Watch
 from koinon.ledger.state import StateView
 from koinon.ledger.transaction import Transaction
 from koinon.ledger.types import Header, header_hash
@@ -122,13 +122,17 @@ class LedgerView:
         executed = self.chain.executed.get(header_hash(tip))
         return None if executed is None else (tip, executed)
 
+    def deadline(self) -> Deadline:
+        """When work that begins now must be done."""
+        return Deadline.after(self.lane.limits.call_seconds)
+
     def run(self, call: Call, context: BlockContext, state: StateView) -> CallResult:
         """A call within the time a call may take; in a thread of the lane. Raises LimitExceeded."""
-        return self.engine.call(call, context, state, Watch(self.lane.limits.call_seconds))
+        return self.engine.call(call, context, state, Watch(self.deadline()))
 
     def estimate(self, call: Call, context: BlockContext, state: StateView) -> int:
         """Gas with which a call succeeds, found within the time a call may take; in a thread of the lane."""
-        watch = Watch(self.lane.limits.call_seconds)
+        watch = Watch(self.deadline())
         return estimate_gas(lambda one: self.engine.call(one, context, state, watch), call)
 
     def _known_height(self, choice: BlockChoice) -> Height:

@@ -3,10 +3,9 @@
 from collections.abc import Collection
 
 from koinon.kernel.ids import Address
-from koinon.kernel.quantities import Seconds
 from koinon.ledger.evm.frame import Frame
 from koinon.ledger.evm.opcodes import Opcode
-from koinon.ledger.rpc.tracers.watch import Watch
+from koinon.ledger.rpc.tracers.watch import Deadline, Watch
 from koinon.ledger.transaction import AccessList
 
 _SLOTS = frozenset({0x54, 0x55})
@@ -24,8 +23,8 @@ class Accesses(Watch):
 
     wants_steps = True
 
-    def __init__(self, seconds: Seconds, known: Collection[Address]) -> None:
-        super().__init__(seconds)
+    def __init__(self, deadline: Deadline, known: Collection[Address]) -> None:
+        super().__init__(deadline)
         self._known = known
         self._found: dict[Address, dict[int, None]] = {}
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from koinon.kernel.ids import Address
-from koinon.kernel.quantities import Seconds
 from koinon.ledger.evm.frame import CREATIONS, Frame, Kind, Message, Outcome
 from koinon.ledger.evm.opcodes import Opcode
 from koinon.ledger.execution import Log
@@ -13,7 +12,7 @@ from koinon.ledger.rpc.calls import revert_reason
 from koinon.ledger.rpc.failures import LimitExceeded
 from koinon.ledger.rpc.forms import data, quantity
 from koinon.ledger.rpc.table import Json
-from koinon.ledger.rpc.tracers.watch import Watch
+from koinon.ledger.rpc.tracers.watch import Deadline, Watch
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Of call data and output in one tree: handing a megabyte of memory on costs a call next to nothing."""
@@ -68,8 +67,8 @@ class CallTree(Watch):
         only_top: only the transaction's own call.
     """
 
-    def __init__(self, seconds: Seconds, *, with_logs: bool = False, only_top: bool = False) -> None:
-        super().__init__(seconds)
+    def __init__(self, deadline: Deadline, *, with_logs: bool = False, only_top: bool = False) -> None:
+        super().__init__(deadline)
         self.wants_steps = with_logs
         self.root: TracedCall | None = None
         self._only_top = only_top

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from koinon.kernel.ids import Address
-from koinon.kernel.quantities import Seconds
 from koinon.ledger.evm.frame import Frame, Message, Outcome
 from koinon.ledger.evm.opcodes import Opcode
 from koinon.ledger.rpc.failures import LimitExceeded
 from koinon.ledger.rpc.forms import data
 from koinon.ledger.rpc.table import Json
-from koinon.ledger.rpc.tracers.watch import Watch
+from koinon.ledger.rpc.tracers.watch import Deadline, Watch
 
 MOST_STEPS: Final = 100_000
 _MOST_BYTES: Final = 64 * 1024 * 1024
@@ -36,8 +35,8 @@ class StepList(Watch):
 
     wants_steps = True
 
-    def __init__(self, seconds: Seconds, options: StepOptions) -> None:
-        super().__init__(seconds)
+    def __init__(self, deadline: Deadline, options: StepOptions) -> None:
+        super().__init__(deadline)
         self.wants_memory = options.memory
         self._options = options
         self._steps: list[dict[str, Json]] = []

@@ -3,12 +3,11 @@
 from typing import Final
 
 from koinon.kernel.ids import Address
-from koinon.kernel.quantities import Seconds
 from koinon.ledger.evm.frame import Frame, Message, Outcome
 from koinon.ledger.evm.opcodes import Opcode
 from koinon.ledger.execution import Log
 from koinon.ledger.rpc.tracers.call_tree import LOG_OPCODES
-from koinon.ledger.rpc.tracers.watch import Watch
+from koinon.ledger.rpc.tracers.watch import Deadline, Watch
 
 COIN: Final = Address(b"\xee" * 20)
 """Stands for the token that the chain's own coin is not (ERC-7528)."""
@@ -23,8 +22,8 @@ class Transfers(Watch):
         with_coins: whether transfers of coins are noted among the logs; then every instruction is watched.
     """
 
-    def __init__(self, seconds: Seconds, *, with_coins: bool) -> None:
-        super().__init__(seconds)
+    def __init__(self, deadline: Deadline, *, with_coins: bool) -> None:
+        super().__init__(deadline)
         self.wants_steps = with_coins
         self.output = b""
         self.reason = ""

@@ -1,6 +1,7 @@
 """What every tracer here has in common: it looks at the clock, and gives a run up that takes too long."""
 
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from koinon.kernel.ids import Address
@@ -13,26 +14,39 @@ _BLOCKS: Final = 256
 """Basic blocks between two looks at the clock: each costs the run far less than a microsecond."""
 
 
-class Watch:
-    """A tracer that notes nothing.
+@dataclass(frozen=True)
+class Deadline:
+    """When a whole request must be done with: monotonic seconds, and what was granted."""
 
-    Args:
-        seconds: after which the run is given up, from now on.
-    """
+    at: float
+    seconds: Seconds
+
+    @classmethod
+    def after(cls, seconds: Seconds) -> "Deadline":
+        """So many seconds from now."""
+        return cls(time.monotonic() + seconds, seconds)
+
+    def check(self) -> None:
+        """Raise LimitExceeded when the time is over."""
+        if time.monotonic() > self.at:
+            raise LimitExceeded(f"the call did not end within {self.seconds:g} seconds; do less in one call")
+
+
+class Watch:
+    """A tracer that notes nothing."""
 
     wants_steps = False
     wants_memory = False
 
-    def __init__(self, seconds: Seconds) -> None:
-        self._seconds = seconds
-        self._deadline = time.monotonic() + seconds
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
         self._blocks = 0
 
     def pause(self) -> None:
         """Raises LimitExceeded when the time is over."""
         self._blocks += 1
-        if self._blocks % _BLOCKS == 0 and time.monotonic() > self._deadline:
-            raise LimitExceeded(f"the call did not end within {self._seconds:g} seconds; do less in one call")
+        if self._blocks % _BLOCKS == 0:
+            self._deadline.check()
 
     def enter(self, message: Message) -> None:
         """A call begins."""
