@@ -9,6 +9,7 @@ from typing import Literal
 
 import httpx
 import pytest
+from gateway_chain import FullChain
 from gateway_world import World
 from playwright.async_api import Browser, ViewportSize, expect
 
@@ -83,6 +84,17 @@ async def test_the_page_shows_each_call_under_the_one_that_made_it() -> None:
             assert "transferFrom" in text
             chinese = (await browser.get(f"/transactions/{told.purchase}", headers={"accept-language": "zh"})).text
             assert "发出的调用" in chinese
+
+
+async def test_a_chain_that_traces_nothing_says_so_on_the_page(chain: FullChain, world: World) -> None:
+    source = ChainSource(ChainClient(chain), world.addresses)
+    page = await source.transaction((await source.study(1)).events[0].transaction)
+    assert page.trace is not None
+    assert (page.trace.calls, page.trace.problem) == ((), "no such method")
+    transport = httpx.ASGITransport(create_application(source))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:
+        text = (await browser.get(f"/transactions/{page.hash}")).text
+    assert "gives no trace of it: no such method" in text
 
 
 @pytest.mark.browser

@@ -159,7 +159,7 @@ async def test_a_call_that_never_ends_is_given_up_and_the_node_goes_on() -> None
 
 
 async def test_a_trace_too_large_is_an_error() -> None:
-    async with serve() as client:
+    async with serve(replace(Limits(), call_seconds=Seconds(60.0))) as client:
         loop = {"to": await deploy(client, LOOP)}
         error = await client.error("debug_traceCall", loop, "latest")
         assert (error["code"], "steps" in error["message"]) == (-32005, True)

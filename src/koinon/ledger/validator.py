@@ -50,7 +50,7 @@ from koinon.ledger.rpc.koinon import koinon_methods
 from koinon.ledger.rpc.limits import Limits
 from koinon.ledger.rpc.server import serve_rpc
 from koinon.ledger.rpc.table import Table, constant, table_of
-from koinon.ledger.rpc.view import LedgerView, WatchableEngine
+from koinon.ledger.rpc.view import LedgerView, Progress, WatchableEngine
 from koinon.ledger.senders import SenderRecovery
 from koinon.ledger.snapshot_sync import FAR_BEHIND, SnapshotLibrary, bootstrap
 from koinon.ledger.staking.reporter import Reporter
@@ -80,6 +80,7 @@ _LONGEST_QUEUE: Final = 8192
 _MOST_HANDED_OVER: Final = 64
 STORE_BYTES: Final = 16 * 1024**3
 _BATCH: Final = 64
+_UNDER_WAY: Final = 8
 _SEARCH_SECONDS: Final = 2.0
 _REPORT_SECONDS: Final = 1.0
 _log: Final = logging.getLogger("koinon.ledger")
@@ -149,6 +150,7 @@ class Validator:
     ) -> None:
         self.chain = chain
         self.rpc_url: str | None = None
+        self._first_height = chain.final_height
         self.mempool = Mempool(
             chain.genesis.chain_id,
             chain.genesis.parameters.gas_limit,
@@ -526,6 +528,11 @@ class Validator:
         )
         own = koinon_methods(self.chain, lambda: self.consensus.state, lambda: len(self.mempool), self.wait_final)
         return table_of(ethereum_methods(view), own, (constant("eth_accounts", []),))
+
+    def _progress(self) -> Progress | None:
+        """How far this node is in catching up, None if it lacks no more than what is under way."""
+        last, known = self.chain.final_height, self._catch_up.known_height
+        return Progress(self._first_height, last, known) if known - last > _UNDER_WAY else None
 
     async def _close(self) -> None:
         self._set_timer(None)

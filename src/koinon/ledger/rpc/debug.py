@@ -16,6 +16,7 @@ from koinon.ledger.history import TransactionPlace
 from koinon.ledger.rpc import readers
 from koinon.ledger.rpc.accounts import call_of, overridden_context
 from koinon.ledger.rpc.forms import data
+from koinon.ledger.rpc.limits import Deadline
 from koinon.ledger.rpc.overrides import overridden
 from koinon.ledger.rpc.readers import BlockChoice, BlockOverride, CallFields, StateOverride
 from koinon.ledger.rpc.replay import Replayed, replay
@@ -23,7 +24,7 @@ from koinon.ledger.rpc.table import Caller, Json, Method, Parameter
 from koinon.ledger.rpc.tracers.call_tree import CallTree
 from koinon.ledger.rpc.tracers.found_state import RecordedState, difference_form, prestate_form
 from koinon.ledger.rpc.tracers.steps import StepList, StepOptions
-from koinon.ledger.rpc.tracers.watch import Deadline, Watch
+from koinon.ledger.rpc.tracers.watch import Watch
 from koinon.ledger.rpc.view import LedgerView
 from koinon.ledger.state import StateView
 

@@ -137,7 +137,7 @@ class Filters:
             return []
         chain = self.view.chain
         return await self.view.lane.run(
-            caller, lambda: find_logs(chain, first, last, criteria.addresses, criteria.topics)
+            caller, lambda: find_logs(chain, first, last, criteria.addresses, criteria.topics, self.view.deadline())
         )
 
     def _filter(self, name: str) -> Filter:

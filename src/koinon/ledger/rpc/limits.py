@@ -5,11 +5,13 @@ nothing. Time comes in as a value, so that a test needs no clock.
 """
 
 import ipaddress
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
 from koinon.kernel.quantities import Gas, Seconds
+from koinon.ledger.rpc.failures import LimitExceeded
 
 _MOST_CLIENTS: Final = 4096
 _IPV6_HOUSEHOLD: Final = 64
@@ -53,6 +55,24 @@ class Limits:
     subscriptions: int = 32
     sockets: int = 128
     unread_messages: int = 1024
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When a whole request must be done with: monotonic seconds, and what was granted."""
+
+    at: float
+    seconds: Seconds
+
+    @classmethod
+    def after(cls, seconds: Seconds) -> "Deadline":
+        """So many seconds from now."""
+        return cls(time.monotonic() + seconds, seconds)
+
+    def check(self) -> None:
+        """Raise LimitExceeded when the time is over."""
+        if time.monotonic() > self.at:
+            raise LimitExceeded(f"the call did not end within {self.seconds:g} seconds; do less in one call")
 
 
 @dataclass

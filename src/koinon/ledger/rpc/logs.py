@@ -2,29 +2,33 @@
 
 from typing import Final
 
-from koinon.kernel.errors import Refused
 from koinon.kernel.ids import Address
 from koinon.ledger.chain import Chain
 from koinon.ledger.execution import Log
+from koinon.ledger.rpc.failures import LimitExceeded
 from koinon.ledger.rpc.forms import log_form
+from koinon.ledger.rpc.limits import Deadline
 from koinon.ledger.rpc.readers import TopicFilter
 from koinon.ledger.rpc.table import Json
 
 MOST_LOGS: Final = 10_000
 
 
-def find_logs(chain: Chain, first: int, last: int, addresses: frozenset[Address], topics: TopicFilter) -> list[Json]:
+def find_logs(
+    chain: Chain, first: int, last: int, addresses: frozenset[Address], topics: TopicFilter, deadline: Deadline
+) -> list[Json]:
     """Logs of blocks ``first`` to ``last`` that match, in order.
 
     Raises:
-        Refused: too much matches.
+        LimitExceeded: too much matches, or too much has to be looked at before the deadline.
         Unavailable: the range begins where receipts have been pruned.
     """
     found: list[Json] = []
     for height in chain.log_heights(first, last, addresses, topics):
+        deadline.check()
         found.extend(_logs_of(chain, height, addresses, topics))
         if len(found) > MOST_LOGS:
-            raise Refused(f"more than {MOST_LOGS} logs match; narrow the range to end at block {height}")
+            raise LimitExceeded(f"more than {MOST_LOGS} logs match; narrow the range to end at block {height}")
     return found
 
 

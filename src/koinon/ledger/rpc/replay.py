@@ -7,8 +7,9 @@ from koinon.kernel.errors import Unavailable
 from koinon.kernel.quantities import Height
 from koinon.ledger.evm.tracing import Tracer
 from koinon.ledger.execution import BlockContext, Receipt
+from koinon.ledger.rpc.limits import Deadline
 from koinon.ledger.rpc.tracers.found_state import LayeredState
-from koinon.ledger.rpc.tracers.watch import Deadline, Watch
+from koinon.ledger.rpc.tracers.watch import Watch
 from koinon.ledger.rpc.view import LedgerView
 from koinon.ledger.state import Difference, StateView
 from koinon.ledger.transaction import Transaction, parse_transaction

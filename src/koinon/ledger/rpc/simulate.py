@@ -19,12 +19,12 @@ from koinon.ledger.rpc.accounts import call_of, overridden_context
 from koinon.ledger.rpc.calls import revert_message
 from koinon.ledger.rpc.failures import LimitExceeded
 from koinon.ledger.rpc.forms import data, quantity
+from koinon.ledger.rpc.limits import Deadline
 from koinon.ledger.rpc.overrides import overridden
 from koinon.ledger.rpc.readers import BlockChoice, BlockOverride, CallFields, StateOverride
 from koinon.ledger.rpc.table import Caller, Json, Method, Parameter
 from koinon.ledger.rpc.tracers.found_state import LayeredState
 from koinon.ledger.rpc.tracers.transfers import Transfers
-from koinon.ledger.rpc.tracers.watch import Deadline
 from koinon.ledger.rpc.view import LedgerView
 from koinon.ledger.signing import Unsigned
 from koinon.ledger.state import StateView, read_account

@@ -24,8 +24,9 @@ from koinon.ledger.mempool import Mempool
 from koinon.ledger.precompile import Precompile
 from koinon.ledger.rpc.announcements import Announcements
 from koinon.ledger.rpc.calls import CallLane, estimate_gas
+from koinon.ledger.rpc.limits import Deadline
 from koinon.ledger.rpc.readers import BlockChoice
-from koinon.ledger.rpc.tracers.watch import Deadline, Watch
+from koinon.ledger.rpc.tracers.watch import Watch
 from koinon.ledger.state import StateView
 from koinon.ledger.transaction import Transaction
 from koinon.ledger.types import Header, header_hash

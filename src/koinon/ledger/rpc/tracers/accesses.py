@@ -5,7 +5,8 @@ from collections.abc import Collection
 from koinon.kernel.ids import Address
 from koinon.ledger.evm.frame import Frame
 from koinon.ledger.evm.opcodes import Opcode
-from koinon.ledger.rpc.tracers.watch import Deadline, Watch
+from koinon.ledger.rpc.limits import Deadline
+from koinon.ledger.rpc.tracers.watch import Watch
 from koinon.ledger.transaction import AccessList
 
 _SLOTS = frozenset({0x54, 0x55})

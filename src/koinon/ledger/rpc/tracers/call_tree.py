@@ -11,8 +11,9 @@ from koinon.ledger.journal import Journal
 from koinon.ledger.rpc.calls import revert_reason
 from koinon.ledger.rpc.failures import LimitExceeded
 from koinon.ledger.rpc.forms import data, quantity
+from koinon.ledger.rpc.limits import Deadline
 from koinon.ledger.rpc.table import Json
-from koinon.ledger.rpc.tracers.watch import Deadline, Watch
+from koinon.ledger.rpc.tracers.watch import Watch
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Of call data and output in one tree: handing a megabyte of memory on costs a call next to nothing."""

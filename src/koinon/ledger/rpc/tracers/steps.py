@@ -8,8 +8,9 @@ from koinon.ledger.evm.frame import Frame, Message, Outcome
 from koinon.ledger.evm.opcodes import Opcode
 from koinon.ledger.rpc.failures import LimitExceeded
 from koinon.ledger.rpc.forms import data
+from koinon.ledger.rpc.limits import Deadline
 from koinon.ledger.rpc.table import Json
-from koinon.ledger.rpc.tracers.watch import Deadline, Watch
+from koinon.ledger.rpc.tracers.watch import Watch
 
 MOST_STEPS: Final = 100_000
 _MOST_BYTES: Final = 64 * 1024 * 1024

@@ -6,8 +6,9 @@ from koinon.kernel.ids import Address
 from koinon.ledger.evm.frame import Frame, Message, Outcome
 from koinon.ledger.evm.opcodes import Opcode
 from koinon.ledger.execution import Log
+from koinon.ledger.rpc.limits import Deadline
 from koinon.ledger.rpc.tracers.call_tree import LOG_OPCODES
-from koinon.ledger.rpc.tracers.watch import Deadline, Watch
+from koinon.ledger.rpc.tracers.watch import Watch
 
 COIN: Final = Address(b"\xee" * 20)
 """Stands for the token that the chain's own coin is not (ERC-7528)."""

@@ -1,35 +1,14 @@
 """What every tracer here has in common: it looks at the clock, and gives a run up that takes too long."""
 
-import time
-from dataclasses import dataclass
 from typing import Final
 
 from koinon.kernel.ids import Address
-from koinon.kernel.quantities import Seconds
 from koinon.ledger.evm.frame import Frame, Message, Outcome
 from koinon.ledger.evm.opcodes import Opcode
-from koinon.ledger.rpc.failures import LimitExceeded
+from koinon.ledger.rpc.limits import Deadline
 
 _BLOCKS: Final = 256
 """Basic blocks between two looks at the clock: each costs the run far less than a microsecond."""
-
-
-@dataclass(frozen=True)
-class Deadline:
-    """When a whole request must be done with: monotonic seconds, and what was granted."""
-
-    at: float
-    seconds: Seconds
-
-    @classmethod
-    def after(cls, seconds: Seconds) -> "Deadline":
-        """So many seconds from now."""
-        return cls(time.monotonic() + seconds, seconds)
-
-    def check(self) -> None:
-        """Raise LimitExceeded when the time is over."""
-        if time.monotonic() > self.at:
-            raise LimitExceeded(f"the call did not end within {self.seconds:g} seconds; do less in one call")
 
 
 class Watch:
