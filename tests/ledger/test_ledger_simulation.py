@@ -8,13 +8,17 @@ import pytest
 from koinon.ledger.giskard.exploration import Findings, explore, explore_all, is_game
 from koinon.ledger.giskard.plants import PLANTS
 from koinon.ledger.giskard.simulation import Scenario, run
+from koinon.ledger.giskard.state import Voting
 from koinon.sim.network import Faults
 
 SCENARIOS = {
     "one liar of four": (Scenario(), range(1, 25)),
     "two liars of seven": (Scenario(nodes=7, byzantine=2), range(1, 7)),
     "three epochs, one liar of four": (Scenario(epochs=3, spare=2), range(1, 9)),
-    "three epochs, two liars of seven": (Scenario(nodes=7, byzantine=2, epochs=3, spare=3), range(1, 5)),
+    "collected votes, three epochs, two liars of seven": (
+        Scenario(nodes=7, byzantine=2, epochs=3, spare=3, voting=Voting.COLLECTED),
+        range(1, 5),
+    ),
 }
 
 

@@ -14,18 +14,17 @@ from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import Address
 from koinon.kernel.quantities import BlockIndex, Epoch, Height, View, Wei
 from koinon.ledger.giskard.certificates import vote_message
+from koinon.ledger.giskard.evidence import MAXIMUM_EVIDENCE_BYTES, encode_evidence, two_votes
 from koinon.ledger.precompile import PrecompileFailure
 from koinon.ledger.staking import contract
 from koinon.ledger.staking.contract import STAKING
 from koinon.ledger.staking.founding import COIN
 from koinon.ledger.staking.precompiles import (
-    LONGEST_EVIDENCE,
     check_double_signing,
     check_registration,
-    encode_evidence,
 )
 from koinon.ledger.state import Account, account_key, encode_account, read_account
-from koinon.ledger.types import PrepareVote, VoteEvidence
+from koinon.ledger.types import PrepareVote
 
 IDENTITY_KEY = bytes([0xC0]) + bytes(47)
 IDENTITY_SIGNATURE = bytes([0xC0]) + bytes(95)
@@ -40,7 +39,7 @@ def vote(key: BlsKey, block: bytes, epoch: int = 0, view: int = 3, index: int = 
 
 
 def double_votes(person: Person, epoch: int = 0) -> bytes:
-    return encode_evidence(VoteEvidence(vote(person.bls, b"\x01", epoch), vote(person.bls, b"\x02", epoch)))
+    return encode_evidence(two_votes(vote(person.bls, b"\x01", epoch), vote(person.bls, b"\x02", epoch)))
 
 
 def fixed_members() -> StakingWorld:
@@ -305,7 +304,7 @@ def test_stake_that_is_leaving_can_still_be_slashed_and_old_evidence_cannot() ->
     ids=["the same", "another view", "another epoch", "another place", "another signer", "a false signature"],
 )
 def test_votes_that_do_not_contradict_prove_nothing(first: PrepareVote, second: PrepareVote) -> None:
-    evidence = encode_evidence(VoteEvidence(first, second))
+    evidence = encode_evidence(two_votes(first, second))
     with pytest.raises(PrecompileFailure):
         check_double_signing((7).to_bytes(8, "big") + A.bls.public_key + evidence)
 
@@ -313,7 +312,7 @@ def test_votes_that_do_not_contradict_prove_nothing(first: PrepareVote, second: 
 @pytest.mark.parametrize("index", [1, 2])
 def test_two_votes_at_one_index_or_one_height_prove_double_signing(index: int) -> None:
     height = 9 if index == 2 else 10
-    evidence = encode_evidence(VoteEvidence(vote(A.bls, b"\x01"), vote(A.bls, b"\x02", index=index, height=height)))
+    evidence = encode_evidence(two_votes(vote(A.bls, b"\x01"), vote(A.bls, b"\x02", index=index, height=height)))
     answer = check_double_signing((7).to_bytes(8, "big") + A.bls.public_key + evidence)
     assert answer == bytes(32)
 
@@ -332,8 +331,8 @@ def test_precompiles_answer_noise_and_edits_with_their_own_failure_only(noise: b
 
 
 def test_evidence_longer_than_any_is_refused_before_it_is_read() -> None:
-    with pytest.raises(PrecompileFailure, match=str(LONGEST_EVIDENCE)):
-        check_double_signing(bytes(56) + bytes(LONGEST_EVIDENCE + 1))
+    with pytest.raises(PrecompileFailure, match=str(MAXIMUM_EVIDENCE_BYTES)):
+        check_double_signing(bytes(56) + bytes(MAXIMUM_EVIDENCE_BYTES + 1))
 
 
 def test_a_turn_without_a_block_costs_stake_and_a_while_without_election() -> None:

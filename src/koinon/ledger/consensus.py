@@ -21,6 +21,7 @@ from koinon.ledger.chain import Chain
 from koinon.ledger.execution import ExecutionEngine
 from koinon.ledger.finality import BlsVerifier
 from koinon.ledger.giskard.epochs import EarlyMessages, message_epoch
+from koinon.ledger.giskard.evidence import Evidence
 from koinon.ledger.giskard.protocol import step
 from koinon.ledger.giskard.start import initial_state, restored_state
 from koinon.ledger.giskard.state import (
@@ -51,10 +52,8 @@ from koinon.ledger.types import (
     EpochSync,
     Header,
     PrepareBlock,
-    ProposalEvidence,
     ValidatorSet,
     ViewChange,
-    VoteEvidence,
     bitmap_positions,
     header_hash,
 )
@@ -97,7 +96,7 @@ class Contradiction:
 
     configuration: Configuration
     offender: int
-    evidence: ProposalEvidence | VoteEvidence
+    evidence: Evidence
 
 
 Outward = Broadcast | Answer | SetTimer | Fetch | EpochBegan | Contradiction | Distrust

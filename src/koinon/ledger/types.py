@@ -17,6 +17,7 @@ from koinon.kernel.quantities import View
 from koinon.wire.consensus import (
     Account,
     Block,
+    Certified,
     Digest,
     EpochSync,
     FinalityProof,
@@ -26,6 +27,7 @@ from koinon.wire.consensus import (
     PrepareVote,
     ProposalEvidence,
     QuorumCertificate,
+    ReportEvidence,
     ViewChange,
     ViewChangeCertificate,
     ViewChangeGroup,
@@ -141,6 +143,7 @@ def _set_bits(bitmap: bytes) -> Iterator[int]:
 __all__ = [
     "Account",
     "Block",
+    "Certified",
     "Digest",
     "EpochSync",
     "FinalityProof",
@@ -150,6 +153,7 @@ __all__ = [
     "PrepareVote",
     "ProposalEvidence",
     "QuorumCertificate",
+    "ReportEvidence",
     "Validator",
     "ValidatorSet",
     "ViewChange",

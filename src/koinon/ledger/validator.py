@@ -56,6 +56,7 @@ from koinon.ledger.snapshot_sync import FAR_BEHIND, SnapshotLibrary, bootstrap
 from koinon.ledger.staking.reporter import Reporter
 from koinon.ledger.transaction import Transaction
 from koinon.ledger.types import (
+    Certified,
     EpochSync,
     Header,
     PrepareBlock,
@@ -343,6 +344,7 @@ class Validator:
         network.handle(ViewChange, self._on_consensus)
         network.handle(ViewSync, self._on_consensus)
         network.handle(EpochSync, self._on_consensus)
+        network.handle(Certified, self._on_consensus)
         network.handle(TransactionBatch, self._on_transactions)
         answers = Answers(self.chain, self._snapshots, lambda: self.consensus.state, self._is_known)
         answers.listen(network)

@@ -177,7 +177,14 @@ class EpochSync(Message, frozen=True):
     proof: FinalityProof
 
 
-ConsensusMessage = PrepareBlock | PrepareVote | ViewChange | ViewSync | EpochSync
+@message(0x0206, limit=4096)
+class Certified(Message, frozen=True):
+    """The certificate that the proposer of a view made of the votes it collected, where votes go to it alone."""
+
+    certificate: QuorumCertificate
+
+
+ConsensusMessage = PrepareBlock | PrepareVote | ViewChange | ViewSync | EpochSync | Certified
 
 
 class ProposalEvidence(Record, frozen=True):
@@ -194,3 +201,12 @@ class VoteEvidence(Record, frozen=True):
 
     first: PrepareVote
     second: PrepareVote
+
+
+class ReportEvidence(Record, frozen=True):
+    """A vote, and the same validator's view change out of that view or a later one that reports less than the parent of
+    the block voted for. ``reported`` has the validator alone as signer and its signature of the view change."""
+
+    vote: PrepareVote
+    left: ViewField
+    reported: ViewChangeGroup

@@ -10,7 +10,7 @@ from typing import Final
 
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Epoch
-from koinon.ledger.types import EpochSync, PrepareBlock, PrepareVote, ViewChange, ViewSync
+from koinon.ledger.types import Certified, EpochSync, PrepareBlock, PrepareVote, ViewChange, ViewSync
 from koinon.wire.consensus import ConsensusMessage
 
 EARLY_MESSAGES: Final = 64
@@ -26,6 +26,8 @@ def message_epoch(message: ConsensusMessage) -> Epoch | None:
             return message.block.header.epoch
         case PrepareVote() | ViewChange():
             return message.epoch
+        case Certified():
+            return message.certificate.epoch
         case EpochSync():
             return message.proof.headers[0].epoch
         case ViewSync():

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from koinon.kernel.errors import Forged
+
 _BYTES = 16
 
 
@@ -39,6 +41,8 @@ class IdealScheme:
     def aggregate(self, signatures: Sequence[bytes]) -> bytes:
         total = 0
         for signature in signatures:
+            if len(signature) != _BYTES:
+                raise Forged("a summand is no signature of the ideal scheme")
             total ^= int.from_bytes(signature, "big")
         return total.to_bytes(_BYTES, "big")
 

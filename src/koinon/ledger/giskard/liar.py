@@ -26,6 +26,7 @@ from koinon.ledger.giskard.roster import EpochPlan
 from koinon.ledger.giskard.shells import CHAIN_ID, make_header
 from koinon.ledger.types import (
     Block,
+    Certified,
     Header,
     PrepareBlock,
     PrepareVote,
@@ -107,6 +108,8 @@ class Liar:
                 votes[message.voter] = message
                 self._view = max(self._view, message.view)
                 self._add_up(place)
+            case Certified():
+                self._learn(message.certificate)
             case ViewChange():
                 self._changes[message.view][message.sender] = message
                 self._view = max(self._view, message.view)

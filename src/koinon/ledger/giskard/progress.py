@@ -27,20 +27,28 @@ from koinon.ledger.giskard.turn import (
     set_execution,
     timeout,
 )
-from koinon.ledger.giskard.votes import count_votes
+from koinon.ledger.giskard.votes import count_votes, send_vote
 from koinon.ledger.types import FinalityProof, Header, PrepareVote, ViewChange, ViewEntry, header_hash
 
 
 def advance(turn: Turn) -> None:
     """Do everything that has become possible, until nothing more is."""
-    while turn.state.is_active and (
-        _leave_view(turn) or _finalise(turn) or _request_execution(turn) or _vote(turn) or _join_view_change(turn)
-    ):
+    while turn.state.is_active and (_leave_view(turn) or _settle(turn) or _join_view_change(turn)):
         pass
     if turn.state.is_active:
         _propose(turn)
         _ask_for_missing(turn)
     _set_timer(turn)
+
+
+def _settle(turn: Turn) -> bool:
+    """Do one thing that follows from the blocks and certificates here; remember when nothing more does."""
+    if turn.state.settled:
+        return False
+    if _finalise(turn) or _request_execution(turn) or _vote(turn):
+        return True
+    turn.state.settled = True
+    return False
 
 
 def give_up_view(turn: Turn) -> None:
@@ -69,6 +77,8 @@ def give_up_view(turn: Turn) -> None:
 def _leave_view(turn: Turn) -> bool:
     """A quorum of view changes ends the view."""
     state, configuration = turn.state, turn.configuration
+    if len(state.view_changes) < configuration.validators.quorum:
+        return False
     changes = {sender: change for (view, sender), change in state.view_changes.items() if view == state.view}
     if len(changes) < configuration.validators.quorum:
         return False
@@ -80,8 +90,10 @@ def _leave_view(turn: Turn) -> bool:
 def _join_view_change(turn: Turn) -> bool:
     """Where f + 1 have given a view up, at least one of them honest, waiting for the own timer helps nobody."""
     state, configuration = turn.state, turn.configuration
+    if state.timed_out or configuration.position is None or not state.view_changes:
+        return False
     given_up = sum(view == state.view for view, _ in state.view_changes)
-    if state.timed_out or configuration.position is None or given_up <= configuration.validators.faults:
+    if given_up <= configuration.validators.faults:
         return False
     give_up_view(turn)
     return True
@@ -129,6 +141,9 @@ def _highest_final_line(state: State, blocks: Iterable[Hash32]) -> list[Header] 
     rules = state.configuration.rules
     best: list[Header] | None = None
     for block in blocks:
+        tracked = state.blocks.get(block)
+        if tracked is None or tracked.header.parent not in state.certificates:
+            continue
         line = list(islice(header_line(state, block), rules.linked_certificates))[::-1]
         if (
             len(line) == rules.linked_certificates
@@ -186,12 +201,10 @@ def _vote(turn: Turn) -> bool:
     state, configuration = turn.state, turn.configuration
     if state.timed_out or configuration.position is None:
         return False
-    for tracked in sorted(state.blocks.values(), key=lambda tracked: tracked.header.height):
-        if tracked.header.view == state.view and _may_vote(state, tracked):
-            break
-    else:
+    choice = min((t for t in state.blocks.values() if _may_vote(state, t)), key=lambda t: t.header.height, default=None)
+    if choice is None:
         return False
-    header, name = tracked.header, tracked.hash
+    header, name = choice.header, choice.hash
     state.voted = (*state.voted, (header.index, header.height))
     state.accepted = (header.index, name)
     statement = vote_message(
@@ -207,18 +220,18 @@ def _vote(turn: Turn) -> bool:
         signature=turn.sign(statement),
     )
     state.votes[header.view, header.index, configuration.position] = vote
-    turn.broadcast(vote)
+    send_vote(turn, vote)
     count_votes(turn, vote)
     return True
 
 
 def _may_vote(state: State, tracked: Tracked) -> bool:
     header, rules = tracked.header, state.configuration.rules
-    if tracked.execution is not Execution.VALID or not is_certified(state, header.parent):
+    if header.view != state.view or tracked.execution is not Execution.VALID or header.parent not in state.certificates:
         return False
     if header.index == 0 and not tracked.justified:
         return False
-    if not above_lock(_locked_height(state), header) or not rules.slot_is_free(state.voted, header):
+    if not rules.slot_is_free(state.voted, header) or not above_lock(_locked_height(state), header):
         return False
     if header.index > 0:
         parent = state.header_of(header.parent)

@@ -8,6 +8,9 @@ next view. Blocks are made on demand: where nothing waits to become final no tim
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Final
+
+from msgspec.structs import replace as replace_field
 
 from koinon.kernel.errors import Forged, MalformedMessage
 from koinon.kernel.ids import Hash32
@@ -18,6 +21,7 @@ from koinon.ledger.giskard.certificates import (
     view_change_message,
 )
 from koinon.ledger.giskard.epochs import message_epoch
+from koinon.ledger.giskard.evidence import two_blocks
 from koinon.ledger.giskard.progress import advance, give_up_view
 from koinon.ledger.giskard.state import (
     BlockFetched,
@@ -29,7 +33,6 @@ from koinon.ledger.giskard.state import (
     PendingChanged,
     Proposed,
     Received,
-    Report,
     Send,
     State,
     TimerFired,
@@ -37,29 +40,33 @@ from koinon.ledger.giskard.state import (
 )
 from koinon.ledger.giskard.turn import (
     VIEWS_AHEAD,
+    VIEWS_BEHIND,
     Turn,
     add_certificate,
     answer_laggard,
     enter_view,
+    is_within_reach,
     places,
     set_execution,
     track,
     verify_certificate,
 )
-from koinon.ledger.giskard.votes import count_votes, is_signed
+from koinon.ledger.giskard.votes import count_votes, is_signed, look_for_contradiction, look_for_hidden_parent
 from koinon.ledger.types import (
     Block,
+    Certified,
     EpochSync,
     FinalityProof,
     PrepareBlock,
     PrepareVote,
-    ProposalEvidence,
+    QuorumCertificate,
     ViewChange,
     ViewEntry,
     ViewSync,
-    VoteEvidence,
     header_hash,
 )
+
+_NO_ENTRY: Final = ViewEntry(None, None)
 
 
 def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
@@ -111,6 +118,8 @@ def _receive(turn: Turn, event: Received) -> None:
                 _on_entry(turn, event.message.entry)
             case EpochSync():
                 _on_end(turn, event.message.proof)
+            case Certified():
+                _on_certificate(turn, event.message.certificate)
     except (Forged, MalformedMessage) as problem:
         turn.distrust(event.sender, str(problem), proven=True)
 
@@ -138,18 +147,20 @@ def _on_block(turn: Turn, sender: int, message: PrepareBlock) -> None:
     if header.view < state.view - 1:
         answer_laggard(turn, sender, header.view)
         return
+    if not is_within_reach(state, header.height):
+        return
     if header.view > state.view + VIEWS_AHEAD:
         turn.distrust(sender, f"block of view {header.view}, far ahead of {state.view}, without what leads there")
         return
     first = state.proposals.setdefault((header.view, header.index), message)
     if first.block.header != header:
-        evidence = ProposalEvidence(first.block.header, first.signature, header, message.signature)
-        turn.emit(Report(header.proposer, evidence))
+        turn.report(header.proposer, two_blocks(first.block.header, first.signature, header, message.signature))
         if name not in state.certificates and not configuration.rules.considers(first.block.header, header):
             return
     track(turn, message.block, message.signature, message.parent_certificate)
     if name in state.blocks:
         state.blocks[name] = replace(state.blocks[name], justified=justified)
+        state.settled = False
 
 
 def _check_place(configuration: Configuration, block: Block) -> None:
@@ -204,25 +215,16 @@ def _on_vote(turn: Turn, sender: int, vote: PrepareVote) -> None:
         raise Forged(f"the vote of validator {sender} is for a place that does not exist")
     if vote.height <= state.final_header.height or vote.block in state.certificates:
         return
-    if vote.view > state.view + VIEWS_AHEAD:
+    if not state.view - VIEWS_BEHIND <= vote.view <= state.view + VIEWS_AHEAD:
         return
     if vote.view < state.view:
         answer_laggard(turn, sender, vote.view)
-    for other in _votes_of(state, sender, vote):
-        if other.block != vote.block and is_signed(configuration, other) and is_signed(configuration, vote):
-            turn.emit(Report(sender, VoteEvidence(other, vote)))
+    if sender in state.forgers and not is_signed(configuration, vote):
+        return
+    look_for_contradiction(turn, vote)
     if (vote.view, vote.index, sender) not in state.votes:
         state.votes[vote.view, vote.index, sender] = vote
         count_votes(turn, vote)
-
-
-def _votes_of(state: State, voter: int, vote: PrepareVote) -> list[PrepareVote]:
-    """Earlier votes of the voter that exclude ``vote`` unless they are for the same block."""
-    return [
-        other
-        for (view, index, position), other in state.votes.items()
-        if position == voter and view == vote.view and (index == vote.index or other.height == vote.height)
-    ]
 
 
 def _on_view_change(turn: Turn, sender: int, change: ViewChange) -> None:
@@ -242,8 +244,10 @@ def _on_view_change(turn: Turn, sender: int, change: ViewChange) -> None:
     if change.view > state.view:
         _on_entry(turn, change.entry)
     add_certificate(turn, change.highest)
+    look_for_hidden_parent(turn, change)
     if state.view <= change.view <= state.view + VIEWS_AHEAD:
-        state.view_changes[change.view, sender] = change
+        # The way into the view was for us, and may be large.
+        state.view_changes[change.view, sender] = replace_field(change, entry=_NO_ENTRY)
 
 
 def _on_entry(turn: Turn, entry: ViewEntry) -> None:
@@ -269,6 +273,14 @@ def _on_entry(turn: Turn, entry: ViewEntry) -> None:
     elif entry.certificate is not None and entry.certificate.view >= state.view - 1:
         verify_certificate(turn, entry.certificate)
         add_certificate(turn, entry.certificate)
+
+
+def _on_certificate(turn: Turn, certificate: QuorumCertificate) -> None:
+    """Take over what a collector counted. Raises Forged, MalformedMessage."""
+    state = turn.state
+    if certificate.height > state.final_header.height and certificate.block not in state.certificates:
+        verify_certificate(turn, certificate)
+        add_certificate(turn, certificate)
 
 
 def _on_end(turn: Turn, proof: FinalityProof) -> None:
@@ -316,6 +328,7 @@ def _take_fetched(turn: Turn, event: BlockFetched) -> None:
             add_certificate(turn, event.certificate)
         elif name in state.certificates or (
             event.signature is not None
+            and _is_wanted(state, name)
             and configuration.verifier.verify(
                 header.proposer, proposal_message(configuration.chain_id, header), event.signature
             )
@@ -323,6 +336,11 @@ def _take_fetched(turn: Turn, event: BlockFetched) -> None:
             track(turn, event.block, event.signature, None)
     except (Forged, MalformedMessage) as problem:
         turn.distrust(header.proposer, f"a fetched block was refused: {problem}")
+
+
+def _is_wanted(state: State, block: Hash32) -> bool:
+    """Whether something here stands on the block, so that it may have been asked for."""
+    return block == state.highest.block or any(t.header.parent == block for t in state.blocks.values())
 
 
 def _take_execution(turn: Turn, event: Executed) -> None:
@@ -361,4 +379,5 @@ def _take_proposal(turn: Turn, event: Proposed) -> None:
     state.blocks[name] = Tracked(event.block, signature, certificate, justified=True, execution=Execution.VALID)
     state.proposals[header.view, header.index] = message
     state.proposed_index, state.proposed = header.index, name
+    state.settled = False
     turn.broadcast(message)

@@ -48,6 +48,8 @@ class HeldNetwork(Network):
     def take(self, kind: type[Any]) -> list[Letter]:
         """Remove and give the held messages of one kind."""
         taken = [letter for letter in self.held if isinstance(letter[2], kind)]
+        if not taken:
+            return taken
         self.held = [letter for letter in self.held if not isinstance(letter[2], kind)]
         return taken
 
@@ -119,11 +121,15 @@ class _Game:
         """Let time pass until every honest validator has given up a view it was in when this began."""
         begun = {validator.node: validator.state.view for validator in self._simulation.honest}
         end = self._world.monotonic() + _LONGEST_PATIENCE
-        while self._world.monotonic() < end and not all(
-            validator.state.timed_out or validator.state.view > begun[validator.node]
-            for validator in self._simulation.honest
-        ):
-            self._pass(1.0)
+        while self._world.monotonic() < end:
+            waiting = [
+                validator
+                for validator in self._simulation.honest
+                if not validator.state.timed_out and validator.state.view <= begun[validator.node]
+            ]
+            if not waiting:
+                return
+            self._pass(max(0.1, min(validator.patience for validator in waiting) + 0.01))
 
     def _deliver_reports(self) -> None:
         """To each validator, the liar's report and all but one of the honest ones, or the honest ones only."""

@@ -1,6 +1,28 @@
-"""The predicates that safety rests on.
+"""The predicates that safety rests on, and the table of all properties.
 
 ``Rules`` bundles those that a test may replace to show that the simulator notices: a node always runs ``Rules()``.
+
+====================  ==================================================================================================
+GISKARD-SAFETY-1      One vote per (view, index) and one per (view, height), both strictly rising.
+GISKARD-SAFETY-2      Within a view a validator votes only for blocks that stand on the block it voted for before.
+GISKARD-SAFETY-3      A block is final where three linked certificates, in equal or consecutive views, begin with it; no
+                      two final blocks have one height.
+GISKARD-SAFETY-4      No vote at or below the height of a certified block with a certified child.
+GISKARD-SAFETY-5      After a time-out the first block extends the highest reported block, which receivers work out
+                      themselves and whose every signature they check.
+GISKARD-SAFETY-6      Certificates are ordered by height, then by view.
+GISKARD-SAFETY-7      What a signature commits its signer to is durable before the signature leaves.
+GISKARD-SAFETY-8      A block above the last height of its epoch is empty and never final; once that height is final
+                      nothing is signed in the epoch.
+GISKARD-LIVENESS-1    Once messages between honest validators arrive within some unknown time, blocks become final
+                      again: patience grows without bound while views are lost.
+GISKARD-LIVENESS-2    After a correct proposer no step waits for a timer: its last certificate starts the next view.
+GISKARD-LIVENESS-3    A view change is said again until its view is left, since it may have been lost; f + 1 of them
+                      make everybody join.
+GISKARD-LIVENESS-4    Who speaks of a view or an epoch that is over is shown the proof that it is; what is missing is
+                      asked for in every step until it is here.
+GISKARD-LIVENESS-5    Where votes are collected, a lost view makes everybody broadcast them until a block is final.
+====================  ==================================================================================================
 
 Why three linked certificates alone are not final (GISKARD-SAFETY-3). The published rule lets the views of the three
 differ at will. Then two chains A and B that fork at one height can both collect three: while the network is

@@ -36,6 +36,7 @@ from koinon.ledger.giskard.state import (
 from koinon.ledger.giskard.turn import ancestors
 from koinon.ledger.types import Block, EpochSync, FinalityProof, PrepareVote, header_hash
 from koinon.sim.disk import Disk
+from koinon.wire.consensus import ConsensusMessage
 
 if TYPE_CHECKING:
     from koinon.ledger.giskard.simulation import Simulation
@@ -85,6 +86,7 @@ class Honest:
             verifier=plan.scheme,
             signer=None if position is None else plan.scheme.signer(position),
             last_height=plan.last_height,
+            voting=scenario.voting,
             rules=scenario.rules,
         )
 
@@ -96,6 +98,11 @@ class Honest:
     def now(self) -> float:
         """The own clock."""
         return self._offset + self._speed * self.simulation.world.monotonic()
+
+    @property
+    def patience(self) -> float:
+        """Seconds of the world until the timer fires, 0 without one."""
+        return 0.0 if self.timer is None else (self.timer - self.now) / self._speed
 
     def start(self) -> None:
         self.running = True
@@ -208,12 +215,12 @@ class Honest:
                 for tracked in effect.blocks:
                     write(("block", tracked.hash), (tracked.block, tracked.signature))
             case Broadcast():
-                if isinstance(effect.message, PrepareVote):
-                    simulation.check_vote(self.node, effect.message, self.state)
+                self._check(effect.message)
                 for other in self.plan.members:
                     if other != self.node:
                         simulation.network.send(self.node, other, effect.message)
             case Send():
+                self._check(effect.message)
                 simulation.network.send(self.node, self.plan.members[effect.to], effect.message)
             case Execute():
                 self._later(lambda: Executed(header_hash(effect.block.header), True, self.now), 0.01)
@@ -234,6 +241,10 @@ class Honest:
                     simulation.violations.append(f"evidence against the honest validator {offender}")
             case Halt():
                 simulation.violations.append(f"validator {self.node} halted: {effect.reason}")
+
+    def _check(self, message: ConsensusMessage) -> None:
+        if isinstance(message, PrepareVote):
+            self.simulation.check_vote(self.node, message, self.state)
 
     def _fetch(self, wanted: Fetch) -> None:
         """Ask somebody, once in a while."""
@@ -275,7 +286,7 @@ class Honest:
                 self.take(TimerFired(max(self.now, at)))
 
         if at is not None:
-            self.simulation.world.after((at - self.now) / self._speed, fire)
+            self.simulation.world.after(self.patience, fire)
 
     def _make_block(self, plan: EpochPlan, effect: Propose) -> Block | None:
         parent = self.state.header_of(effect.parent)

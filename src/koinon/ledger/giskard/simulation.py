@@ -17,7 +17,7 @@ from koinon.ledger.giskard.roster import EpochPlan, plan_epochs
 from koinon.ledger.giskard.rules import Rules
 from koinon.ledger.giskard.shells import FIRST_EPOCH, make_header
 from koinon.ledger.giskard.simulated import Honest
-from koinon.ledger.giskard.state import BlockFetched, Fetch, PendingChanged, State
+from koinon.ledger.giskard.state import BlockFetched, Fetch, PendingChanged, State, Voting
 from koinon.ledger.types import Block, FinalityProof, Header, PrepareVote, QuorumCertificate, header_hash
 from koinon.sim.network import GOOD_NETWORK, Faults, Network
 from koinon.sim.world import World
@@ -57,8 +57,8 @@ class Scenario:
     nodes: int = 4
     byzantine: int = 1
     blocks_per_view: int | None = None
-    calm_at: float = 5.0
-    quiet_at: float = 6.0
+    calm_at: float = 3.0
+    quiet_at: float = 3.5
     crashes: int = 3
     partitions: int = 1
     building: float = 0.15
@@ -66,6 +66,7 @@ class Scenario:
     spare: int = 0
     faults: Faults | None = None
     base_timeout: float = 0.4
+    voting: Voting = Voting.BROADCAST
     rules: Rules = field(default_factory=Rules)
     write_ahead: bool = True
 

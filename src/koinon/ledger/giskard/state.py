@@ -1,12 +1,13 @@
 """The state of one validator, and what goes into and comes out of its step."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 
 from koinon.kernel.codec import Record
 from koinon.kernel.ids import Hash32
 from koinon.kernel.quantities import BlockIndex, ChainId, Epoch, Height, Seconds, View
 from koinon.ledger.giskard.certificates import Signer, Verifier
+from koinon.ledger.giskard.evidence import Evidence
 from koinon.ledger.giskard.rules import Rules, VotedSlot
 from koinon.ledger.types import (
     Block,
@@ -14,15 +15,25 @@ from koinon.ledger.types import (
     Header,
     PrepareBlock,
     PrepareVote,
-    ProposalEvidence,
     QuorumCertificate,
     ValidatorSet,
     ViewChange,
     ViewEntry,
-    VoteEvidence,
     header_hash,
 )
 from koinon.wire.consensus import ConsensusMessage
+
+
+class Voting(Enum):
+    """Who hears a vote (GISKARD-LIVENESS-5).
+
+    ``COLLECTED`` sends it to the proposers of this view and the next; the former makes the certificate and broadcasts
+    it, so that a block costs O(n) messages and everybody else checks one signature for it. After a view that was lost
+    votes are broadcast until a block is final again, so a silent collector costs no more than a silent proposer.
+    """
+
+    BROADCAST = "broadcast"
+    COLLECTED = "collected"
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,7 @@ class Configuration:
         pipeline: how many blocks the proposer may be ahead of the highest certificate.
         base_timeout: seconds without a new certificate, while there is work, before a view is given up; grows by half
             with every view lost since the last final block.
+        voting: a parameter of the chain; ``COLLECTED`` saves messages where there are many validators.
         last_height: where the epoch ends (GISKARD-SAFETY-8); None for an epoch that never does.
     """
 
@@ -47,6 +59,7 @@ class Configuration:
     verifier: Verifier
     signer: Signer | None
     pipeline: int = 3
+    voting: Voting = Voting.BROADCAST
     last_height: Height | None = None
     rules: Rules = field(default_factory=Rules)
 
@@ -112,6 +125,9 @@ class State:
         absent: proposers whose last turn was lost without a certified block; only patience depends on it.
         pending: whether the mempool holds transactions that could go into a block.
         deadline: monotonic time at which the view times out, None while there is nothing to finalise.
+        settled: whether everything that follows from the blocks and certificates here has been done.
+        reported: validators against which evidence was reported; one is enough.
+        forgers: validators that sent a vote they had not signed; theirs are checked one by one.
         ended: the proof that the last block of the epoch is final, once it is; nothing is signed after that.
     """
 
@@ -133,6 +149,9 @@ class State:
     pending: bool = False
     deadline: float | None = None
     halted: bool = False
+    settled: bool = field(default=False, compare=False)
+    reported: frozenset[int] = frozenset()
+    forgers: frozenset[int] = frozenset()
     ended: FinalityProof | None = None
     blocks: dict[Hash32, Tracked] = field(default_factory=dict)
     certificates: dict[Hash32, QuorumCertificate] = field(default_factory=dict)
@@ -142,14 +161,14 @@ class State:
 
     def copy(self) -> "State":
         """A copy whose containers may be changed without touching this one; everything inside them is frozen."""
-        return replace(
-            self,
-            blocks=dict(self.blocks),
-            certificates=dict(self.certificates),
-            votes=dict(self.votes),
-            proposals=dict(self.proposals),
-            view_changes=dict(self.view_changes),
-        )
+        twin = object.__new__(State)
+        twin.__dict__.update(self.__dict__)
+        twin.blocks = self.blocks.copy()
+        twin.certificates = self.certificates.copy()
+        twin.votes = self.votes.copy()
+        twin.proposals = self.proposals.copy()
+        twin.view_changes = self.view_changes.copy()
+        return twin
 
     @property
     def is_active(self) -> bool:
@@ -317,10 +336,10 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Report:
-    """Two signatures that contradict each other."""
+    """Two signatures that contradict each other; once for each offender of an epoch."""
 
     offender: int
-    evidence: ProposalEvidence | VoteEvidence
+    evidence: Evidence
 
 
 @dataclass(frozen=True)

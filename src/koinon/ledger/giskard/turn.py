@@ -8,6 +8,7 @@ from koinon.kernel.errors import Forged
 from koinon.kernel.ids import Hash32
 from koinon.kernel.quantities import BlockIndex, Height, View
 from koinon.ledger.giskard.certificates import check_certificate, rank
+from koinon.ledger.giskard.evidence import Evidence
 from koinon.ledger.giskard.state import (
     Broadcast,
     Configuration,
@@ -17,16 +18,19 @@ from koinon.ledger.giskard.state import (
     Fetch,
     Halt,
     Persist,
+    Report,
     SafetyRecord,
     Send,
     State,
     Tracked,
 )
-from koinon.ledger.types import Block, Header, QuorumCertificate, ViewEntry, header_hash
+from koinon.ledger.types import Block, Header, QuorumCertificate, ViewEntry, ViewSync, header_hash
 from koinon.wire.consensus import ConsensusMessage
 
 VIEWS_AHEAD: Final = 4
 """Messages of views further ahead than this are answered with where we stand, and dropped."""
+VIEWS_BEHIND: Final = 4
+"""Votes and uncertified blocks of views further behind than this are forgotten."""
 TIMEOUT_GROWTH: Final = 1.5
 LARGEST_TIMEOUT_EXPONENT: Final = 20
 ABSENT_SHARE: Final = 0.25
@@ -59,10 +63,19 @@ class Turn:
         self.emit(Broadcast(message))
         self.unsaved = True
 
+    def send(self, to: int, message: ConsensusMessage) -> None:
+        self.emit(Send(to, message))
+
     def sign(self, statement: bytes) -> bytes:
         signer = self.configuration.signer
         assert signer is not None, "an observer signs nothing"
         return signer.sign(statement)
+
+    def report(self, offender: int, evidence: Evidence) -> None:
+        """Tell the driver of a contradiction, unless it knows of one of this validator."""
+        if offender not in self.state.reported:
+            self.state.reported |= {offender}
+            self.emit(Report(offender, evidence))
 
     def halt(self, reason: str) -> None:
         self.state.halted = True
@@ -128,6 +141,7 @@ def timeout(state: State) -> float:
 
 def set_execution(state: State, block: Hash32, execution: Execution) -> None:
     state.blocks[block] = replace(state.blocks[block], execution=execution)
+    state.settled = False
 
 
 def track(turn: Turn, block: Block, signature: bytes | None, parent_certificate: QuorumCertificate | None) -> None:
@@ -136,6 +150,13 @@ def track(turn: Turn, block: Block, signature: bytes | None, parent_certificate:
     name = header_hash(block.header)
     if name not in state.blocks and block.header.height > state.final_header.height:
         state.blocks[name] = Tracked(block, signature, parent_certificate, justified=False)
+        state.settled = False
+
+
+def is_within_reach(state: State, height: Height) -> bool:
+    """Whether an honest proposer could be at this height; what lies above is fetched once it is certified."""
+    configuration = state.configuration
+    return height <= state.highest.height + 2 * configuration.blocks_per_view + configuration.pipeline
 
 
 def fetch(turn: Turn, block: Hash32, height: Height) -> None:
@@ -177,6 +198,7 @@ def add_certificate(turn: Turn, certificate: QuorumCertificate) -> None:
     if certificate.block in state.certificates or certificate.height <= state.final_header.height:
         return
     state.certificates[certificate.block] = certificate
+    state.settled = False
     state.absent -= {turn.configuration.validators.proposer(certificate.view)}
     if rank(certificate) > rank(state.highest):
         state.highest = certificate
@@ -201,15 +223,32 @@ def enter_view(turn: Turn, view: View, entry: ViewEntry) -> None:
     state.voted = ()
     state.accepted = None
     state.proposed_index, state.proposed, state.proposing = -1, None, False
+    state.settled = False
     turn.progress = True
+    oldest = view - VIEWS_BEHIND
+    state.votes = {key: vote for key, vote in state.votes.items() if key[0] >= oldest}
+    _forget_abandoned(state, oldest)
     state.view_changes = {key: change for key, change in state.view_changes.items() if key[0] >= view}
     state.proposals = {key: proposal for key, proposal in state.proposals.items() if key[0] >= view - 1}
 
 
+def _forget_abandoned(state: State, oldest: int) -> None:
+    """Drop blocks of views long left that no certificate speaks for; should one appear they are fetched again."""
+    if all(tracked.header.view >= oldest for tracked in state.blocks.values()):
+        return
+    kept: set[Hash32] = set()
+    for block in state.certificates:
+        for tracked in ancestors(state, block):
+            if tracked.hash in kept:
+                break
+            kept.add(tracked.hash)
+    state.blocks = {
+        name: tracked for name, tracked in state.blocks.items() if tracked.header.view >= oldest or name in kept
+    }
+
+
 def answer_laggard(turn: Turn, sender: int, view: View) -> None:
     """Show a validator that speaks of a view we have left how to enter ours."""
-    from koinon.ledger.types import ViewSync
-
     if view < turn.state.view:
         turn.emit(Send(sender, ViewSync(turn.state.entry)))
 

@@ -8,18 +8,16 @@ from typing import Final
 
 from koinon.crypto.bls import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, check_possession, verify
 from koinon.crypto.signature import NodeKey, verify_node_signature
-from koinon.kernel.codec import decode, encode
+from koinon.kernel.codec import encode
 from koinon.kernel.errors import Forged, KoinonError, MalformedMessage
 from koinon.kernel.ids import Address, NodeId
-from koinon.kernel.quantities import ChainId, Epoch
-from koinon.ledger.giskard.certificates import proposal_message, vote_message
+from koinon.kernel.quantities import ChainId
+from koinon.ledger.giskard.evidence import contradiction, decode_evidence
 from koinon.ledger.precompile import Precompile, PrecompileFailure, precompile_address
-from koinon.ledger.types import ProposalEvidence, VoteEvidence, header_hash
 
 REGISTRATION: Final = precompile_address(0x0400)
 DOUBLE_SIGNING: Final = precompile_address(0x0401)
 
-LONGEST_EVIDENCE: Final = 8192
 _CHAIN: Final = slice(0, 8)
 _OWNER: Final = slice(8, 28)
 _NODE: Final = slice(28, 60)
@@ -32,8 +30,6 @@ _REGISTRATION_GAS: Final = 120_000
 _EVIDENCE_GAS: Final = 220_000
 _EVIDENCE_BYTE_GAS: Final = 8
 _DOMAIN: Final = "koinon/staking/registration/1"
-_PROPOSALS: Final = 0
-_VOTES: Final = 1
 
 
 def registration_proof(chain_id: ChainId, owner: Address, node: NodeKey, key: bytes, possession: bytes) -> bytes:
@@ -67,17 +63,10 @@ def check_registration(data: bytes) -> bytes:
     return (1).to_bytes(32, "big")
 
 
-def encode_evidence(evidence: ProposalEvidence | VoteEvidence) -> bytes:
-    """What ``report`` takes: one byte for the kind and the canonical encoding."""
-    kind = _PROPOSALS if isinstance(evidence, ProposalEvidence) else _VOTES
-    return bytes([kind]) + encode(evidence)
-
-
 def check_double_signing(data: bytes) -> bytes:
     """The epoch, as a word, in which the holder of a key signed two messages that contradict each other.
 
-    Two proposals do if they are for one view and index, two votes if they are for one view and the same index or the
-    same height; and if they are for different blocks (GISKARD-SAFETY-1).
+    Which do is in ``koinon.ledger.giskard.evidence``.
 
     Args:
         data: chain id (8), BLS key (48), evidence as ``encode_evidence`` makes it.
@@ -86,47 +75,14 @@ def check_double_signing(data: bytes) -> bytes:
         PrecompileFailure: the evidence is malformed, shows no contradiction, or is not signed by the key.
     """
     chain_id, key, evidence = ChainId(int.from_bytes(data[:8], "big")), data[8:56], data[56:]
-    if not evidence or len(evidence) > LONGEST_EVIDENCE:
-        raise PrecompileFailure(f"evidence has 1 to {LONGEST_EVIDENCE} bytes")
     try:
-        if evidence[0] == _PROPOSALS:
-            epoch, signed = _proposals(chain_id, decode(ProposalEvidence, evidence[1:]))
-        elif evidence[0] == _VOTES:
-            epoch, signed = _votes(chain_id, decode(VoteEvidence, evidence[1:]))
-        else:
-            raise PrecompileFailure(f"there is no evidence of kind {evidence[0]}")
+        shown = contradiction(decode_evidence(evidence), chain_id)
     except (MalformedMessage, Forged) as problem:
         raise PrecompileFailure(str(problem)) from None
-    for message, signature in signed:
-        if not verify(key, message, signature):
+    for statement, signature in shown.signed:
+        if not verify(key, statement, signature):
             raise PrecompileFailure("a signature of the evidence is not this key's")
-    return int(epoch).to_bytes(32, "big")
-
-
-_Signed = tuple[tuple[bytes, bytes], tuple[bytes, bytes]]
-
-
-def _proposals(chain_id: ChainId, evidence: ProposalEvidence) -> tuple[Epoch, _Signed]:
-    first, second = evidence.first, evidence.second
-    same_place = (first.epoch, first.view, first.index) == (second.epoch, second.view, second.index)
-    if not same_place or header_hash(first) == header_hash(second):
-        raise Forged("the two proposals do not exclude each other")
-    return first.epoch, (
-        (proposal_message(chain_id, first), evidence.first_signature),
-        (proposal_message(chain_id, second), evidence.second_signature),
-    )
-
-
-def _votes(chain_id: ChainId, evidence: VoteEvidence) -> tuple[Epoch, _Signed]:
-    first, second = evidence.first, evidence.second
-    same_view = (first.epoch, first.view) == (second.epoch, second.view)
-    same_place = first.index == second.index or first.height == second.height
-    if not (same_view and same_place) or first.block == second.block or first.voter != second.voter:
-        raise Forged("the two votes do not exclude each other")
-    one, other = (
-        vote_message(chain_id, vote.epoch, vote.view, vote.index, vote.height, vote.block) for vote in (first, second)
-    )
-    return first.epoch, ((one, first.signature), (other, second.signature))
+    return int(shown.epoch).to_bytes(32, "big")
 
 
 STAKING_PRECOMPILES: Final[Mapping[Address, Precompile]] = {

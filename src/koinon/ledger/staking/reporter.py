@@ -18,10 +18,10 @@ from koinon.kernel.quantities import Epoch, Gas, Wei
 from koinon.ledger import rlp
 from koinon.ledger.chain import Chain
 from koinon.ledger.execution import Call, ExecutionEngine
+from koinon.ledger.giskard.evidence import Evidence, encode_evidence
 from koinon.ledger.staking.contract import STAKING
-from koinon.ledger.staking.precompiles import encode_evidence
 from koinon.ledger.staking.words import read_word, selector, words
-from koinon.ledger.types import ProposalEvidence, Validator, ValidatorSet, VoteEvidence
+from koinon.ledger.types import Validator, ValidatorSet
 
 _PREFIX: Final = b"d"
 _GAS: Final = Gas(1_000_000)
@@ -90,7 +90,7 @@ class Reporter:
         epoch: Epoch,
         position: int | None,
         offender: int,
-        evidence: ProposalEvidence | VoteEvidence,
+        evidence: Evidence,
         now: float,
     ) -> bool:
         """Keep evidence durably; False where this offender's is kept already.
