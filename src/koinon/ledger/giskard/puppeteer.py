@@ -125,7 +125,9 @@ class _Game:
             waiting = [
                 validator
                 for validator in self._simulation.honest
-                if not validator.state.timed_out and validator.state.view <= begun[validator.node]
+                if validator.timer is not None
+                and not validator.state.timed_out
+                and validator.state.view <= begun[validator.node]
             ]
             if not waiting:
                 return
