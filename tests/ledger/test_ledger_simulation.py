@@ -44,6 +44,21 @@ def test_a_sample_of_many_more_schedules(name: str) -> None:
     assert findings.broken == []
 
 
+def test_real_signatures() -> None:
+    """The same step with BLS: false votes and forged messages meet the checks that nodes make."""
+    verdict = run(Scenario(real_signatures=True, calm_at=0.8, quiet_at=1.0, crashes=1), 1)
+    assert verdict.violations == ()
+    assert verdict.live
+
+
+@pytest.mark.long
+def test_a_sample_with_real_signatures() -> None:
+    for seed in range(1, 7):
+        verdict = run(Scenario(real_signatures=True, epochs=2, spare=2, calm_at=1.5, quiet_at=2.0), seed)
+        assert verdict.violations == (), f"seed {seed}"
+        assert verdict.live, f"seed {seed}"
+
+
 def test_the_same_seed_gives_the_same_world() -> None:
     assert run(Scenario(), 5) == run(Scenario(), 5)
     assert run(Scenario(), 5) != run(Scenario(), 6)

@@ -30,6 +30,8 @@ from koinon.ledger.giskard.state import (
     Finalise,
     PendingChanged,
     Persist,
+    Propose,
+    Proposed,
     Received,
     Send,
     State,
@@ -122,6 +124,30 @@ def test_who_forged_a_vote_once_is_checked_from_then_on() -> None:
     assert (1, 0, 1) not in state.votes
     state, _ = hear(state, 1, vote(A1, 1))
     assert header_hash(A1) in state.certificates
+
+
+def test_blocks_are_made_ahead_of_their_certificates_as_far_as_the_pipeline_allows() -> None:
+    """The next block is asked for in the step that sends the last, before anybody has voted."""
+    state, effects = feed(change_pipeline(fresh_state(1), 2), PendingChanged(True, 0.0))
+    parent, asked = GENESIS, []
+    for index in range(BLOCKS_PER_VIEW):
+        wanted = [effect for effect in effects if isinstance(effect, Propose)]
+        asked.append(len(wanted))
+        if not wanted:
+            break
+        parent = header(parent, 1, index)
+        state, effects = feed(state, Proposed(proposal(parent).block, 0.0))
+        assert any(isinstance(effect, Broadcast) for effect in effects)
+    assert asked == [1, 1, 0]
+    for voter in (2, 3):
+        state, effects = hear(state, voter, vote(A1, voter))
+    assert [effect.height for effect in effects if isinstance(effect, Propose)] == [3]
+
+
+def change_pipeline(state: State, pipeline: int) -> State:
+    configuration: Configuration = change(state.configuration, pipeline=pipeline)
+    state.configuration = configuration
+    return state
 
 
 def size(state: State) -> int:

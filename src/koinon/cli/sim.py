@@ -41,6 +41,9 @@ def sim() -> None:
 @click.option("--byzantine", default=1, type=click.IntRange(0), show_default=True, help="How many of them lie.")
 @click.option("--epochs", type=click.IntRange(1, 20), help="Epochs, each with validators of its own; 1 by default.")
 @click.option("--crashes", type=click.IntRange(0, 100), help="Crashes of honest ones; 3 by default.")
+@click.option(
+    "--voting", type=click.Choice(("broadcast", "collected")), help="Who hears a vote: all, by default, or proposers."
+)
 @click.option("--plant", type=click.Choice(PLANTS), help="Take one safeguard away, to see that this is noticed.")
 @click.option("--jobs", default=1, type=click.IntRange(1, 64), show_default=True, help="Processes to share the work.")
 @JSON
@@ -51,6 +54,7 @@ def consensus(
     byzantine: int,
     epochs: int | None,
     crashes: int | None,
+    voting: str | None,
     plant: str | None,
     jobs: int,
     as_json: bool,
@@ -64,7 +68,7 @@ def consensus(
 
     if 3 * byzantine >= nodes:
         raise click.UsageError(f"{nodes} validators bear at most {(nodes - 1) // 3} liars")
-    scenario = _scenario(nodes, byzantine, epochs, crashes, plant)
+    scenario = _scenario(nodes, byzantine, epochs, crashes, voting, plant)
     started = time.monotonic()
     findings = Findings()
     verdicts = explore_all(scenario, range(first, first + seeds), jobs)
@@ -83,7 +87,7 @@ def consensus(
         interrupted = True
         verdicts.close()
     settings = f" --nodes {nodes} --byzantine {byzantine}"
-    for option, value in (("epochs", epochs), ("crashes", crashes), ("plant", plant)):
+    for option, value in (("epochs", epochs), ("crashes", crashes), ("voting", voting), ("plant", plant)):
         settings += "" if value is None else f" --{option} {value}"
     facts: dict[str, Any] = {
         "schedules": findings.schedules,
@@ -91,6 +95,7 @@ def consensus(
         "nodes": nodes,
         "byzantine": byzantine,
         "epochs": scenario.epochs,
+        "voting": scenario.voting.value,
         "plant": plant,
         "violations": sum(len(told) for _, told in findings.broken),
         "blocks_finalised": findings.blocks,
@@ -123,13 +128,18 @@ def consensus(
         )
 
 
-def _scenario(nodes: int, byzantine: int, epochs: int | None, crashes: int | None, plant: str | None) -> "Scenario":
+def _scenario(
+    nodes: int, byzantine: int, epochs: int | None, crashes: int | None, voting: str | None, plant: str | None
+) -> "Scenario":
     from koinon.ledger.giskard.plants import PLANTS as SCENARIOS
     from koinon.ledger.giskard.simulation import Scenario
+    from koinon.ledger.giskard.state import Voting
 
     scenario = replace(Scenario() if plant is None else SCENARIOS[plant], nodes=nodes, byzantine=byzantine)
     if epochs is not None:
         scenario = replace(scenario, epochs=epochs, spare=(nodes + 1) // 2 if epochs > 1 else 0)
+    if voting is not None:
+        scenario = replace(scenario, voting=Voting(voting))
     return scenario if crashes is None else replace(scenario, crashes=crashes)
 
 

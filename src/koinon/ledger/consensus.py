@@ -45,6 +45,7 @@ from koinon.ledger.giskard.state import (
     Send,
     SetTimer,
     State,
+    Voting,
 )
 from koinon.ledger.measures import LedgerMeasures
 from koinon.ledger.mempool import Mempool
@@ -168,6 +169,7 @@ class Consensus:
             base_timeout=Seconds(parameters.base_timeout / 1000),
             verifier=BlsVerifier(validators),
             signer=None if position is None else self._key,
+            voting=Voting.COLLECTED if len(validators) >= parameters.collect_votes_from else Voting.BROADCAST,
             last_height=chain.last_height(epoch),
         )
 

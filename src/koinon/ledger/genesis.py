@@ -45,6 +45,7 @@ class Parameters(Record, frozen=True):
         gas_limit: of a block, and so of a transaction.
         base_fee: wei per gas, burnt, in block 1; later ones follow demand (EIP-1559) and never fall below it.
         epochs: when validators change; None for a chain whose validators never do.
+        collect_votes_from: with so many validators or more, votes go to proposers, who broadcast certificates.
     """
 
     blocks_per_view: Annotated[int, Meta(ge=3, le=1024)] = 10
@@ -52,6 +53,7 @@ class Parameters(Record, frozen=True):
     gas_limit: Annotated[Gas, Meta(ge=100_000, le=1_000_000_000)] = DEFAULT_GAS_LIMIT
     base_fee: Annotated[Wei, Meta(ge=0, le=10**15)] = DEFAULT_BASE_FEE
     epochs: Epochs | None = None
+    collect_votes_from: Annotated[int, Meta(ge=4, le=1024)] = 16
 
 
 class GenesisValidator(Record, frozen=True):

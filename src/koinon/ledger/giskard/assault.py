@@ -87,7 +87,11 @@ class Broken(AssertionError):
 
 
 class Assault:
-    """One game. ``choose`` decides everything, so the same choices give the same game."""
+    """One game. ``choose`` decides everything, so the same choices give the same game.
+
+    Attributes:
+        votes, proposals, changes: what the validator has signed so far.
+    """
 
     def __init__(self, choose: Choose) -> None:
         self._choose = choose
@@ -118,15 +122,20 @@ class Assault:
         self._exits: list[ViewChangeCertificate] = []
         self._sent: list[ConsensusMessage] = []
         self._answers: list[Event] = []
-        self._votes: list[PrepareVote] = []
-        self._proposals: dict[tuple[View, BlockIndex], Hash32] = {}
-        self._changes: list[ViewChange] = []
+        self.votes: list[PrepareVote] = []
+        self.proposals: dict[tuple[View, BlockIndex], Hash32] = {}
+        self.changes: list[ViewChange] = []
         self._moves: tuple[Callable[[], None], ...] = (
             self._answer, self._answer, self._answer, self._propose, self._propose, self._vote, self._vote,
             self._certify, self._certify, self._change_view, self._change_view, self._leave, self._fetch, self._show,
             self._break, self._break, self._repeat, self._time_out, self._wait, self._crash,
             self._go_on, self._go_on, self._go_on, self._go_on, self._go_on, self._go_on, self._go_on, self._go_on,
         )  # fmt: skip
+
+    @property
+    def final_height(self) -> Height:
+        """Height of the last final block."""
+        return self._final[0].height
 
     def play(self, moves: int) -> None:
         """Make so many moves. Raises Broken; anything else that is raised is a fault of the step too."""
@@ -182,18 +191,18 @@ class Assault:
             case PrepareVote():
                 if not persisted:
                     raise Broken("a vote left before it was durable")
-                if any(votes_exclude(vote, message) for vote in self._votes):
+                if any(votes_exclude(vote, message) for vote in self.votes):
                     raise Broken("two votes that exclude each other")
-                self._votes.append(message)
+                self.votes.append(message)
             case PrepareBlock():
                 header = message.block.header
-                if self._proposals.setdefault((header.view, header.index), header_hash(header)) != header_hash(header):
+                if self.proposals.setdefault((header.view, header.index), header_hash(header)) != header_hash(header):
                     raise Broken("two blocks for one place")
                 self._learn(message.block)
             case ViewChange():
-                if any(hides_parent(vote, message.view, message.highest.height) for vote in self._votes):
+                if any(hides_parent(vote, message.view, message.highest.height) for vote in self.votes):
                     raise Broken("a view change that hides what a vote shows to be known")
-                self._changes.append(message)
+                self.changes.append(message)
             case Certified():
                 self._certificates.append(message.certificate)
         self._sent.append(message)

@@ -23,6 +23,7 @@ from koinon.ledger.giskard.certificates import (
 from koinon.ledger.giskard.epochs import message_epoch
 from koinon.ledger.giskard.evidence import two_blocks
 from koinon.ledger.giskard.progress import advance, give_up_view
+from koinon.ledger.giskard.rules import LINKED_CERTIFICATES
 from koinon.ledger.giskard.state import (
     BlockFetched,
     Configuration,
@@ -290,6 +291,10 @@ def _on_end(turn: Turn, proof: FinalityProof) -> None:
     """
     configuration = turn.configuration
     last = configuration.last_height
+    if len(proof.headers) < LINKED_CERTIFICATES or len(proof.certificates) != LINKED_CERTIFICATES:
+        raise MalformedMessage(
+            "a proof of the end of an epoch has at least three headers and exactly three certificates"
+        )
     if last is None or proof.headers[0].height != last:
         raise Forged("a proof of the end of an epoch is about another block than the last of this one")
     for parent, child in pairwise(proof.headers):
@@ -297,7 +302,7 @@ def _on_end(turn: Turn, proof: FinalityProof) -> None:
             raise Forged(f"header {child.height} of a proof of the end of the epoch is no child of the one before")
     for header in proof.headers[1:]:
         _check_place(configuration, Block(header, ()))
-    for header, certificate in zip(proof.headers[-3:], proof.certificates, strict=True):
+    for header, certificate in zip(proof.headers[-LINKED_CERTIFICATES:], proof.certificates, strict=True):
         if (certificate.block, *places(certificate)) != (header_hash(header), header.view, header.index, header.height):
             raise Forged(f"header {header.height} of a proof of the end of the epoch has another block's certificate")
         verify_certificate(turn, certificate)

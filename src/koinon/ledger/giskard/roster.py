@@ -8,6 +8,7 @@ from functools import cached_property
 from koinon.kernel.ids import ZERO_ADDRESS, NodeId
 from koinon.kernel.quantities import Epoch, Height
 from koinon.ledger.giskard.ideal import IdealScheme
+from koinon.ledger.giskard.real import RealScheme
 from koinon.ledger.types import Validator, ValidatorSet
 
 
@@ -24,7 +25,7 @@ class EpochPlan:
     epoch: Epoch
     members: tuple[int, ...]
     last_height: Height | None
-    scheme: IdealScheme
+    scheme: IdealScheme | RealScheme
 
     @cached_property
     def validators(self) -> ValidatorSet:
@@ -38,7 +39,14 @@ class EpochPlan:
 
 
 def plan_epochs(
-    draw: random.Random, seed: int, size: int, liars: frozenset[int], lengths: list[int], spare: int
+    draw: random.Random,
+    seed: int,
+    size: int,
+    liars: frozenset[int],
+    lengths: list[int],
+    spare: int,
+    *,
+    real_signatures: bool = False,
 ) -> list[EpochPlan]:
     """The sets of every epoch: the first are nodes 0 to ``size`` − 1, the others drawn from those and the spare ones.
 
@@ -60,5 +68,6 @@ def plan_epochs(
         if number < len(lengths):
             height += lengths[number]
             last = Height(height)
-        plans.append(EpochPlan(Epoch(number), tuple(members), last, IdealScheme(secret, tuple(members))))
+        scheme = RealScheme(tuple(members)) if real_signatures else IdealScheme(secret, tuple(members))
+        plans.append(EpochPlan(Epoch(number), tuple(members), last, scheme))
     return plans

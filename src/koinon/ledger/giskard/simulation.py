@@ -1,7 +1,8 @@
 """A whole network of Giskard validators in a simulated world, with liars among them, checked as it runs.
 
 ``run(scenario, seed)`` gives a ``Verdict``; the same scenario and seed always give the same one. The validators run
-the very step that nodes run; only signatures are ideal and blocks are empty shells around made-up transactions.
+the very step that nodes run; only signatures are ideal, unless real ones are asked for, and blocks are empty shells
+around made-up transactions.
 """
 
 from collections.abc import Callable
@@ -51,6 +52,7 @@ class Scenario:
         spare: honest nodes that are in no set at first and may be drawn for later ones.
         rules: replaced to plant a bug.
         faults: of the network before ``calm_at``; None draws one of ``NETWORKS``.
+        real_signatures: BLS instead of the ideal scheme; a hundred times slower.
         write_ahead: False plants another: what was signed is not made durable before it is sent.
     """
 
@@ -69,6 +71,7 @@ class Scenario:
     voting: Voting = Voting.BROADCAST
     rules: Rules = field(default_factory=Rules)
     write_ahead: bool = True
+    real_signatures: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,15 @@ class Simulation:
         self.network = Network(self.world, faults) if make_network is None else make_network(self.world)
         self.liar_nodes = frozenset(range(scenario.nodes - scenario.byzantine, scenario.nodes))
         lengths = [draw.randint(3, 8) for _ in range(scenario.epochs - 1)]
-        self.plans = plan_epochs(draw, seed, scenario.nodes, self.liar_nodes, lengths, scenario.spare)
+        self.plans = plan_epochs(
+            draw,
+            seed,
+            scenario.nodes,
+            self.liar_nodes,
+            lengths,
+            scenario.spare,
+            real_signatures=scenario.real_signatures,
+        )
         self.blocks_per_view = scenario.blocks_per_view or draw.randint(2, 4)
         self.genesis = make_header(self.plans[0].validators, None, View(0), BlockIndex(self.blocks_per_view - 1), b"")
         self.roots: dict[Epoch, Header] = {FIRST_EPOCH: self.genesis}
