@@ -1,7 +1,6 @@
 """What a validator does on its own account after an event: finalise, execute, vote, propose, set its timer."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 from koinon.kernel.ids import Hash32
 from koinon.kernel.quantities import BlockIndex, Height, View
@@ -141,18 +140,24 @@ def _highest_final_line(state: State, blocks: Iterable[Hash32]) -> list[Header] 
     rules = state.configuration.rules
     best: list[Header] | None = None
     for block in blocks:
-        tracked = state.blocks.get(block)
-        if tracked is None or tracked.header.parent not in state.certificates:
-            continue
-        line = list(islice(header_line(state, block), rules.linked_certificates))[::-1]
-        if (
-            len(line) == rules.linked_certificates
-            and all(is_certified(state, header_hash(header)) for header in line)
-            and rules.is_final(line)
-            and line[0].height > (best[0].height if best else state.final_header.height)
-        ):
+        line = _certified_line(state, block, rules.linked_certificates)
+        if line is not None and rules.is_final(line) and (best is None or line[0].height > best[0].height):
             best = line
     return best
+
+
+def _certified_line(state: State, block: Hash32, length: int) -> list[Header] | None:
+    """So many certified headers above the final one, each the parent of the next, up to ``block``; the lowest first."""
+    line: list[Header] = []
+    while block in state.certificates:
+        tracked = state.blocks.get(block)
+        if tracked is None:
+            return None
+        line.append(tracked.header)
+        if len(line) == length:
+            return line[::-1]
+        block = tracked.header.parent
+    return None
 
 
 def _standing_on_final(state: State) -> list[Hash32]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 from koinon.kernel.codec import Record
 from koinon.kernel.ids import Hash32
@@ -103,11 +104,11 @@ class Tracked:
     justified: bool
     execution: Execution = Execution.WAITING
 
-    @property
+    @cached_property
     def header(self) -> Header:
         return self.block.header
 
-    @property
+    @cached_property
     def hash(self) -> Hash32:
         return header_hash(self.block.header)
 
