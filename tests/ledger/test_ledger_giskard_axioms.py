@@ -1,20 +1,31 @@
 """The proof for any number of validators: that it holds, that it needs what it assumes, and that validators do that.
 
-The axioms of ``proofs/giskard_inductive.py`` are about what one honest validator signs. Here they are checked on all
+The axioms of ``proofs/giskard_axioms.py`` are about what one honest validator signs. Here they are checked on all
 that honest validators sign in simulated networks with liars, crashes and loss, under the names they have there.
 """
 
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import pytest
-from giskard_inductive import AXIOMS, LEMMAS, prove
-from z3 import BoolVal
+from giskard_axioms import AXIOMS, Block, height, ranks_at_least, view
+from giskard_inductive import LEMMAS, prove
+from z3 import BoolVal, Consts, IntVal, is_true, simplify, substitute
 
-from koinon.kernel.ids import Hash32
+from koinon.kernel.ids import ZERO_HASH, Hash32
+from koinon.kernel.quantities import BlockIndex, Epoch, Height, View
 from koinon.ledger.giskard.certificates import rank
 from koinon.ledger.giskard.simulation import Scenario, Simulation
-from koinon.ledger.types import Header, PrepareBlock, PrepareVote, ViewChange, bitmap_positions, header_hash
+from koinon.ledger.types import (
+    Header,
+    PrepareBlock,
+    PrepareVote,
+    QuorumCertificate,
+    ViewChange,
+    bitmap_positions,
+    header_hash,
+)
 
 SHORT = 5_000
 SEEDS = range(1, 5)
@@ -29,6 +40,24 @@ def test_the_axioms_do_not_contradict_each_other_as_far_as_the_solver_sees() -> 
     nonsense = type(LEMMAS[0])("nonsense", "nothing is", lambda _: BoolVal(False), 1, tuple(AXIOMS))
     (verdict,) = prove([nonsense], budget=2_000)
     assert not verdict.proved
+
+
+def test_the_proof_orders_certificates_as_the_code_does() -> None:
+    """GISKARD-SAFETY-6."""
+    upper, lower = Consts("upper lower", Block)
+    claim = ranks_at_least(upper, lower)
+    for places in product(range(3), repeat=4):
+        heights, views = places[:2], places[2:]
+        numbers = [
+            (attribute(block), IntVal(value))
+            for attribute, values in ((height, heights), (view, views))
+            for block, value in zip((upper, lower), values, strict=True)
+        ]
+        certificates = [
+            QuorumCertificate(Epoch(0), View(v), BlockIndex(0), Height(h), ZERO_HASH, b"\x07", b"\x01")
+            for h, v in zip(heights, views, strict=True)
+        ]
+        assert is_true(simplify(substitute(claim, *numbers))) == (rank(certificates[0]) >= rank(certificates[1]))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 import giskard_asynchronous
 import giskard_views
 import pytest
-from giskard_small import RULES, Search, search
+from giskard_rules import RULES
+from giskard_small import Search, search
 from giskard_world import GENESIS, Bounds, World
 
 Shape = tuple[int, int, tuple["Shape", ...]]

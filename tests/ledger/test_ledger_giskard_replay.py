@@ -8,7 +8,8 @@ import giskard_views
 import pytest
 from giskard_asynchronous import Vote
 from giskard_replay import Bench, Players, forks
-from giskard_small import RULES, Search
+from giskard_rules import RULES
+from giskard_small import Search
 from giskard_story import tell
 from giskard_world import Bounds, World
 from hypothesis import given, settings
