@@ -35,6 +35,7 @@ from koinon.kernel.quantities import ChainId, UnixSeconds, Wei
 from koinon.ledger import rlp
 from koinon.ledger.genesis import Genesis, GenesisValidator, funded
 from koinon.ledger.validator import Validator, ValidatorConfig
+from koinon.net.listening import free_ports
 from koinon.net.transport import Transport
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "ledger"))
@@ -257,15 +258,6 @@ async def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
         **medians,
         "resident_mib_largest": round(resident, 1),
     }
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [opened.getsockname()[1] for opened in sockets]
-    finally:
-        for opened in sockets:
-            opened.close()
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 from pathlib import Path
 
 import pytest
@@ -11,22 +10,14 @@ from cli_terminal import koinon, run, start
 
 from koinon.cli.founding import PROFILES
 from koinon.ledger.staking.profiles import PROFILES as KINDS
-
-
-def free_ports(count: int) -> list[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [str(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+from koinon.net.listening import free_ports
 
 
 @pytest.fixture
 def homes(tmp_path: Path) -> tuple[Path, Path, str]:
     """A founder's home, a newcomer's, and the URL of the founder's RPC."""
     founder, newcomer = tmp_path / "founder", tmp_path / "newcomer"
-    ports = free_ports(4)
+    ports = [str(port) for port in free_ports(4)]
     url = f"http://127.0.0.1:{ports[1]}"
     chain = ("--chain", url, "--chain-id", "77", "--role", "validator")
     made = koinon("node", "init", "--home", founder, "--name", "a", "--port", ports[0], "--rpc-port", ports[1], *chain)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,22 +15,12 @@ from ledger_network import make_genesis, sign
 
 import koinon
 from koinon.kernel.codec import encode
+from koinon.net.listening import free_ports
 
 ENOUGH_SECONDS = 180
 SOURCES = str(Path(koinon.__file__).parent.parent)
 PROGRAM = Path(__file__).with_name("ledger_process.py")
 STRANGER = "0x" + "00" * 19 + "99"
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]
-    finally:
-        for opened in sockets:
-            opened.close()
 
 
 class Fleet:

@@ -11,13 +11,14 @@ import pytest
 from eth_account.signers.local import LocalAccount
 from ledger_network import Keys, make_staked_genesis, sign
 from msgspec.structs import replace
-from test_ledger_processes import ENOUGH_SECONDS, STRANGER, Fleet, free_ports
+from test_ledger_processes import ENOUGH_SECONDS, STRANGER, Fleet
 from test_ledger_tenure import call_staking, registration
 
 from koinon.kernel.codec import decode, encode
 from koinon.ledger.epochs import Epochs
 from koinon.ledger.finality import verify_epochs
 from koinon.ledger.staking.profiles import PROFILES
+from koinon.net.listening import free_ports
 from koinon.wire.discovery import Endpoint
 from koinon.wire.ledger import EpochEnd
 

@@ -23,11 +23,11 @@ from koinon.kernel.errors import Unavailable
 from koinon.kernel.ids import Address, to_hex
 from koinon.kernel.quantities import Gas, UnixSeconds, Wei
 from koinon.ledger.genesis import Genesis
+from koinon.net.listening import free_ports
 from koinon.node.config import ChainConfig, NodeConfig, write_config
 from koinon.node.create import create_node
 from koinon.node.genesis import local_genesis
 from koinon.node.home import Home
-from koinon.node.local_network import _free_ports
 from koinon.node.operator import Operator
 
 SOURCES = str(Path(koinon.__file__).parent.parent)
@@ -37,7 +37,7 @@ ENOUGH_SECONDS = 120
 def lone_validator(folder: Path) -> Home:
     """The home of the only validator of a chain of its own."""
     home = Home(folder / "lone")
-    port, rpc_port = _free_ports(2)
+    port, rpc_port = free_ports(2)
     config = NodeConfig(
         name="lone",
         roles=("validator",),

@@ -43,6 +43,7 @@ from koinon.ledger.giskard.state import (
 from koinon.ledger.health import FORGETFUL, LedgerFacts
 from koinon.ledger.mempool import Mempool, read_offered
 from koinon.ledger.outbox import Network, Outbox
+from koinon.ledger.reporter import Reporter
 from koinon.ledger.rpc.announcements import Announcements
 from koinon.ledger.rpc.calls import CallLane
 from koinon.ledger.rpc.ethereum import ethereum_methods
@@ -53,7 +54,6 @@ from koinon.ledger.rpc.table import Table, constant, table_of
 from koinon.ledger.rpc.view import LedgerView, Progress, WatchableEngine
 from koinon.ledger.senders import SenderRecovery
 from koinon.ledger.snapshot_sync import FAR_BEHIND, SnapshotLibrary, bootstrap
-from koinon.ledger.staking.reporter import Reporter
 from koinon.ledger.transaction import Transaction
 from koinon.ledger.types import (
     Certified,

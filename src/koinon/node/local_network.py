@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from koinon.kernel.codec import encode
 from koinon.kernel.effects import Rng
 from koinon.kernel.errors import InvalidInput, KoinonError, Unavailable
 from koinon.kernel.quantities import UnixSeconds
+from koinon.net.listening import free_ports
 from koinon.node.config import BootstrapNode, ChainConfig, NodeConfig, write_config
 from koinon.node.create import create_node
 from koinon.node.home import Home, Identity
@@ -129,7 +129,7 @@ class Network:
             raise InvalidInput(f"there is a network in {self.folder.name} already; use it, or choose another folder")
         members = tuple(organisations)
         self.folder.mkdir(parents=True, exist_ok=True)
-        ports = iter(_free_ports(3 * len(members)))
+        ports = iter(free_ports(3 * len(members)))
         configs: dict[str, NodeConfig] = {}
         identities: dict[str, Identity] = {}
         for member in members:
@@ -261,15 +261,3 @@ class Network:
         table = self._read()
         table["processes"] = {}
         self._write(table)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free now; all are held while they are chosen, so that none is given twice."""
-    sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
