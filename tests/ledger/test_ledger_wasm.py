@@ -1,11 +1,13 @@
 """Contracts in WebAssembly: what they can do, what stops them, and that gas is the same everywhere."""
 
+import gc
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 import wasmtime
 from hypothesis import given, settings
@@ -278,6 +280,29 @@ def test_threads_do_not_mix_up_their_calls() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(run, range(8)))
+
+
+def test_memory_is_given_back_when_a_call_ends() -> None:
+    """Without the garbage collector's help: a block has room for hundreds of calls that fill four megabytes each."""
+    touch = """(local i32) (loop (i32.store (local.get 0) (i32.const 1))
+        (br_if 0 (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 4096))) (i32.const 4190000))))"""
+    ledger = Ledger()
+    ends = [
+        ledger.deploy(contract(touch + end, "finish (param i32 i32)", memory="64"))
+        for end in ("", "(unreachable)", "(call $finish (i32.const 0) (i32.const 1))")
+    ]
+    process = psutil.Process()
+    gc.disable()
+    try:
+        for address in ends:
+            ledger.send(address)
+        before = process.memory_info().rss
+        for _ in range(20):
+            for address in ends:
+                ledger.send(address)
+        assert process.memory_info().rss - before < 16 << 20
+    finally:
+        gc.enable()
 
 
 # Gas

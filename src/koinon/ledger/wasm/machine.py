@@ -121,14 +121,16 @@ class WasmMachine:
         frame.gas -= spare
         charge(frame, ENTRY_GAS)
         instance = self._compiler.instance(linked, frame, frame.gas * FUEL_PER_GAS)
-        frame.gas = instance.fuel // FUEL_PER_GAS
-        charge(frame, PAGE_GAS * instance.pages)
-        instance.fuel = frame.gas * FUEL_PER_GAS
         try:
+            frame.gas = instance.fuel // FUEL_PER_GAS
+            charge(frame, PAGE_GAS * instance.pages)
+            instance.fuel = frame.gas * FUEL_PER_GAS
             instance.call(function)
             frame.gas = instance.fuel // FUEL_PER_GAS
         except Finished:
             pass  # the crossing in which it finished has settled the gas
+        finally:
+            instance.close()
         frame.gas += spare
 
 

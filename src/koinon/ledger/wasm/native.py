@@ -109,6 +109,7 @@ class Instance:
             self._instance = linked.instantiate(self._store)._instance
         except wasmtime.Trap:
             # Segments were found to lie inside, and there is no start function: nothing else can go wrong.
+            self._store.close()
             raise OutOfGas from None
         self._memory = self._export("memory").of.memory
         # Memory never moves: all it may ever have is reserved.
@@ -188,7 +189,13 @@ class Instance:
         return bool(value.of.i32 >= 0)
 
     def stop(self, reason: BaseException) -> None:
+        """What ``call`` is to raise when it comes back from native code."""
         self._stop = reason
+
+    def close(self) -> None:
+        """Give memory and table back now; what stopped it may refer to it until the next garbage collection."""
+        self._stop = None
+        self._store.close()
 
     def check(self, place: int, size: int) -> None:
         """Raises Trap where the memory does not reach so far."""
