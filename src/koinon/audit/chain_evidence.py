@@ -21,7 +21,7 @@ from koinon.kernel.ids import Address, Hash32
 from koinon.ledger import rlp
 from koinon.ledger.execution import Receipt
 from koinon.ledger.transaction import parse_transaction
-from koinon.ledger.types import Header, ValidatorSet, header_hash
+from koinon.ledger.types import Header, ValidatorSet, header_hash, is_closing
 from koinon.wire.consensus import FinalityProof
 
 _HEADER_FIELDS_BEFORE = 15
@@ -34,16 +34,22 @@ def final_headers(network: Network, proofs: Iterable[tuple[str, FinalityProof]])
     Raises:
         Forged: names the entry whose headers or certificates do not hold.
     """
-    from koinon.ledger.finality import verify_finality
+    from koinon.ledger.finality import verify_epochs, verify_finality
 
-    validators = ValidatorSet(network.validators)
+    try:
+        sets = verify_epochs(ValidatorSet(network.validators), network.epochs)
+    except (Forged, MalformedMessage) as problem:
+        raise Forged(f"network: {problem}") from None
     headers: dict[int, Header] = {}
     for name, proof in proofs:
+        epoch = proof.headers[-1].epoch
+        if epoch >= len(sets):
+            raise Forged(f"{name}: the bundle does not show who validates in epoch {epoch}")
         try:
-            verify_finality(proof.headers, proof.certificates, validators)
+            verify_finality(proof.headers, proof.certificates, sets[epoch])
         except (Forged, MalformedMessage) as problem:
             raise Forged(f"{name}: {problem}") from None
-        for header in proof.headers[:-2]:
+        for header in (header for header in proof.headers[:-2] if not is_closing(header)):
             if header.chain_id != network.chain_id:
                 raise Forged(f"{name}: block {header.height} is of chain {header.chain_id}, not {network.chain_id}")
             known = headers.setdefault(header.height, header)

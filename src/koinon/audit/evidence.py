@@ -22,6 +22,7 @@ from koinon.kernel.codec import Record, encode
 from koinon.kernel.ids import Address, Hash32, NodeId
 from koinon.kernel.quantities import ChainId, Height
 from koinon.ledger.types import Validator
+from koinon.wire.ledger import EpochEnd
 
 FORMAT: Final = 1
 KOINON_CHAIN: Final = "koinon"
@@ -84,13 +85,15 @@ class Network(Record, frozen=True):
 
     Attributes:
         kind: ``koinon``, whose finality the bundle proves, or ``outside``, whose RPC the exporter trusted.
-        validators: the set that signed the headers; empty for an outside chain.
+        validators: the first set that signed headers, that of genesis; empty for an outside chain.
+        epochs: how each epoch that has ended handed over to the next, from the first on.
     """
 
     kind: str
     chain_id: ChainId
     contracts: tuple[ContractAddress, ...]
     validators: tuple[Validator, ...]
+    epochs: tuple[EpochEnd, ...] = ()
 
 
 class OutsideBlock(Record, frozen=True):

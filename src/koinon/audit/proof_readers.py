@@ -14,8 +14,9 @@ from koinon.kernel.ids import Address, Hash32, NodeId, to_hex
 from koinon.kernel.quantities import Height
 from koinon.ledger import rlp
 from koinon.ledger.rpc.koinon import ReceiptProof
-from koinon.ledger.types import Validator
+from koinon.ledger.types import Validator, is_closing
 from koinon.wire.consensus import FinalityProof
+from koinon.wire.ledger import EpochEnd
 
 _HEADER_FIELDS = (
     "parentHash",
@@ -50,8 +51,8 @@ class KoinonProofs:
         self._client = client
 
     async def network(self, contracts: Mapping[str, Address]) -> Network:
-        """Chain, contracts and validators. Raises Unavailable if the node cannot be asked."""
-        answer = await self._client.request("koinon_validators")
+        """Chain, contracts, validators and how they changed. Raises Unavailable if the node cannot be asked."""
+        answer = await self._client.request("koinon_validators", hex(0))
         members = tuple(
             Validator(
                 NodeId(binary(member["node"], "node id", 32)),
@@ -60,7 +61,10 @@ class KoinonProofs:
             )
             for member in answer["members"]
         )
-        return Network(KOINON_CHAIN, await self._client.chain_id(), _addresses(contracts), members)
+        epochs: list[EpochEnd] = []
+        while page := await self._client.request("koinon_epochEnds", hex(len(epochs))):
+            epochs += [decode(EpochEnd, binary(entry, "end of an epoch")) for entry in page]
+        return Network(KOINON_CHAIN, await self._client.chain_id(), _addresses(contracts), members, tuple(epochs))
 
     async def prove(self, transactions: Collection[Hash32], heights: Collection[int], /) -> ChainProof:
         """See ``ProofReader``."""
@@ -74,8 +78,7 @@ class KoinonProofs:
                 continue
             answer = await self._client.request("koinon_finality", hex(height))
             proofs.append(decode(FinalityProof, binary(answer["proof"], "finality proof")))
-            # The last two headers only carry the certificates; they are not shown to be final themselves.
-            covered = proofs[-1].headers[-3].height
+            covered = _last_final(proofs[-1])
         return ChainProof(finality=tuple(proofs), facts=tuple(facts))
 
     async def _fact(self, transaction: Hash32) -> Fact:
@@ -90,6 +93,11 @@ class KoinonProofs:
             proof.receipt,
             tuple(Hash32(step) for step in proof.receipt_path),
         )
+
+
+def _last_final(proof: FinalityProof) -> int:
+    """Height up to which a proof is of use: the last two headers only carry certificates, closing blocks too."""
+    return max(header.height for header in proof.headers[:-2] if not is_closing(header))
 
 
 class OutsideProofs:

@@ -74,8 +74,8 @@ async def export(auditor: Auditor, name: str, path: Path) -> Subject:
     say(f"{len(documents)} documents from those who hold them", 0.5)
     needed = await collect(suite.client, addresses, subject)
     reader = await _reader(suite)
-    network = await reader.network(addresses)
     proof = await reader.prove(needed.transactions, needed.heights)
+    network = await reader.network(addresses)  # afterwards: it holds every set that signed what was proven
     say(f"{len(needed.transactions)} transactions with their proofs", 0.8)
     bundle = make_bundle(subject, network, proof, documents, receipts, auditor.key)
     try:
