@@ -129,14 +129,14 @@ class Fleet:
 
     def until(self, reached: Callable[[], bool], what: str) -> None:
         """Keep the load up until it is so. Fails with everybody's state when nothing moves for long."""
-        deadline, highest = time.monotonic() + STALL_SECONDS, max(self.final, default=0)
+        deadline, so_far = time.monotonic() + STALL_SECONDS, sum(self._heights)
         while not reached():
             self.offer()
-            if max(self.final, default=0) > highest:
-                deadline, highest = time.monotonic() + STALL_SECONDS, max(self.final)
+            if sum(self._heights) > so_far:
+                deadline, so_far = time.monotonic() + STALL_SECONDS, sum(self._heights)
             if time.monotonic() > deadline:
                 states = {number: self.call(number, "koinon_status") for number in self.processes}
-                raise AssertionError(f"{what} does not come; final height {highest}; {states}")
+                raise AssertionError(f"{what} does not come; final height {max(self.final, default=0)}; {states}")
 
     def advance(self, blocks: int) -> None:
         """Return once so many more blocks are final at some validator."""

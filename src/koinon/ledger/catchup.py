@@ -96,8 +96,12 @@ class CatchUp:
                     return
                 if not isinstance(answer, BlockRange) or len(answer.blocks) != len(answer.certificates):
                     return
-                for block, certificate in zip(answer.blocks, answer.certificates, strict=True):
-                    await self._feed(BlockFetched(block, None, certificate, self._now()))
+                # The highest first: nothing becomes final before the lowest is here, and then all in one durable write.
+                pairs = [*zip(answer.blocks, answer.certificates, strict=True)][::-1]
+                now = self._now()
+                await asyncio.gather(
+                    *(self._feed(BlockFetched(block, None, certificate, now)) for block, certificate in pairs)
+                )
                 if answer.end is not None:
                     await self._take_end(peer, answer.end)
                 if self._chain.final_height < first:
