@@ -77,6 +77,8 @@ async def test_the_page_shows_each_call_under_the_one_that_made_it() -> None:
         refused = (await source.transaction(told.failed)).trace
         assert refused is not None
         assert [call.error for call in refused.calls][:1] == ["execution reverted"]
+        assert refused.calls[-1].call == "transferFrom"
+        assert refused.calls[-1].reason.startswith("ERC20InsufficientAllowance(spender=0x")
         transport = httpx.ASGITransport(create_application(source))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:
             text = (await browser.get(f"/transactions/{told.purchase}")).text

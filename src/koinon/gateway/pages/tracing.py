@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from koinon.contracts.refusals import explain
 from koinon.contracts.rpc import RpcError, quantity
-from koinon.gateway.decoding import arguments
+from koinon.gateway.decoding import arguments, write_value
 from koinon.gateway.facts import Facts
 from koinon.gateway.reading import text
 from koinon.gateway.views import Trace, TracedCall
@@ -59,8 +60,22 @@ def _row(facts: Facts, call: Mapping[str, Any], depth: int) -> TracedCall:
         value=quantity(call.get("value", "0x0"), "value of a call"),
         gas_used=quantity(call.get("gasUsed"), "gas of a call"),
         error=_optional(call, "error"),
-        reason=_optional(call, "revertReason"),
+        reason=_reason(call),
     )
+
+
+def _reason(call: Mapping[str, Any]) -> str:
+    """What the contract said: its text, or its error of the suite with the values; empty if it said nothing known."""
+    said, output = _optional(call, "revertReason"), call.get("output")
+    if said or "error" not in call or not isinstance(output, str):
+        return said
+    try:
+        refusal = explain(bytes.fromhex(output.removeprefix("0x")), "the call was refused")
+    except ValueError:
+        raise MalformedMessage("the output of a call in the chain's trace is not in hexadecimal") from None
+    if not refusal.error:
+        return ""
+    return f"{refusal.error}({', '.join(f'{name}={write_value(value)}' for name, value in refusal.arguments.items())})"
 
 
 def _optional(call: Mapping[str, Any], name: str) -> str:
