@@ -2,18 +2,21 @@
 
 import asyncio
 import dataclasses
+import json
 import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from eth_account import Account as Wallet
 from eth_account.signers.local import LocalAccount
 from ledger_network import CHAIN_ID, Keys, open_staked_network, sign
 from msgspec.structs import replace
 
+from koinon.cli.finality import verify_finality
 from koinon.contracts.contract import interface
 from koinon.kernel.codec import decode, encode
-from koinon.kernel.errors import Forged, Unavailable
+from koinon.kernel.errors import Forged, InvalidInput, MalformedMessage, Unavailable
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import BlockIndex, Height, View
 from koinon.ledger.chain import Chain
@@ -59,7 +62,25 @@ async def test_epochs_follow_one_another(tmp_path: Path, rich: LocalAccount) -> 
         assert last.next_validators == first.validators == chain.set_of(1).hash
         assert len({node.chain.header_at(45).state_root for node in network}) == 1
         check_ends(chain)
+        check_command(tmp_path, chain)
         await join_late(tmp_path / "late", chain)
+
+
+def check_command(folder: Path, chain: Chain) -> None:
+    """``koinon verify-finality`` with genesis, a proof from epoch 2 and what leads there."""
+    genesis, proof, ends = folder / "genesis", folder / "proof", folder / "ends"
+    genesis.write_bytes(encode(chain.genesis))
+    proof.write_bytes(encode(chain.finality_proof(41)))
+    ends.write_text(json.dumps({"result": ["0x" + encode(epoch_end(chain, epoch)).hex() for epoch in range(2)]}))
+    asked = [str(proof), "--genesis", str(genesis), "--json"]
+    told = CliRunner().invoke(verify_finality, [*asked, "--epochs", str(ends)])
+    assert (told.exit_code, json.loads(told.output)["height"]) == (0, 41), told.output
+    untold = CliRunner().invoke(verify_finality, asked)
+    assert isinstance(untold.exception, InvalidInput)
+    assert "the block is of epoch 2" in str(untold.exception)
+    ends.write_text("[1]")
+    garbled = CliRunner().invoke(verify_finality, [*asked, "--epochs", str(ends)])
+    assert isinstance(garbled.exception, MalformedMessage)
 
 
 async def join_late(folder: Path, chain: Chain) -> None:
