@@ -4,6 +4,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -119,6 +120,23 @@ def test_hostile_code_fails_takes_its_gas_and_changes_nothing(body: str, rest: s
     assert (result.succeeded, result.reason, result.gas_used) == (False, reason, 3_000_000)
     assert changed(ledger, before) == {"nonce"}
     assert ledger.send(address, gas=3_000_000).gas_used == 3_000_000, "and again the same"
+
+
+@pytest.mark.parametrize("rest", [RECURSION, WIDE, OPERANDS])
+def test_deep_calls_are_counted_out_on_the_smallest_stack_too(rest: str) -> None:
+    """On a thread with one megabyte, where the native stack would end first if the count were too generous."""
+    name = rest[len("(func ") :].split()[0]
+    ledger = Ledger()
+    address = ledger.deploy(contract(f"(drop (call {name} (i64.const 1)))", rest=rest))
+    reasons: list[str] = []
+    usual = threading.stack_size(1 << 20)
+    try:
+        thread = threading.Thread(target=lambda: reasons.append(ledger.send(address).reason))
+        thread.start()
+    finally:
+        threading.stack_size(usual)
+    thread.join()
+    assert reasons == ["TooManyCalls"]
 
 
 def test_a_constructor_that_fails_leaves_no_contract() -> None:

@@ -38,7 +38,10 @@ STACK_SLOTS: Final = 16_384
 ``FRAME_SLOTS``. Their native stack stays below ``NATIVE_STACK_BYTES``: the counted limit comes first."""
 
 FRAME_SLOTS: Final = 16
-NATIVE_STACK_BYTES: Final = 2 << 20
+NATIVE_STACK_BYTES: Final = 512 << 10
+"""Where wasmtime itself would trap: more than twice what the worst modules known to us need before they are counted
+out. A thread has at least 2 MiB (glibc without a limit of its own) and usually 8."""
+
 DEEPEST_ENTRY: Final = 16
 """How many WebAssembly frames may be active in one transaction. Each takes native stack, an EVM frame does not."""
 

@@ -4,8 +4,8 @@ Creation data is a module up to and with its end marker, then the arguments of i
 compilation before it is done, runs the exported ``deploy`` with the arguments as call data, and keeps the module as the
 contract's code. A module without ``deploy`` takes neither arguments nor money. A call runs the exported ``call``.
 
-Unlike EVM frames these nest on the native stack: at most ``DEEPEST_ENTRY`` of them, and the first one of a transaction
-moves to a thread whose stack has room for as many.
+Unlike EVM frames these nest on the native stack: at most ``DEEPEST_ENTRY`` of them. One fits on any thread's stack; the
+second moves to a thread whose stack has room for all.
 """
 
 import threading
@@ -36,7 +36,7 @@ from koinon.ledger.wasm.limits import (
     NATIVE_STACK_BYTES,
     PAGE_GAS,
 )
-from koinon.ledger.wasm.native import Compiler, HostFunction, entries
+from koinon.ledger.wasm.native import Compiler, HostFunction, entries, waited_for_by
 from koinon.ledger.wasm.rewrite import GROW_MEMORY, rewritten
 from koinon.ledger.wasm.scan import FunctionType, is_module, scan
 from koinon.ledger.wasm.storehouse import Storehouse
@@ -78,10 +78,10 @@ class WasmMachine:
         if depth >= DEEPEST_ENTRY:
             # As a call beyond the EVM's depth: nothing happens and the gas goes back.
             frame.reverted = True
-        elif depth:
-            _enter(self, frame)
+        elif depth == 1:
+            _on_large_stack(depth, lambda: _enter(self, frame))
         else:
-            _on_large_stack(lambda: _enter(self, frame))
+            _enter(self, frame)
 
     def deploy(self, frame: Frame) -> None:
         """Check and compile the module in creation data, run its constructor. Raises ExceptionalHalt."""
@@ -145,12 +145,17 @@ _threads: Final = ThreadPoolExecutor(max_workers=64, thread_name_prefix="wasm")
 _starting: Final = threading.Lock()
 
 
-def _on_large_stack(work: Callable[[], None]) -> None:
-    """Do ``work`` on a thread that has the stack for it, whatever thread asks, and wait for it."""
+def _on_large_stack(depth: int, work: Callable[[], None]) -> None:
+    """Do ``work`` below ``depth`` frames on a thread that has the stack for it, and wait for it."""
+
+    def begin() -> None:
+        with waited_for_by(depth):
+            work()
+
     with _starting:
         usual = threading.stack_size(_STACK_BYTES)
         try:
-            future = _threads.submit(work)
+            future = _threads.submit(begin)
         finally:
             threading.stack_size(usual)
     future.result()

@@ -7,7 +7,8 @@ interface (``wasmtime.h``); the exact version is pinned, and part of consensus f
 
 import ctypes
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import wasmtime
@@ -217,18 +218,29 @@ class Instance:
 
 
 class _Running(threading.local):
-    """Instances at work in this thread, the innermost last."""
+    """Instances at work in this thread, the innermost last, and how many wait for them in other threads."""
 
     def __init__(self) -> None:
         self.instances: list[Instance] = []
+        self.waiting = 0
 
 
 _running: Final = _Running()
 
 
 def entries() -> int:
-    """How many instances are at work in this thread, one inside the other."""
-    return len(_running.instances)
+    """How many instances are at work, one inside the other, the last of them in this thread."""
+    return _running.waiting + len(_running.instances)
+
+
+@contextmanager
+def waited_for_by(count: int) -> Iterator[None]:
+    """What runs in this thread now runs for ``count`` instances of another."""
+    _running.waiting = count
+    try:
+        yield
+    finally:
+        _running.waiting = 0
 
 
 def _callback(kind: FunctionType, function: HostFunction) -> Callable[[Any, Any, Any, int], int]:
