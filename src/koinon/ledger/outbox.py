@@ -44,9 +44,13 @@ class Outbox:
 
     def broadcast(self, message: Message, members: Collection[NodeId]) -> None:
         """Queue for everybody or, where they are too many to hear everything, for ``members`` only."""
-        everybody = len(self._queues) <= MOST_LISTENERS
-        for node_id in self._queues if everybody else members:
+        for node_id in self.listeners(members):
             self.send(node_id, message)
+
+    def listeners(self, members: Collection[NodeId]) -> Collection[NodeId]:
+        """Who hears a broadcast."""
+        everybody = len(self._queues) <= MOST_LISTENERS
+        return tuple(self._queues) if everybody else tuple(name for name in members if name in self._queues)
 
     def send(self, node_id: NodeId, message: Message) -> None:
         """Queue for one; dropped if its queue is full, or if it is no peer of ours."""

@@ -40,6 +40,7 @@ from koinon.ledger.giskard.state import (
     SetTimer,
     TimerFired,
 )
+from koinon.ledger.gossip import Gossip
 from koinon.ledger.health import FORGETFUL, LedgerFacts
 from koinon.ledger.mempool import Mempool, read_offered
 from koinon.ledger.outbox import Network, Outbox
@@ -70,6 +71,8 @@ from koinon.wire.consensus import ConsensusMessage
 from koinon.wire.discovery import Endpoint
 from koinon.wire.ledger import (
     TransactionBatch,
+    TransactionHashes,
+    TransactionRequest,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +83,6 @@ PROVEN_POINTS: Final = 5.0
 _LONGEST_QUEUE: Final = 8192
 _MOST_HANDED_OVER: Final = 64
 STORE_BYTES: Final = 16 * 1024**3
-_BATCH: Final = 64
 _UNDER_WAY: Final = 8
 _SEARCH_SECONDS: Final = 2.0
 _REPORT_SECONDS: Final = 1.0
@@ -176,8 +178,15 @@ class Validator:
         self._announcements = Announcements()
         self._timer: asyncio.TimerHandle | None = None
         self._final_moved = asyncio.Event()
-        self._gossip: list[bytes] = []
         self._outbox = Outbox(network, self._peers)
+        self._gossip = Gossip(
+            network,
+            self._outbox,
+            self._peers,
+            self.mempool,
+            self._take_transactions,
+            lambda name: chain.place_of(name) is not None,
+        )
         self._catch_up = CatchUp(chain, network, self._peers, self._feed, time.monotonic)
         self.consensus = Consensus(
             chain,
@@ -289,9 +298,7 @@ class Validator:
             raise Refused("already known: the transaction waits for a block")
         self._announcements.waiting(transaction)
         self._put(Wake())
-        self._gossip.append(raw)
-        if len(self._gossip) == 1:
-            self._loop.call_soon(self._spread)
+        self._gossip.tell(transaction, lambda: self._members)
         return transaction
 
     async def wait_final(self, height: int) -> Header:
@@ -346,6 +353,8 @@ class Validator:
         network.handle(EpochSync, self._on_consensus)
         network.handle(Certified, self._on_consensus)
         network.handle(TransactionBatch, self._on_transactions)
+        network.handle(TransactionHashes, self._on_hashes)
+        network.handle(TransactionRequest, self._gossip.answer)
         answers = Answers(self.chain, self._snapshots, lambda: self.consensus.state, self._is_known)
         answers.listen(network)
 
@@ -365,6 +374,14 @@ class Validator:
     async def _on_transactions(self, peer: NodeId, message: TransactionBatch) -> None:
         if not self._is_known(peer):
             raise Refused("transactions are taken from validators only; send yours through the RPC")
+        await self._take_transactions(peer, message)
+
+    async def _on_hashes(self, peer: NodeId, message: TransactionHashes) -> None:
+        if not self._is_known(peer):
+            raise Refused("transactions are taken from validators only; send yours through the RPC")
+        await self._gossip.hear(peer, message)
+
+    async def _take_transactions(self, _peer: NodeId, message: TransactionBatch) -> None:
         new, refused = await self._loop.run_in_executor(self._calls.threads, self._add_all, message.transactions)
         for transaction in new:
             self._announcements.waiting(transaction)
@@ -502,17 +519,6 @@ class Validator:
         self._final_moved.set()
         self._final_moved = asyncio.Event()
         self._announcements.final(self.chain.final_height)
-
-    def _spread(self) -> None:
-        waiting, self._gossip = self._gossip, []
-        for start in range(0, len(waiting), _BATCH):
-            batch: list[bytes] = []
-            for raw in waiting[start : start + _BATCH]:
-                if sum(map(len, batch)) + len(raw) > 768 * 1024:
-                    self._outbox.broadcast(TransactionBatch(tuple(batch)), self._members)
-                    batch = []
-                batch.append(raw)
-            self._outbox.broadcast(TransactionBatch(tuple(batch)), self._members)
 
     def _rpc_methods(self) -> Table:
         async def submit(raw: bytes) -> Transaction:

@@ -20,6 +20,7 @@ from koinon.wire.consensus import (
 
 MAXIMUM_TRANSACTION_BYTES = 128 * 1024
 MAXIMUM_RANGE_BYTES = 8 * 1024 * 1024
+MOST_HASHES = 512
 LARGEST_SNAPSHOT_CHUNK = 1024 * 1024
 LARGEST_MANIFEST = 15 * 1024 * 1024
 
@@ -171,6 +172,20 @@ class HeaderRequest(Message, frozen=True):
     count: Annotated[int, Meta(ge=1, le=512)]
 
 
+@message(0x030E, limit=32 * 1024)
+class TransactionHashes(Message, frozen=True):
+    """Transactions that the sender took in and will give to who asks."""
+
+    hashes: Annotated[tuple[Digest, ...], Meta(min_length=1, max_length=MOST_HASHES)]
+
+
+@message(0x030F, answers=(TransactionBatch,), limit=32 * 1024)
+class TransactionRequest(Message, frozen=True):
+    """Asks for waiting transactions by their hashes; the answer holds those that wait there and fit."""
+
+    hashes: Annotated[tuple[Digest, ...], Meta(min_length=1, max_length=MOST_HASHES)]
+
+
 __all__ = [
     "BlockAnswer",
     "BlockRange",
@@ -188,4 +203,6 @@ __all__ = [
     "SnapshotRequest",
     "StatusRequest",
     "TransactionBatch",
+    "TransactionHashes",
+    "TransactionRequest",
 ]
