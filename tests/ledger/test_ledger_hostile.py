@@ -190,7 +190,7 @@ LIES: dict[str, tuple[Lie, bool]] = {
         False,
     ),
     "transactions that are none": (lambda _: [TransactionBatch((b"\x02garbage", b"\xc0", b"\x7f" * 1000))], False),
-    "a flood": (lambda w: [vote(w, height=10 + number) for number in range(3000)], False),
+    "a flood": (lambda w: [vote(w, height=10 + number) for number in range(1000)], False),
 }
 
 

@@ -19,7 +19,7 @@ def disturbed(draw: st.DrawFn, target: str) -> bytes:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_takes_or_refuses(target: str) -> None:
-    @settings(max_examples=150)
+    @settings(max_examples=60)
     @given(disturbed(target))
     def run(data: bytes) -> None:
         TARGETS[target](data)
