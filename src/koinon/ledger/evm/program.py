@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STACK_LIMIT: Final = 1024
-HOT: Final = 48
+HOT: Final = 16
 """Times a block is interpreted before it is compiled."""
 
 _LONGEST_BLOCK: Final = 192
@@ -66,7 +66,7 @@ class _LooseLinks:
 
 
 @cache
-def _instruction_function(number: int) -> "Callable[[Frame, list[int], int | str], Step | None]":
+def instruction_function(number: int) -> "Callable[[Frame, list[int], int | str], Step | None]":
     """The interpreter's function for one instruction."""
     opcode = OPCODES[number]
     writer = BlockWriter(_LooseLinks(), NAMES)
@@ -86,7 +86,7 @@ class Program:
         weight: how much of the cache it takes.
     """
 
-    __slots__ = ("_destinations", "_names", "blocks", "code", "entry", "hot", "targets", "weight")
+    __slots__ = ("_destinations", "_names", "blocks", "code", "hot", "targets", "weight")
 
     def __init__(self, code: bytes, hot: int = HOT) -> None:
         self.code = code
@@ -96,7 +96,6 @@ class Program:
         self.weight = 0
         self._destinations: frozenset[int] | None = None
         self._names: dict[str, Any] | None = None
-        self.entry = self.block(0)
 
     @property
     def destinations(self) -> frozenset[int]:
@@ -105,6 +104,11 @@ class Program:
             found = _JUMPDESTS.finditer(self.code)
             self._destinations = frozenset(match.start() for match in found if match[1])
         return self._destinations
+
+    @property
+    def entry(self) -> Step:
+        """The block that a call begins with."""
+        return self.block(0)
 
     def block(self, position: int) -> Step:
         """The block that begins at ``position``."""
@@ -219,8 +223,8 @@ class _ColdBlock:
         """Decode, then run."""
         body = self._instructions = self._program.instructions(self._position)
         self._program.weight += len(body)
-        self._gas, self._least, self._most = _bounds(body)
-        steps = [(_instruction_function(one.opcode.number), one.x) for one in body]
+        self._gas, self._least, self._most = bounds(body)
+        steps = [(instruction_function(one.opcode.number), one.x) for one in body]
         self._last = steps.pop() if body[-1].opcode.ends else None
         self._body = steps
         self._follows = body[-1].follows
@@ -249,7 +253,7 @@ def _block_name(position: int) -> str:
     return f"block_{position}"
 
 
-def _bounds(body: list[Instruction]) -> tuple[int, int, int]:
+def bounds(body: list[Instruction]) -> tuple[int, int, int]:
     """Static gas, and the least and most items the stack may have, so that no instruction finds too few or too many."""
     gas = height = need = peak = 0
     for instruction in body:
@@ -262,7 +266,7 @@ def _bounds(body: list[Instruction]) -> tuple[int, int, int]:
 
 
 def _opening(body: list[Instruction]) -> list[str]:
-    gas, least, most = _bounds(body)
+    gas, least, most = bounds(body)
     lines = [f"gas = frame.gas - {gas}", "if gas < 0: raise OutOfGas", "frame.gas = gas"] if gas else []
     if least and most < STACK_LIMIT:
         lines.append(f"if not {least} <= len(stack) <= {most}: raise StackFault")

@@ -2,7 +2,7 @@
 
 from koinon.ledger.evm.frame import Frame, Step
 from koinon.ledger.evm.halts import OutOfGas, StackFault
-from koinon.ledger.evm.program import Program, _bounds, _instruction_function
+from koinon.ledger.evm.program import Program, bounds, instruction_function
 from koinon.ledger.evm.tracing import Tracer
 
 
@@ -18,8 +18,8 @@ class TracedProgram(Program):
     def _cold(self, position: int) -> Step:
         instruction = self.instruction(position)
         opcode, x, tracer = instruction.opcode, instruction.x, self._tracer
-        gas, least, most = _bounds([instruction])
-        effect = _instruction_function(opcode.number)
+        gas, least, most = bounds([instruction])
+        effect = instruction_function(opcode.number)
 
         def run(frame: Frame, stack: list[int]) -> Step | None:
             before, copy = frame.gas, list(stack)
