@@ -1,4 +1,4 @@
-"""The EVM alone, in CPU time: transfers, ERC-20 transfers, loops, calls, compilation, and what gas buys in each precompile.
+"""The EVM alone, in CPU time: transfers, loops, calls, compilation, and what gas buys in each precompile.
 
     python benchmarks/evm.py [--json] [--runs N]
 
@@ -32,8 +32,16 @@ from koinon.ledger.transaction import Transaction
 TOKEN = Address(b"\x70" * 20)
 SENDER = Address(b"\xaa" * 20)
 CONTEXT = BlockContext(
-    ChainId(1), Height(1), UnixSeconds(1_000), Address(b"\xcc" * 20), Hash32(bytes(32)), Gas(2**40), Wei(7), lambda _: None
+    ChainId(1),
+    Height(1),
+    UnixSeconds(1_000),
+    Address(b"\xcc" * 20),
+    Hash32(bytes(32)),
+    Gas(2**40),
+    Wei(7),
+    lambda _: None,
 )
+
 
 class View:
     """A state view over a dictionary."""
@@ -48,8 +56,8 @@ class View:
 def transaction(nonce: int, to: Address, data: bytes = b"", gas: int = 100_000) -> Transaction:
     """A transaction of the sender, as if its signature had been recovered."""
     return Transaction(
-        b"", Hash32(nonce.to_bytes(32)), SENDER, 2, ChainId(1), nonce, Wei(1), Wei(100), Gas(gas), to, Wei(0 if data else 1),
-        data, (), 0, 0, 0,
+        b"", Hash32(nonce.to_bytes(32)), SENDER, 2, ChainId(1), nonce, Wei(1), Wei(100), Gas(gas), to,
+        Wei(0 if data else 1), data, (), 0, 0, 0,
     )  # fmt: skip
 
 
@@ -150,10 +158,15 @@ def _precompile_inputs() -> dict[str, tuple[int, bytes]]:
         "198e9393920d483a7260bfb731fb5d25f1aa493335a9e71297e485b7aef312c21800deef121f1e76426a00665e5c4479674322d4f75edadd46debd5cd992f6ed"
         "090689d0585ff075ec9e99ad690c3395bc4b313370b38ef355acdadcd122975b12c85ea5db8c6deb4aab71808dcb408fe3d1e7690c43d37b4ce6cc0166fa7daa"
     )
-    g1 = bytes(16) + bytes.fromhex(
-        "17f1d3a73197d7942695638c4fa9ac0fc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb"
-    ) + bytes(16) + bytes.fromhex(
-        "08b3f481e3aaa0f1a09e30ed741d8ae4fcf5e095d5d00af600db18cb2c04b3edd03cc744a2888ae40caa232946c5e7e1"
+    g1 = (
+        bytes(16)
+        + bytes.fromhex(
+            "17f1d3a73197d7942695638c4fa9ac0fc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb"
+        )
+        + bytes(16)
+        + bytes.fromhex(
+            "08b3f481e3aaa0f1a09e30ed741d8ae4fcf5e095d5d00af600db18cb2c04b3edd03cc744a2888ae40caa232946c5e7e1"
+        )
     )
     g2_bls = b"".join(
         bytes(16) + bytes.fromhex(part)
@@ -231,7 +244,9 @@ def measure(runs: int) -> dict[str, Any]:
         "transfer_microseconds": round(median(runs, plain) / 2_000 * 1e6, 2),
         "erc20_transfer_microseconds": round(median(runs, token) / 500 * 1e6, 1),
         "loop_mgas_per_second": megagas(runs, call(engine, loop)),
-        "loop_interpreted_mgas_per_second": megagas(runs, call(EvmEngine(programs=ProgramCache(hot=sys.maxsize)), loop)),
+        "loop_interpreted_mgas_per_second": megagas(
+            runs, call(EvmEngine(programs=ProgramCache(hot=sys.maxsize)), loop)
+        ),
         "calls_mgas_per_second": megagas(runs, call(engine, calls)),
         "microseconds_per_instruction": compilation(runs),
         "precompiles": precompiles(runs),

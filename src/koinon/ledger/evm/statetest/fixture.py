@@ -78,17 +78,28 @@ def cases(content: Any) -> Iterator[Case]:
                     indexes=post["indexes"],
                 )
     except (AttributeError, KeyError, TypeError, ValueError) as problem:
-        raise InvalidInput(f"not a state test: {type(problem).__name__} {problem}") from None
+        raise _no_test(problem) from None
+
+
+def _no_test(problem: Exception) -> InvalidInput:
+    return InvalidInput(f"not a state test: {type(problem).__name__} {problem}")
 
 
 def run_case(case: Case, programs: ProgramCache) -> Failure | None:
-    """Run one variant; None if it ends as it must."""
-    state = _state(case.pre)
+    """Run one variant; None if it ends as it must.
+
+    Raises:
+        InvalidInput: state, environment or transaction are not in the format.
+    """
+    try:
+        state, context = _state(case.pre), _context(case.environment)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as problem:
+        raise _no_test(problem) from None
     engine = EvmEngine(programs=programs, occupied=frozenset(Address(key[1:21]) for key in state if key[:1] == b"s"))
     logs: tuple[Log, ...] = ()
     difference: Difference = {}
     try:
-        block = engine.begin(_context(case.environment), _View(state))
+        block = engine.begin(context, _View(state))
         logs = block.apply(_transaction(case)).logs
         difference = block.difference()
         refused = ""
@@ -176,8 +187,19 @@ def _context(environment: Mapping[str, str]) -> BlockContext:
 
 
 def _transaction(case: Case) -> Transaction:
-    """The variant's transaction. Raises Refused for what no encoding of one could hold."""
-    fields, indexes = case.transaction, case.indexes
+    """The variant's transaction.
+
+    Raises:
+        Refused: no encoding of a transaction could hold its numbers.
+        InvalidInput: it is not in the format.
+    """
+    try:
+        return _read_transaction(case.transaction, case.indexes)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as problem:
+        raise _no_test(problem) from None
+
+
+def _read_transaction(fields: Mapping[str, Any], indexes: Mapping[str, int]) -> Transaction:
     blobs = fields.get("blobVersionedHashes")
     lists = fields.get("accessLists")
     kind = 3 if blobs is not None else 2 if "maxFeePerGas" in fields else 1 if lists is not None else 0
