@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test check format wheel clean
+.PHONY: demo test check format wheel oracle clean
 
 demo: $(VENV)/.run
 	$(BIN)/koinon demo $(ARGS)
@@ -44,5 +44,15 @@ $(VENV)/.test: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@ $(VENV)/.run
 
+# Ethereum's executable specification, which pins another coincurve than ours, for fuzz/evm.py.
+ORACLE := fuzz/evm_oracle_constraints.txt
+oracle: $(VENV)-oracle/.done
+
+$(VENV)-oracle/.done: $(ORACLE)
+	@test -n "$(PYTHON)" || { echo "Koinon needs Python 3.11, 3.12 or 3.13; install one, or name it: make PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv $(VENV)-oracle
+	$(VENV)-oracle/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(ORACLE) ethereum-execution
+	touch $@
+
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-oracle dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

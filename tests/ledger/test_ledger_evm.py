@@ -231,6 +231,9 @@ class Recorder:
     def enter(self, message: Message) -> None:
         self.events.append(("enter", message.kind.value, message.depth))
 
+    def pause(self) -> None:
+        pass
+
     def step(
         self, frame: Frame, position: int, opcode: Opcode, gas: int, cost: int, stack: list[int], memory: bytes
     ) -> None:
