@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from koinon.crypto.hash import keccak256
 from koinon.kernel.ids import ZERO_HASH, Address
@@ -346,3 +348,33 @@ def test_the_difference_is_what_changed_and_nothing_else(operations: list[tuple[
     assert all(view.get(key) != value for key, value in difference.items())
     after = {**view.content, **difference}
     assert {key: value for key, value in after.items() if value is not None} == expected
+
+
+@given(
+    st.sampled_from([SENDER, OTHER, COINBASE]),
+    st.sampled_from([SENDER, OTHER, COINBASE]),
+    st.integers(0, 2),
+    st.integers(0, 2),
+    st.booleans(),
+)
+def test_a_plain_transfer_does_what_a_run_would(
+    to: Address, beneficiary: Address, value: int, tip: int, with_blob: bool
+) -> None:
+    sent = structs.replace(transaction(to, value=value), maximum_tip=Wei(tip))
+    if with_blob:
+        sent = structs.replace(sent, kind=3, maximum_blob_fee=5, blob_hashes=(b"\1" + bytes(31),))
+    context = replace(CONTEXT, beneficiary=beneficiary, blob_base_fee=3)
+    blocks = [COLD.begin(context, state({})) for _ in range(2)]
+    # What is watched always runs as a call.
+    receipts = [blocks[0].apply(sent), blocks[1].apply(sent, Recorder())]
+    assert receipts[0] == receipts[1]
+    assert blocks[0].difference() == blocks[1].difference()
+
+
+def test_the_cache_of_programs_is_bounded() -> None:
+    cache = ProgramCache(largest=500, hot=0)
+    engine = EvmEngine(programs=cache)
+    codes = [bytes.fromhex(f"60{number:02x}50" * 20 + "00") for number in range(30)]
+    results = {code: call(engine, code) for code in codes}
+    assert 1 <= len(cache) < 10
+    assert all(call(engine, code) == result for code, result in results.items())

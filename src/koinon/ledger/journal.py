@@ -132,13 +132,13 @@ class Journal:
         return Account(nonce, Wei(balance), code_hash)
 
     def balance(self, address: Address) -> int:
-        return self._account(address)[1]
+        return (self._accounts.get(address) or self._account(address))[1]
 
     def nonce(self, address: Address) -> int:
-        return self._account(address)[0]
+        return (self._accounts.get(address) or self._account(address))[0]
 
     def code_hash(self, address: Address) -> Hash32:
-        return self._account(address)[2]
+        return (self._accounts.get(address) or self._account(address))[2]
 
     def is_empty(self, address: Address) -> bool:
         """Empty in the sense of EIP-161, or not there at all."""
@@ -167,6 +167,13 @@ class Journal:
             self._accounts[address] = (nonce, balance + delta, code_hash)
         elif account == _NOTHING:
             self.write(self._touched, address, True)
+
+    def settle(self, address: Address, delta: int, nonces: int = 0) -> None:
+        """Change a balance and a nonce where nothing can be reverted any more, between transactions."""
+        account = self._accounts.get(address) or self._account(address)
+        account = self._accounts[address] = (account[0] + nonces, account[1] + delta, account[2])
+        if account == _NOTHING:
+            self._touched[address] = True
 
     def set_balance(self, address: Address, balance: int) -> None:
         account = self._account(address)

@@ -12,7 +12,6 @@ from koinon.ledger.evm.frame import Frame
 from koinon.ledger.evm.halts import OutOfGas, ReturnDataOutOfBounds, WriteProtection
 from koinon.ledger.evm.opcodes import MAX, SIGN
 from koinon.ledger.execution import BLOCKHASH_DEPTH, Log
-from koinon.ledger.journal import Storage
 
 MEMORY_GAS: Final = 3
 MEMORY_QUADRATIC_DIVISOR: Final = 512
@@ -233,11 +232,6 @@ def store_transient(frame: Frame, slot: int, value: int) -> None:
     if frame.static:
         raise WriteProtection
     frame.journal.write(frame.storage.transient, slot, value)
-
-
-def storage_of(frame: Frame) -> Storage:
-    """The storage this frame works on."""
-    return frame.storage
 
 
 # Accounts and the block

@@ -11,11 +11,11 @@ from koinon.ledger.evm.precompiles import cancun_precompiles
 from koinon.ledger.evm.program import ProgramCache
 from koinon.ledger.evm.run import Machine, Run
 from koinon.ledger.evm.tracing import Tracer
-from koinon.ledger.evm.transition import REFUND_QUOTIENT, check_terms, run_transaction, warm_up
-from koinon.ledger.execution import NO_COINS, SYSTEM_SENDER, BlockContext, Call, CallResult, Receipt
+from koinon.ledger.evm.transition import REFUND_QUOTIENT, check_terms, run_transaction, transfer, warm_up
+from koinon.ledger.execution import NO_COINS, SYSTEM_SENDER, BlockContext, Call, CallResult, Log, Receipt
 from koinon.ledger.journal import Journal
 from koinon.ledger.precompile import Precompile
-from koinon.ledger.state import Difference, StateView
+from koinon.ledger.state import EMPTY_CODE_HASH, Difference, StateView
 from koinon.ledger.transaction import Transaction
 
 
@@ -119,20 +119,26 @@ class EvmBlock:
             Refused: its terms do not fit this block or its sender's account; nothing has changed.
         """
         context, journal = self._context, self._journal
-        check_terms(transaction, context, journal, self._gas_used)
-        journal.begin_transaction(self._engine.warm)
-        price = transaction.price(context.base_fee)
-        run = self._engine.run(journal, context, transaction.sender, price, transaction.blob_hashes, tracer)
-        outcome, used, contract = run_transaction(run, transaction, price)
-        self._gas_used += used
+        gas = check_terms(transaction, context, journal, self._gas_used)
+        price, to, contract, status = transaction.price(context.base_fee), transaction.to, None, 1
+        if to and not tracer and journal.code_hash(to) == EMPTY_CODE_HASH and to not in self._engine.precompiles:
+            transfer(journal, context, transaction, to, price, gas)
+            logs: tuple[Log, ...] = ()
+        else:
+            journal.begin_transaction(self._engine.warm)
+            run = self._engine.run(journal, context, transaction.sender, price, transaction.blob_hashes, tracer)
+            outcome, gas, created = run_transaction(run, transaction, price, gas)
+            contract = created if outcome.succeeded else None
+            status, logs = int(outcome.succeeded), tuple(journal.logs)
+        self._gas_used += gas
         return Receipt(
             transaction=transaction.hash,
-            status=int(outcome.succeeded),
-            gas_used=Gas(used),
+            status=status,
+            gas_used=Gas(gas),
             cumulative_gas=Gas(self._gas_used),
             gas_price=price.to_bytes(16),
-            contract=contract if outcome.succeeded else None,
-            logs=tuple(journal.logs),
+            contract=contract,
+            logs=logs,
         )
 
     def system_call(self, to: Address, data: bytes, gas: Gas, value: Wei = NO_COINS) -> CallResult:

@@ -26,9 +26,10 @@ HOT: Final = 16
 """Times a block is interpreted before it is compiled."""
 
 _LONGEST_BLOCK: Final = 192
-_COMPILED_WEIGHT: Final = 12
+_PROGRAM_WEIGHT: Final = 20
+_COMPILED_WEIGHT: Final = 2
 _LARGEST_CACHE: Final = 600_000
-"""Weight of all programs kept: one for each instruction decoded (some 100 bytes), twelve for each compiled."""
+"""Weight of all programs kept; one is what an instruction takes when decoded, some 120 bytes."""
 
 _JUMPDEST: Final = 0x5B
 _JUMPDESTS: Final = re.compile(
@@ -83,17 +84,19 @@ class Program:
     Attributes:
         blocks: by position, every block that control has reached.
         targets: those among them that begin with a JUMPDEST.
-        weight: how much of the cache it takes.
+        weight: how much of its cache it takes.
+        cache: what keeps it, if anything does.
     """
 
-    __slots__ = ("_destinations", "_names", "blocks", "code", "hot", "targets", "weight")
+    __slots__ = ("_destinations", "_names", "blocks", "cache", "code", "hot", "targets", "weight")
 
     def __init__(self, code: bytes, hot: int = HOT) -> None:
         self.code = code
         self.hot = hot
         self.blocks: dict[int, Step] = {}
         self.targets: dict[int, Step] = {}
-        self.weight = 0
+        self.weight = _PROGRAM_WEIGHT
+        self.cache: ProgramCache | None = None
         self._destinations: frozenset[int] | None = None
         self._names: dict[str, Any] | None = None
 
@@ -161,8 +164,14 @@ class Program:
             writer.lines.append(f"return {self.link(body[-1].follows)}")
         name = _block_name(position)
         source = function_source(name, "frame, stack", _opening(body), writer.lines)
-        self.weight += _COMPILED_WEIGHT * len(body)
+        self.grow(_COMPILED_WEIGHT * len(body))
         return self._set(position, defined(source, name, self._names))
+
+    def grow(self, weight: int) -> None:
+        """Account for what was decoded or compiled."""
+        self.weight += weight
+        if self.cache is not None:
+            self.cache.grow(weight)
 
     def link(self, position: int) -> str:
         """The name of a block in compiled source."""
@@ -222,7 +231,7 @@ class _ColdBlock:
     def first(self, frame: Frame, stack: list[int]) -> Step | None:
         """Decode, then run."""
         body = self._instructions = self._program.instructions(self._position)
-        self._program.weight += len(body)
+        self._program.grow(len(body))
         self._gas, self._least, self._most = bounds(body)
         steps = [(instruction_function(one.opcode.number), one.x) for one in body]
         self._last = steps.pop() if body[-1].opcode.ends else None
@@ -284,7 +293,11 @@ class ProgramCache:
         self._programs: OrderedDict[Hash32, Program] = OrderedDict()
         self._lock = threading.Lock()
         self._largest = largest
+        self._weight = 0
         self.hot = hot
+
+    def __len__(self) -> int:
+        return len(self._programs)
 
     def get(self, code_hash: Hash32) -> Program | None:
         with self._lock:
@@ -296,10 +309,18 @@ class ProgramCache:
     def add(self, code_hash: Hash32, code: bytes) -> Program:
         """A program for new code; makes room for it."""
         program = Program(code, self.hot)
+        program.cache = self
         with self._lock:
-            self._programs[code_hash] = program
-            weight = sum(kept.weight + 1 for kept in self._programs.values()) if len(self._programs) % 16 == 0 else 0
-            while weight > self._largest:
+            twin = self._programs.setdefault(code_hash, program)
+        if twin is program:
+            self.grow(program.weight)
+        return twin
+
+    def grow(self, weight: int) -> None:
+        """Account for ``weight`` more; the programs used least recently go. A frame that runs one keeps it alive."""
+        with self._lock:
+            self._weight += weight
+            while self._weight > self._largest and len(self._programs) > 1:
                 _, dropped = self._programs.popitem(last=False)
-                weight -= dropped.weight + 1
-        return program
+                dropped.cache = None
+                self._weight -= dropped.weight

@@ -5,7 +5,7 @@ from typing import Final
 from koinon.kernel.errors import Refused
 from koinon.kernel.ids import Address
 from koinon.ledger.evm.calls import created_address
-from koinon.ledger.evm.frame import NO_BYTES, Kind, Message, Outcome
+from koinon.ledger.evm.frame import Kind, Message, Outcome
 from koinon.ledger.evm.run import LARGEST_NONCE, Run
 from koinon.ledger.execution import BlockContext
 from koinon.ledger.journal import Journal
@@ -19,9 +19,10 @@ _BLOB_HASH_VERSION: Final = 1
 _BLOB_FEE_FRACTION: Final = 3_338_477
 
 
-def check_terms(transaction: Transaction, context: BlockContext, journal: Journal, gas_used: int) -> None:
-    """Whether the transaction may be part of the block here. Raises Refused."""
-    _check_form(transaction, context)
+def check_terms(transaction: Transaction, context: BlockContext, journal: Journal, gas_used: int) -> int:
+    """Whether the transaction may be part of the block here; its intrinsic gas. Raises Refused."""
+    intrinsic = transaction.intrinsic_gas
+    _check_form(transaction, context, intrinsic)
     sender = transaction.sender
     nonce = journal.nonce(sender)
     if transaction.nonce != nonce:
@@ -35,15 +36,15 @@ def check_terms(transaction: Transaction, context: BlockContext, journal: Journa
     cost = transaction.largest_cost + blob_gas(transaction) * transaction.maximum_blob_fee
     if journal.balance(sender) < cost:
         raise Refused(f"the sender owns {journal.balance(sender)} wei; the transaction may cost {cost}")
+    return intrinsic
 
 
-def _check_form(transaction: Transaction, context: BlockContext) -> None:
+def _check_form(transaction: Transaction, context: BlockContext, intrinsic: int) -> None:
     """What needs no account."""
     if transaction.chain_id != context.chain_id:
         raise Refused(f"the transaction is signed for chain {transaction.chain_id}; this is chain {context.chain_id}")
     if transaction.to is None and len(transaction.data) > MAXIMUM_INITCODE_BYTES:
         raise Refused(f"creation code has at most {MAXIMUM_INITCODE_BYTES} bytes; got {len(transaction.data)}")
-    intrinsic = transaction.intrinsic_gas
     if intrinsic > transaction.gas:
         raise Refused(f"the transaction needs at least {intrinsic} gas; it offers {transaction.gas}")
     if transaction.maximum_tip > transaction.maximum_fee:
@@ -81,7 +82,22 @@ def blob_base_fee(excess_blob_gas: int) -> int:
     return total // _BLOB_FEE_FRACTION
 
 
-def run_transaction(run: Run, transaction: Transaction, gas_price: int) -> tuple[Outcome, int, Address | None]:
+def transfer(
+    journal: Journal, context: BlockContext, transaction: Transaction, to: Address, gas_price: int, gas: int
+) -> None:
+    """A transaction to an account without code: nothing in it can fail any more, and nothing runs.
+
+    The terms are checked. Ends where ``run_transaction`` would, with ``gas`` used.
+    """
+    fee = gas * gas_price + blob_gas(transaction) * context.blob_base_fee
+    journal.settle(transaction.sender, -fee - transaction.value, 1)
+    journal.settle(to, transaction.value)
+    journal.settle(context.beneficiary, gas * (gas_price - context.base_fee))
+
+
+def run_transaction(
+    run: Run, transaction: Transaction, gas_price: int, intrinsic: int
+) -> tuple[Outcome, int, Address | None]:
     """Take the fee, run the message, give back what is left, pay the tip.
 
     The terms are checked and the journal's transaction has begun.
@@ -89,25 +105,18 @@ def run_transaction(run: Run, transaction: Transaction, gas_price: int) -> tuple
     Returns:
         The outcome, the gas used, and the contract a creation was to make.
     """
-    journal, context, sender, to = run.journal, run.context, transaction.sender, transaction.to
-    gas = transaction.gas
+    journal, context, sender = run.journal, run.context, transaction.sender
+    gas, left = transaction.gas, transaction.gas - intrinsic
     journal.add_balance(sender, -gas * gas_price - blob_gas(transaction) * context.blob_base_fee)
     journal.set_nonce(sender, transaction.nonce + 1)
-    left = gas - transaction.intrinsic_gas
-    contract = None
-    if to is None:
-        contract = created_address(sender, transaction.nonce)
-        kind, target, data = Kind.CREATE, contract, transaction.data
-    else:
-        kind, target, data = Kind.CALL, to, transaction.data
-    if to is not None and journal.code_hash(to) == EMPTY_CODE_HASH and to not in run.precompiles and not run.tracer:
-        # A plain transfer; the balance was checked to cover the value.
-        journal.add_balance(sender, -transaction.value)
-        journal.add_balance(to, transaction.value)
-        outcome = Outcome(True, NO_BYTES, left, "")
-    else:
-        warm_up(run, transaction)
-        outcome = run.execute(Message(kind, sender, target, target, transaction.value, True, data, left, False, 0))
+    warm_up(run, transaction)
+    contract, kind, target = None, Kind.CALL, transaction.to
+    if target is None:
+        contract = target = created_address(sender, transaction.nonce)
+        kind = Kind.CREATE
+    outcome = run.execute(
+        Message(kind, sender, target, target, transaction.value, True, transaction.data, left, False, 0)
+    )
     used = gas - outcome.gas_left
     used -= min(journal.refund, used // REFUND_QUOTIENT)
     journal.add_balance(sender, (gas - used) * gas_price)
