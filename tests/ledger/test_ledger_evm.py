@@ -371,6 +371,17 @@ def test_a_plain_transfer_does_what_a_run_would(
     assert blocks[0].difference() == blocks[1].difference()
 
 
+@given(st.lists(st.sampled_from([0x00, 0x5B, 0x5B, 0x60, 0x61, 0x6A, 0x7E, 0x7F]) | st.integers(0, 255)).map(bytes))
+def test_destinations_are_what_a_walk_over_the_code_finds(code: bytes) -> None:
+    found, position = set(), 0
+    while position < len(code):
+        if code[position] == 0x5B:
+            found.add(position)
+        position += 1 + OPCODES[code[position]].immediate
+    prepared = program.Program(code)
+    assert {at for at in range(len(code) + 40) if prepared.is_destination(at)} == found
+
+
 def test_the_cache_of_programs_is_bounded() -> None:
     cache = ProgramCache(largest=500, hot=0)
     engine = EvmEngine(programs=cache)

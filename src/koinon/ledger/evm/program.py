@@ -32,11 +32,13 @@ _LARGEST_CACHE: Final = 600_000
 """Weight of all programs kept; one is what an instruction takes when decoded, some 120 bytes."""
 
 _JUMPDEST: Final = 0x5B
-_JUMPDESTS: Final = re.compile(
-    rb"[^\x5b\x60-\x7f]+|(\x5b)|" + b"|".join(rb"\x%02x.{0,%d}" % (0x60 + size, size + 1) for size in range(32)),
+_HIDING_PUSHES: Final = re.compile(
+    rb"(?:[^\x60-\x7f]|" + b"|".join(rb"\x%02x[^\x5b]{%d}" % (0x60 + size, size + 1) for size in range(32)) + b")*+"
+    b"(?:\\Z|((?:" + b"|".join(rb"\x%02x.{0,%d}" % (0x60 + size, size + 1) for size in range(32)) + b")++))",
     re.DOTALL,
-)
-"""Everything that is neither JUMPDEST nor PUSH; a JUMPDEST; each PUSH with its data."""
+)  # fmt: skip
+"""What hides no 0x5b in data, as much as there is; then (group 1) a run of PUSHes, of which the first does."""
+_MARK_JUMPDESTS: Final = bytes(byte == _JUMPDEST for byte in range(256))
 
 NAMES: Final[dict[str, Any]] = {
     name: value
@@ -97,16 +99,21 @@ class Program:
         self.targets: dict[int, Step] = {}
         self.weight = _PROGRAM_WEIGHT
         self.cache: ProgramCache | None = None
-        self._destinations: frozenset[int] | None = None
+        self._destinations: bytes | None = None
         self._names: dict[str, Any] | None = None
 
-    @property
-    def destinations(self) -> frozenset[int]:
-        """Positions of the JUMPDESTs that are no PUSH's data."""
+    def is_destination(self, position: int) -> bool:
+        """Whether there is a JUMPDEST that is no PUSH's data."""
+        if position >= len(self.code):
+            return False
         if self._destinations is None:
-            found = _JUMPDESTS.finditer(self.code)
-            self._destinations = frozenset(match.start() for match in found if match[1])
-        return self._destinations
+            marks = bytearray(self.code.translate(_MARK_JUMPDESTS))
+            for match in _HIDING_PUSHES.finditer(self.code):
+                start, end = match.span(1)
+                if start < end:
+                    marks[start:end] = bytes(end - start)
+            self._destinations = bytes(marks)
+        return self._destinations[position] == 1
 
     @property
     def entry(self) -> Step:
@@ -121,7 +128,7 @@ class Program:
         """The block that a jump to ``position`` leads to. Raises InvalidJump."""
         step = self.targets.get(position)
         if step is None:
-            if position not in self.destinations:
+            if not self.is_destination(position):
                 raise InvalidJump
             step = self.targets[position] = self.block(position)
         return step
@@ -204,7 +211,7 @@ class _FirmLinks:
     def target(self, destination: int | str) -> str | None:
         if isinstance(destination, str):
             return f"targets.get({destination}) or target({destination})"
-        return self._program.link(destination) if destination in self._program.destinations else None
+        return self._program.link(destination) if self._program.is_destination(destination) else None
 
 
 class _ColdBlock:
