@@ -112,6 +112,7 @@ def facts(**changes: object) -> LedgerFacts:
         "connected": 4,
         "has_work": False,
         "final_age": 9999.0,
+        "signs": True,
         "waits_for_disk": False,
         "writes_delayed": 0,
     }
@@ -128,6 +129,7 @@ def facts(**changes: object) -> LedgerFacts:
         ({"connected": 2}, "2 of 4 validators are in reach; 3 are needed"),
         ({"has_work": True}, "nothing became final for 9999 s"),
         ({"halted": True}, "halted"),
+        ({"signs": False}, "signs nothing"),
         ({"waits_for_disk": True}, "disk is full"),
     ],
 )

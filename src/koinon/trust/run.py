@@ -7,7 +7,7 @@ their own, and a model must not share a process with the labels it is judged by.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from koinon.data.table import Table
 from koinon.kernel.codec import Record, decode, encode
-from koinon.kernel.errors import Forged, InvalidInput, MalformedMessage
+from koinon.kernel.errors import Forged, InvalidInput, MalformedMessage, Unavailable
 from koinon.kernel.ids import Hash32
 from koinon.kernel.quantities import Seconds
 from koinon.models.card import ModelCard
@@ -135,7 +135,10 @@ class EvaluationRun:
                 frame = await self._suite.receive()
                 kind, body = frame[:1], memoryview(frame)[1:]
                 if kind == QUERY:
-                    await self._suite.send((ANSWER, (await self._model.predict(_rows_of(body))).data.cast("B")))
+                    answer = (await self._model.predict(_rows_of(body))).data.cast("B")
+                    # A suite that ended in the meantime has said why; what it said is received next.
+                    with suppress(Unavailable):
+                        await self._suite.send((ANSWER, answer))
                 elif kind == PROGRESS:
                     self._progress.put_nowait(decode(Progress, body))
                 elif kind == OUTCOME:
