@@ -132,7 +132,7 @@ def _code(draw: st.DrawFn) -> bytes:
 def _looped(draw: st.DrawFn) -> bytes:
     """A body run some times, so that it becomes hot: the count is kept at the end of memory."""
     body = draw(_code())
-    count = draw(st.integers(2, 40))
+    count = draw(st.integers(2, 100))
     head = push(count) + bytes.fromhex("610400525b")
     tail = bytes.fromhex("6001610400510380610400526100") + bytes([len(head) - 1]) + b"\x57"
     return head + body + tail

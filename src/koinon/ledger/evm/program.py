@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STACK_LIMIT: Final = 1024
-HOT: Final = 16
+HOT: Final = 48
 """Times a block is interpreted before it is compiled."""
 
 _LONGEST_BLOCK: Final = 192
