@@ -1,6 +1,7 @@
 """The chain client: transactions other tools can read, hostile answers, several addresses, refusals in one sentence."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -479,3 +480,32 @@ def test_signatures_of_results_recover(world: World) -> None:
     digest = digest_of("anything")
     assert recover_address(digest, key_of("north").sign_digest(digest)) == world.address("north")
     assert to_hex(world.address("north")).startswith("0x")
+
+
+async def test_a_request_that_was_put_off_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy node says so; the client waits for its turn, and gives the error on when it never comes."""
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head.lower())[1])  # type: ignore[index]
+        await reader.readexactly(length)
+        asked += 1
+        busy = b'{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"too many calls wait"}}'
+        body = busy if asked < calm else b'{"jsonrpc":"2.0","id":1,"result":"0x7"}'
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.close()
+
+    monkeypatch.setattr("koinon.contracts.rpc._PAUSES", (0.0, 0.0, 0.0))
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as running:
+        url = f"http://127.0.0.1:{running.sockets[0].getsockname()[1]}"
+        rpc, calm = HttpRpc([url]), 3
+        assert await rpc.request("eth_blockNumber", []) == "0x7"
+        assert asked == 3
+        asked, calm = 0, 100
+        with pytest.raises(RpcError, match="too many calls wait"):
+            await rpc.request("eth_blockNumber", [])
+        assert asked == 4
+        await rpc.close()

@@ -3,6 +3,7 @@
 Everything that comes back is hostile: bounded in size and time, and read by strict parsers.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 ANSWER_LIMIT: Final = 32 * 1024 * 1024
 REQUEST_SECONDS: Final = Seconds(20.0)
+_LIMIT_EXCEEDED: Final = -32005
+_PAUSES: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds between attempts at a request that the chain's node put off because too much waits there (EIP-1474)."""
 
 
 class RpcError(Unavailable):
@@ -80,6 +84,19 @@ class HttpRpc:
         body = msgspec.json.encode(
             {"jsonrpc": "2.0", "id": self._sequence, "method": method, "params": list(parameters)}
         )
+        answer = await self._ask(body, method)
+        for pause in _PAUSES:
+            if answer.error is None or answer.error.code != _LIMIT_EXCEEDED:
+                break
+            await asyncio.sleep(pause)
+            answer = await self._ask(body, method)
+        if answer.error is not None:
+            error = answer.error
+            raise RpcError(method, error.code, error.message, revert_data(error.data))
+        return answer.result
+
+    async def _ask(self, body: bytes, method: str) -> _Answer:
+        """The first answer of an address, beginning with the one that answered last. Raises Unavailable."""
         problems: list[Unavailable] = []
         for turn in range(len(self._urls)):
             index = (self._preferred + turn) % len(self._urls)
@@ -89,10 +106,7 @@ class HttpRpc:
                 problems.append(problem)
                 continue
             self._preferred = index
-            if answer.error is not None:
-                error = answer.error
-                raise RpcError(method, error.code, error.message, revert_data(error.data))
-            return answer.result
+            return answer
         if len(problems) == 1:
             raise problems[0]
         raise Unavailable("no address of the chain answers: " + "; ".join(map(str, problems)))

@@ -206,10 +206,13 @@ class Network:
             Unavailable: one died or did not answer in time; its last journal line is in the sentence.
         """
         chosen = list(names or self.names())
-        for name in chosen:
-            if self.process(name) is None:
-                self.start_one(name)
-        await asyncio.gather(*(self.wait_ready(name) for name in chosen))
+        validating = [name for name in chosen if "validator" in self.roles(name)]
+        # The chain first: a node that works with contracts checks them on it before it answers.
+        for phase in (validating, [name for name in chosen if name not in validating]):
+            for name in phase:
+                if self.process(name) is None:
+                    self.start_one(name)
+            await asyncio.gather(*(self.wait_ready(name) for name in phase))
 
     async def wait_ready(self, name: str) -> None:
         """Return when the organisation's node answers. Raises Unavailable as ``start`` does."""

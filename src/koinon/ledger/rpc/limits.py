@@ -32,7 +32,7 @@ class Limits:
         burst_units: what the budget holds at most.
         call_gas: of one ``eth_call`` or trace; also what a call that names no gas gets.
         call_seconds: after which a call is given up.
-        waiting_calls: calls of one client that run or wait to run.
+        waiting_calls: calls of one client that run or wait to run; a dozen nodes may stand behind one address.
         filters: that one client may have installed.
         filter_seconds: without being asked, after which a filter is forgotten.
         connections: WebSocket connections of one client.
@@ -48,7 +48,7 @@ class Limits:
     burst_units: int = 20_000
     call_gas: Gas = _CALL_GAS
     call_seconds: Seconds = _CALL_SECONDS
-    waiting_calls: int = 16
+    waiting_calls: int = 256
     filters: int = 64
     filter_seconds: Seconds = _FILTER_SECONDS
     connections: int = 16
