@@ -12,10 +12,11 @@ from eth_utils import to_checksum_address
 
 from koinon.crypto.bls import BlsKey
 from koinon.crypto.signature import AccountKey, NodeKey
-from koinon.kernel.ids import Address
+from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import ChainId, Milliseconds, UnixSeconds, Wei
 from koinon.ledger.engine import network_engine
 from koinon.ledger.genesis import Genesis, GenesisValidator, Parameters, funded
+from koinon.ledger.history import TransactionPlace
 from koinon.ledger.staking.profiles import Profile, found
 from koinon.ledger.validator import Validator, ValidatorConfig
 from koinon.net.transport import Transport
@@ -39,6 +40,20 @@ class Keys:
     def of(cls, number: int) -> "Keys":
         seed = bytes([number + 1]) * 32
         return cls(NodeKey.from_seed(seed), BlsKey.from_seed(seed), AccountKey.from_secret(seed))
+
+
+async def final_place(validator: Validator, transaction: Hash32) -> TransactionPlace:
+    """Where a transaction is final at a validator, once it is.
+
+    The height is read first: blocks become final in another thread, and one that did between a look for the transaction
+    and a look at the height would be waited for in vain on a chain that then falls silent.
+    """
+    while True:
+        height = validator.chain.final_height
+        place = validator.chain.place_of(transaction)
+        if place is not None:
+            return place
+        await validator.wait_final(height + 1)
 
 
 def make_genesis(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from eth_account.signers.local import LocalAccount
-from ledger_network import open_network, sign
+from ledger_network import final_place, open_network, sign
 
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Milliseconds
@@ -35,8 +35,7 @@ async def test_collected_votes_finalise_on_real_connections(
         for number in range(3):
             transaction = validators[number].submit(sign(rich, number, STRANGER, value=1))
             for validator in validators:
-                while validator.chain.place_of(transaction.hash) is None:
-                    await validator.wait_final(validator.chain.final_height + 1)
+                await final_place(validator, transaction.hash)
         height = validators[3].chain.final_height
         proof = validators[1].chain.finality_proof(height)
         assert verify_finality(proof.headers, proof.certificates, validators[2].chain.validators).height == height

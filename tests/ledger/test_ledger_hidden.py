@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
-from ledger_network import Keys, make_genesis, sign
+from ledger_network import Keys, final_place, make_genesis, sign
 from msgspec.structs import replace
 
 from koinon.crypto.hpke import HpkeKey
@@ -60,5 +60,4 @@ async def test_hidden_validators_find_one_another(tmp_path: Path, rich: LocalAcc
         async with asyncio.timeout(60):
             sent = validators[0].submit(sign(rich, 0, STRANGER, value=1))
             for validator in validators:
-                while validator.chain.place_of(sent.hash) is None:
-                    await validator.wait_final(validator.chain.final_height + 1)
+                await final_place(validator, sent.hash)

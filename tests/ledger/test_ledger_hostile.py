@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from eth_account import Account as Wallet
-from ledger_network import Keys, make_genesis, sign
+from ledger_network import Keys, final_place, make_genesis, sign
 
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.errors import Refused, Unavailable
@@ -67,9 +67,7 @@ class World:
         sent = self.honest[0].submit(sign(rich, next(self.nonces), STRANGER, value=1))
         async with asyncio.timeout(60):
             for validator in self.honest:
-                while (place := validator.chain.place_of(sent.hash)) is None:
-                    await validator.wait_final(validator.chain.final_height + 1)
-        assert place is not None
+                place = await final_place(validator, sent.hash)
         assert len({header_hash(one.chain.header_at(place.height)) for one in self.honest}) == 1
         assert not any(one.consensus.state.halted for one in self.honest)
 
@@ -289,8 +287,7 @@ async def test_two_nodes_with_one_key_stop_signing_and_harm_nobody(tmp_path: Pat
         async with asyncio.timeout(120):
             while not any(one.consensus.state.halted for one in doubled):
                 sent = single[0].submit(sign(rich, next(nonces), STRANGER, value=1))
-                while single[0].chain.place_of(sent.hash) is None:
-                    await single[0].wait_final(single[0].chain.final_height + 1)
+                await final_place(single[0], sent.hash)
         final = min(one.chain.final_height for one in single)
         for height in range(final + 1):
             assert len({header_hash(one.chain.header_at(height)) for one in single}) == 1

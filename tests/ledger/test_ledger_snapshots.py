@@ -443,9 +443,10 @@ async def test_a_snapshot_carries_the_validators_through_the_epochs(tmp_path: Pa
     async with asyncio.timeout(120), open_staked_network(4, 4, tmp_path, rich, PROFILES["dev"]) as network:
         genesis, nonce = network[0].chain.genesis, 0
         while network[0].chain.final_height < 22:
+            height = network[0].chain.final_height
             network[0].submit(sign(rich, nonce, STRANGER, value=1))
             nonce += 1
-            await network[0].wait_final(network[0].chain.final_height + 1)
+            await network[0].wait_final(height + 1)
     held = LmdbStore.open(tmp_path / "0")
     file = tmp_path / "state"
     manifest = write_snapshot(held, file, genesis.last_height)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from eth_account.signers.local import LocalAccount
-from ledger_network import Keys, make_genesis, open_network, sign
+from ledger_network import Keys, final_place, make_genesis, open_network, sign
 
 from koinon.crypto.bls import BlsKey
 from koinon.crypto.signature import NodeKey
@@ -26,14 +26,9 @@ STRANGER = "0x" + "00" * 19 + "99"
 async def settle_everywhere(validators: list[Validator], raw: bytes, at: int) -> int:
     """Submit at one validator; the height at which all of them hold it as final."""
     sent = validators[at].submit(raw)
-    for validator in validators:
-        while validator.chain.place_of(sent.hash) is None:
-            await validator.wait_final(validator.chain.final_height + 1)
-    places = {validator.chain.place_of(sent.hash) for validator in validators}
+    places = {await final_place(validator, sent.hash) for validator in validators}
     assert len(places) == 1
-    place = places.pop()
-    assert place is not None
-    return place.height
+    return places.pop().height
 
 
 async def test_every_validator_gives_the_same_answer(tmp_path: Path, rich: LocalAccount) -> None:
