@@ -224,8 +224,8 @@ def the_site_shows_the_network(place: Place) -> None:
     with start("site", "--folder", place.network, "--port", "0") as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[0]
-        page = httpx.get(url, timeout=30)
-        models = httpx.get(f"{url}/models", timeout=30)
+        page = httpx.get(url, timeout=120)
+        models = httpx.get(f"{url}/models", timeout=120)
         os.kill(process.pid, signal.SIGINT)
         process.communicate(timeout=60)
     assert page.status_code == models.status_code == 200

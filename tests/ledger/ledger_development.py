@@ -25,7 +25,7 @@ class Development:
     def request(self, method: str, *parameters: Any) -> Any:
         """One request over HTTP."""
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
-        answer = httpx.post(self.url, json=body, timeout=30).json()
+        answer = httpx.post(self.url, json=body, timeout=120).json()
         assert "error" not in answer, answer
         return answer["result"]
 

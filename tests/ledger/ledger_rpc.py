@@ -16,7 +16,7 @@ class HttpClient:
     """Asks one RPC over HTTP."""
 
     def __init__(self, url: str) -> None:
-        self.http = httpx.AsyncClient(base_url=url, timeout=30)
+        self.http = httpx.AsyncClient(base_url=url, timeout=120)
 
     async def raw(self, content: bytes, **headers: str) -> httpx.Response:
         return await self.http.post("/", content=content, headers={"content-type": "application/json", **headers})
@@ -70,7 +70,7 @@ class SocketClient:
 
     async def _receive(self) -> Json:
         """One message: an answer, or None for a notification, which is put aside."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             message = msgspec.json.decode(await self.socket.recv())
         if message.get("method") != "eth_subscription":
             return message

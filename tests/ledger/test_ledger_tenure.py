@@ -179,7 +179,7 @@ async def sign_twice(network: list[Node], offender: int) -> None:
 async def wait_for_slashing(network: list[Node], account: Address) -> int:
     """Until some report is final; how many reports of it blocks hold."""
     start = network[0].chain.final_height
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             height = network[0].chain.final_height
             blocks = [network[0].chain.block_at(number) for number in range(start, height + 1)]

@@ -47,7 +47,7 @@ def calling(store: str, reverting: str) -> str:
 
 def request(url: str, method: str, *parameters: Json) -> Json:
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
-    answer = httpx.post(url, json=body, timeout=30).json()
+    answer = httpx.post(url, json=body, timeout=120).json()
     assert "error" not in answer, (method, answer)
     return answer["result"]
 

@@ -84,12 +84,12 @@ async def test_validators_run_modules(tmp_path: Path, rich: LocalAccount) -> Non
         try:
             data = bytes.fromhex(COUNTER["bytecode"][2:]) + (6).to_bytes(32)
             sent = await connection.eth.send_raw_transaction(sign(rich, 0, data=data, gas=3_000_000))
-            receipt = await connection.eth.wait_for_transaction_receipt(sent, timeout=20, poll_latency=0.02)
+            receipt = await connection.eth.wait_for_transaction_receipt(sent, timeout=120, poll_latency=0.02)
             assert receipt["status"] == 1
             counter = connection.eth.contract(address=receipt["contractAddress"], abi=COUNTER["abi"])
             call = bytes.fromhex(counter.encode_abi("next", [])[2:])
             sent = await connection.eth.send_raw_transaction(sign(rich, 1, counter.address, data=call, gas=200_000))
-            receipt = await connection.eth.wait_for_transaction_receipt(sent, timeout=20, poll_latency=0.02)
+            receipt = await connection.eth.wait_for_transaction_receipt(sent, timeout=120, poll_latency=0.02)
             assert receipt["status"] == 1
             assert await counter.functions.value().call() == 7
         finally:

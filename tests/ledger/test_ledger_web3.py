@@ -23,13 +23,13 @@ async def test_deploys_and_calls_a_contract(tmp_path: Path, rich: LocalAccount) 
             assert await web3.eth.get_balance(rich.address) == RICH_BALANCE
             gas = await web3.eth.estimate_gas({"from": rich.address, "data": COUNTER_CREATION})
             sent = await web3.eth.send_raw_transaction(sign(rich, 0, data=COUNTER_CREATION, gas=gas))
-            receipt = await web3.eth.wait_for_transaction_receipt(sent, timeout=20, poll_latency=0.02)
+            receipt = await web3.eth.wait_for_transaction_receipt(sent, timeout=120, poll_latency=0.02)
             assert receipt["status"] == 1
             assert receipt["gasUsed"] <= gas
             counter = receipt["contractAddress"]
             assert await web3.eth.call({"to": counter}) == (1).to_bytes(32, "big")
             sent = await web3.eth.send_raw_transaction(sign(rich, 1, counter, gas=100_000))
-            receipt = await web3.eth.wait_for_transaction_receipt(sent, timeout=20, poll_latency=0.02)
+            receipt = await web3.eth.wait_for_transaction_receipt(sent, timeout=120, poll_latency=0.02)
             assert await web3.eth.get_storage_at(counter, 0) == (1).to_bytes(32, "big")
             block = await web3.eth.get_block(receipt["blockNumber"], full_transactions=True)
             assert [transaction["hash"] for transaction in block["transactions"]] == [sent]

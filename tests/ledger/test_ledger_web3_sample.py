@@ -145,7 +145,7 @@ def w3(world: World) -> Web3:
 @pytest.fixture
 async def async_w3(request: pytest.FixtureRequest, world: World) -> AsyncIterator[AsyncWeb3[Any]]:
     if request.cls is TestPersistentConnectionProvider:
-        async with AsyncWeb3(WebSocketProvider(world.development.websocket, request_timeout=10)) as web3:
+        async with AsyncWeb3(WebSocketProvider(world.development.websocket, request_timeout=120)) as web3:
             yield web3
         return
     web3 = AsyncWeb3(AsyncHTTPProvider(world.development.url))

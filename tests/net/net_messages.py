@@ -80,7 +80,7 @@ class RawClient:
     async def is_cut_off(self) -> bool:
         """Waits until the server hangs up; fails by time-out if it does not."""
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(120):
                 while await self.reader.read(65536):
                     pass
         except (ConnectionError, ssl.SSLError):

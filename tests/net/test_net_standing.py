@@ -39,3 +39,7 @@ def test_strangers_take_bounded_memory() -> None:
     assert len(standings.known(Seconds(0))) == 10_000
     standings.offend(A, 50, Seconds(100))
     assert standings.known(Seconds(100)) == {A: 50.0}
+    for number in range(20_000):
+        assert standings.offend(NodeId(number.to_bytes(32, "big")), 100, Seconds(101))
+    assert len(standings.known(Seconds(101))) == 10_000 + 1
+    assert standings.is_shunned(NodeId((19_999).to_bytes(32, "big")), Seconds(101))

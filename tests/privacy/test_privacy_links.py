@@ -63,7 +63,7 @@ EXPECTED = WORDS * WORDS + (WORDS * WORDS >> np.uint64(63))
 
 
 async def position(
-    number: int, peers: dict[int, Any], *, deadline: float = 20.0, silence: float = SILENCE
+    number: int, peers: dict[int, Any], *, deadline: float = 120.0, silence: float = SILENCE
 ) -> tuple[np.ndarray, list[int]]:
     party, rounds = new_parties()[number], list[int]()
     try:

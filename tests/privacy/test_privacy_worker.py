@@ -85,8 +85,8 @@ def run_message(position: int, peers: tuple[Peer, Peer, Peer, Peer], parameters:
         parameters=encode(parameters),
         result_party=bytes(32),
         inputs=tuple(Input(manifest, packages[position]) for manifest, packages in dealt),
-        deadline_seconds=60.0,
-        silence_seconds=15.0,
+        deadline_seconds=120.0,
+        silence_seconds=60.0,
     )
 
 
@@ -157,7 +157,7 @@ async def test_a_killed_process_is_named_and_nobody_waits() -> None:
                 ),
                 return_exceptions=True,
             ),
-            timeout=30,
+            timeout=120,
         )
     assert isinstance(answers[2], Unavailable)
     for i in (0, 1, 3):
@@ -173,7 +173,7 @@ async def test_a_worker_that_never_gets_its_order_is_named() -> None:
             msgspec.structs.replace(run_message(i, peers, parameters, dealt), deadline_seconds=3.0, silence_seconds=2.0)
             for i in POSITIONS
         ]
-        answers = await asyncio.wait_for(asyncio.gather(*(answer(workers[i], runs[i]) for i in (0, 1, 2))), 30)
+        answers = await asyncio.wait_for(asyncio.gather(*(answer(workers[i], runs[i]) for i in (0, 1, 2))), 120)
     for told in answers:
         assert isinstance(told, Aborted)
         assert 3 in told.suspects
@@ -187,7 +187,7 @@ async def test_a_worker_that_died_before_the_run_is_named() -> None:
         runs = [
             msgspec.structs.replace(run_message(i, peers, parameters, dealt), deadline_seconds=2.0) for i in POSITIONS
         ]
-        answers = await asyncio.wait_for(asyncio.gather(*(answer(workers[i], runs[i]) for i in (0, 1, 2))), 30)
+        answers = await asyncio.wait_for(asyncio.gather(*(answer(workers[i], runs[i]) for i in (0, 1, 2))), 120)
     for told in answers:
         assert isinstance(told, Aborted)
         assert 3 in told.suspects

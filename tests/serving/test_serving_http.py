@@ -129,7 +129,7 @@ async def test_headers_that_do_not_come_are_not_waited_for(monkeypatch: pytest.M
         for begin in (b"", b"POST /v2 HTTP/1.1\r\nX: "):
             reader, writer = await asyncio.open_connection(served.host, served.port)
             writer.write(begin)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(120):
                 assert await reader.read() == b""
             writer.close()
             await writer.wait_closed()
@@ -152,7 +152,7 @@ async def test_garbage_on_the_port_harms_nobody() -> None:
         for garbage in (b"\0" * 100, b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n"):
             reader, writer = await asyncio.open_connection(served.host, served.port)
             writer.write(garbage)
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(120):
                 await reader.read()
             writer.close()
             await writer.wait_closed()

@@ -71,7 +71,7 @@ class Open:
         if total is not None:
             headers["koinon-voucher"] = format_voucher(sign_voucher(signer, DOMAIN, CHANNEL, TokenAmount(total)))
         status, answer_headers, answer = await self.http.request(
-            "POST", f"{self.service.url}/v2/models/risk/infer", timeout=5, limit=1 << 20, content=body, headers=headers
+            "POST", f"{self.service.url}/v2/models/risk/infer", timeout=60, limit=1 << 20, content=body, headers=headers
         )
         return status, answer_headers, answer.decode()
 
@@ -206,7 +206,7 @@ async def test_a_voucher_for_another_chain_is_not_the_payers(tmp_path: Path) -> 
         status, _, answer = await world.http.request(
             "POST",
             f"{world.service.url}/v2/models/risk/infer",
-            timeout=5,
+            timeout=60,
             limit=1000,
             content=BODY,
             headers={"koinon-pass": "3", "koinon-voucher": text},

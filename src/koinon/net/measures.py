@@ -49,6 +49,7 @@ class Standings:
     def __init__(self) -> None:
         self._points: dict[NodeId, tuple[float, Seconds]] = {}
         self._shunned: dict[NodeId, Seconds] = {}
+        self._swept = Seconds(0)
 
     def points(self, peer: NodeId, now: Seconds) -> float:
         """What is left of a peer's points, 0 to 100."""
@@ -59,16 +60,24 @@ class Standings:
         """Add points; says whether this peer is shunned from now on."""
         level = self.points(peer, now) + points
         if level < MOST_POINTS:
-            if len(self._points) >= _MOST_NAMES:
-                self._points = {name: entry for name, entry in self._points.items() if self.points(name, now) > 0}
+            self._sweep(now)
             if peer in self._points or len(self._points) < _MOST_NAMES:
                 self._points[peer] = (level, now)
             return False
         self._points.pop(peer, None)
+        self._sweep(now)
         if len(self._shunned) >= _MOST_NAMES:
-            self._shunned = {name: until for name, until in self._shunned.items() if until > now}
+            del self._shunned[next(iter(self._shunned))]  # the one that has waited longest
         self._shunned[peer] = Seconds(now + SHUNNED_SECONDS)
         return True
+
+    def _sweep(self, now: Seconds) -> None:
+        """Forget what has faded, at most once a second: with ever new keys each offence would cost a pass otherwise."""
+        if max(len(self._points), len(self._shunned)) < _MOST_NAMES or now < self._swept + 1:
+            return
+        self._swept = now
+        self._points = {name: entry for name, entry in self._points.items() if self.points(name, now) > 0}
+        self._shunned = {name: until for name, until in self._shunned.items() if until > now}
 
     def is_shunned(self, peer: NodeId, now: Seconds) -> bool:
         until = self._shunned.get(peer)
