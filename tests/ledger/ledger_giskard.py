@@ -63,10 +63,24 @@ def fresh_state(
     return initial_state(configuration, root or GENESIS)
 
 
-def header(parent: Header, view: int, index: int = 0, payload: bytes = b"", epoch: Epoch | None = None) -> Header:
+def header(
+    parent: Header,
+    view: int,
+    index: int = 0,
+    payload: bytes = b"",
+    epoch: Epoch | None = None,
+    *,
+    closing: bool = False,
+) -> Header:
     """A child of ``parent``, in its epoch unless another is given."""
     return make_header(
-        MEMBERS, parent, View(view), BlockIndex(index), payload, parent.epoch if epoch is None else epoch
+        MEMBERS,
+        parent,
+        View(view),
+        BlockIndex(index),
+        payload,
+        parent.epoch if epoch is None else epoch,
+        closing=closing,
     )
 
 

@@ -56,8 +56,8 @@ from koinon.ledger.types import (
 
 LAST = Height(1)
 L = header(GENESIS, 1)
-C1 = header(L, 1, 1)
-C2 = header(C1, 1, 2)
+C1 = header(L, 1, 1, closing=True)
+C2 = header(C1, 1, 2, closing=True)
 PROOF = FinalityProof((L, C1, C2), (certificate(L), certificate(C1), certificate(C2)))
 NEXT = Epoch(1)
 
@@ -108,10 +108,37 @@ def test_a_closing_block_with_transactions_is_refused() -> None:
     assert header_hash(C1) not in state.blocks
 
 
+UNMARKED = header(L, 1, 1)
+MARKED = header(GENESIS, 1, closing=True)
+
+
+@pytest.mark.parametrize(
+    ("last", "wrong", "parent"),
+    [(LAST, UNMARKED, L), (LAST, MARKED, None), (None, MARKED, None)],
+    ids=["a closing block without the mark", "the last block with it", "a block of an endless epoch with it"],
+)
+def test_a_header_that_is_wrong_about_the_end_is_refused(
+    last: Height | None, wrong: Header, parent: Header | None
+) -> None:
+    """GISKARD-SAFETY-8: however the block comes, and even with a certificate."""
+    before = fresh_state(last_height=last)
+    if parent is not None:
+        before, _ = hear(before, 1, proposal(parent, GENESIS_CERTIFICATE))
+    root = GENESIS_CERTIFICATE if parent is None else certificate(parent)
+    for after, effects in (
+        hear(before, 1, proposal(wrong, root, transactions=())),
+        feed(before, closing(wrong)),
+    ):
+        (told,) = [effect for effect in effects if isinstance(effect, Distrust)]
+        assert "wrong about whether the block closes its epoch" in told.reason
+        assert of_kind(effects, Broadcast) == []
+        assert header_hash(wrong) not in after.blocks
+
+
 def test_nothing_is_signed_after_the_end() -> None:
     """GISKARD-SAFETY-8, GISKARD-LIVENESS-4: whoever is behind is shown that the epoch is over."""
     state, _ = ended_state()
-    late = header(C2, 2)
+    late = header(C2, 2, closing=True)
     state, effects = hear(state, 2, proposal(late, certificate(C2), transactions=()), vote(late, 2))
     state, more = feed(state, PendingChanged(True, 1.0), TimerFired(99.0))
     assert effects + more == []
@@ -132,8 +159,9 @@ def test_the_proof_of_the_end_brings_the_late_along() -> None:
 
 def test_a_longer_proof_stands_where_the_last_block_is_a_view_apart_from_its_closing_blocks() -> None:
     left = left_view(2, dict.fromkeys((0, 1, 2), certificate(L)))
-    first = header(L, 3)
-    line = (L, first, header(first, 3, 1), header(header(first, 3, 1), 3, 2))
+    first = header(L, 3, closing=True)
+    second = header(first, 3, 1, closing=True)
+    line = (L, first, second, header(second, 3, 2, closing=True))
     blocks = [BlockFetched(proposal(L).block, None, certificate(L), 0.0), *map(closing, line[1:])]
     state, effects = feed(fresh_state(last_height=LAST), *blocks)
     (final,) = [effect for effect in effects if isinstance(effect, Finalise)]
@@ -148,13 +176,17 @@ def test_a_longer_proof_stands_where_the_last_block_is_a_view_apart_from_its_clo
 
 
 BAD_PROOFS = {
-    "of another block": FinalityProof((C1, C2, header(C2, 2)), PROOF.certificates),
+    "of another block": FinalityProof((C1, C2, header(C2, 2, closing=True)), PROOF.certificates),
     "of no chain": replace(PROOF, headers=(L, C2, C1)),
     "with swapped certificates": replace(PROOF, certificates=(PROOF.certificates[1],) * 3),
     "with a forged certificate": replace(
         PROOF, certificates=(*PROOF.certificates[:2], replace(PROOF.certificates[2], signature=b"y" * 16))
     ),
     "with too few signers": replace(PROOF, certificates=(*PROOF.certificates[:2], certificate(C2, (0, 1)))),
+    "of blocks that do not say that they close": FinalityProof(
+        (L, UNMARKED, header(UNMARKED, 1, 2)),
+        (certificate(L), certificate(UNMARKED), certificate(header(UNMARKED, 1, 2))),
+    ),
     "of other validators": FinalityProof(
         (L, C1, replace(C2, validators=bytes(32))),
         (*PROOF.certificates[:2], certificate(replace(C2, validators=bytes(32)))),
@@ -284,3 +316,5 @@ def test_the_rule_for_closing_blocks() -> None:
     assert rules.may_hold((b"x",), Height(4), Height(4))
     assert rules.may_hold((), Height(5), Height(4))
     assert not rules.may_hold((b"x",), Height(5), Height(4))
+    assert [rules.is_marked(made, LAST) for made in (L, C1, MARKED, UNMARKED)] == [True, True, False, False]
+    assert [rules.is_marked(made, None) for made in (L, MARKED)] == [True, False]

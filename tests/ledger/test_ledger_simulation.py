@@ -85,6 +85,7 @@ WITHIN = {
     "skipped-view-change-check": ("GISKARD-SAFETY-5", 10),
     "final-closing-blocks": ("GISKARD-SAFETY-8", 20),
     "full-closing-blocks": ("GISKARD-SAFETY-8", 60),
+    "unmarked-closing-blocks": ("GISKARD-SAFETY-8", 60),
 }
 """For each plant, the property that its absence breaks and how many seeds it takes at most to see that."""
 

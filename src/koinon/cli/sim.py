@@ -22,6 +22,7 @@ PLANTS: Final = (
     "skipped-view-change-check",
     "final-closing-blocks",
     "full-closing-blocks",
+    "unmarked-closing-blocks",
 )
 SEEDS: Final = click.option(
     "--seeds", default=100, type=click.IntRange(1, 10**7), show_default=True, help="How many seeds."

@@ -25,6 +25,7 @@ from koinon.ledger.giskard.certificates import (
 from koinon.ledger.giskard.evidence import hides_parent, votes_exclude
 from koinon.ledger.giskard.ideal import IdealScheme
 from koinon.ledger.giskard.protocol import step
+from koinon.ledger.giskard.rules import is_marked
 from koinon.ledger.giskard.shells import CHAIN_ID, make_header
 from koinon.ledger.giskard.start import initial_state, restored_state
 from koinon.ledger.giskard.state import (
@@ -171,7 +172,8 @@ class Assault:
                 parent = self.state.header_of(effect.parent)
                 if parent is None:
                     raise Broken("a block was asked for on a parent that is not known")
-                header = make_header(_MEMBERS, parent, effect.view, effect.index, self._draw.randbytes(4))
+                name = self._draw.randbytes(4)
+                header = make_header(_MEMBERS, parent, effect.view, effect.index, name, closing=effect.closing)
                 transactions = () if effect.closing or self._choose(2) else (b"x",)
                 empty = not transactions and not effect.required
                 self._answers.append(Proposed(None if empty else Block(header, transactions), self._now))
@@ -191,6 +193,9 @@ class Assault:
             case PrepareVote():
                 if not persisted:
                     raise Broken("a vote left before it was durable")
+                voted = self._blocks.get(message.block)
+                if voted is not None and not is_marked(voted.header, self._configuration.last_height):
+                    raise Broken("a vote for a block whose header is wrong about the end of its epoch")
                 if any(votes_exclude(vote, message) for vote in self.votes):
                     raise Broken("two votes that exclude each other")
                 self.votes.append(message)
@@ -266,7 +271,8 @@ class Assault:
             proposer = _MEMBERS.proposer(view)
             if proposer == self._position or parent is _GENESIS:
                 return
-        header = make_header(_MEMBERS, parent, view, BlockIndex(index), bytes([self._choose(3)]))
+        closing = self._closes(parent) if self._choose(8) else not self._closes(parent)
+        header = make_header(_MEMBERS, parent, view, BlockIndex(index), bytes([self._choose(3)]), closing=closing)
         block = Block(header, () if self._choose(3) == 0 else (b"y",))
         self._learn(block)
         known = certificate if certificate.block == header.parent else None
@@ -308,9 +314,15 @@ class Assault:
         if parent is None:
             return None
         index = parent.index + 1 if mine else 0
-        header = make_header(_MEMBERS, parent, state.view, BlockIndex(index), bytes([self._choose(3)]))
+        closing = self._closes(parent)
+        name = bytes([self._choose(3)])
+        header = make_header(_MEMBERS, parent, state.view, BlockIndex(index), name, closing=closing)
+        return Block(header, () if closing else (b"z",))
+
+    def _closes(self, parent: Header) -> bool:
+        """Whether a child of the block is a closing block."""
         last = self._configuration.last_height
-        return Block(header, () if last is not None and header.height > last else (b"z",))
+        return last is not None and parent.height >= last
 
     def _vote_of(self, voter: int, header: Header) -> PrepareVote:
         name = header_hash(header)

@@ -266,7 +266,10 @@ class Liar:
         left: ViewChangeCertificate | None,
     ) -> None:
         payload = hashlib.sha256(f"{self._position} {next(self._numbers)}".encode()).digest()
-        shell = make_header(self._validators, None, view, index, payload, self._plan.epoch)
+        last = self._plan.last_height
+        closes = last is not None and parent_height >= last
+        marked = closes if last is None or self._world.random.random() < 0.9 else not closes
+        shell = make_header(self._validators, None, view, index, payload, self._plan.epoch, closing=marked)
         header = Header(
             **{
                 **{name: getattr(shell, name) for name in shell.__struct_fields__},
@@ -276,6 +279,5 @@ class Liar:
         )
         self._blocks[header_hash(header)] = header
         signature = self._signer.sign(proposal_message(CHAIN_ID, header))
-        last = self._plan.last_height
-        empty = last is not None and header.height > last and self._world.random.random() < 0.8
+        empty = closes and self._world.random.random() < 0.8
         self._tell_some(PrepareBlock(Block(header, () if empty else (payload[:8],)), certificate, left, signature))

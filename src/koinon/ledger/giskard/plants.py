@@ -43,5 +43,6 @@ PLANTS: Final[dict[str, Scenario]] = {
     "skipped-view-change-check": Scenario(rules=Rules(check_view_change=_believe, extends_highest=_anything)),
     "final-closing-blocks": Scenario(rules=Rules(final_height=_no_end), epochs=3, spare=2),
     "full-closing-blocks": Scenario(rules=Rules(may_hold=_anything), epochs=3, spare=2),
+    "unmarked-closing-blocks": Scenario(rules=Rules(is_marked=_anything), epochs=3, spare=2),
 }
 """Scenario with one safeguard taken away, by name."""

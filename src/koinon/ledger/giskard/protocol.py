@@ -165,7 +165,7 @@ def _on_block(turn: Turn, sender: int, message: PrepareBlock) -> None:
 
 
 def _check_place(configuration: Configuration, block: Block) -> None:
-    """Whether the block's place exists, belongs to its proposer and may hold what it holds. Raises Forged."""
+    """Whether the block's place exists, belongs to its proposer, and allows what it holds and says. Raises Forged."""
     header = block.header
     if header.chain_id != configuration.chain_id:
         raise Forged(f"block {header.height} is of another chain")
@@ -177,6 +177,8 @@ def _check_place(configuration: Configuration, block: Block) -> None:
         raise Forged(f"validator {header.proposer} is not the proposer of view {header.view}")
     if not configuration.rules.may_hold(block.transactions, header.height, configuration.last_height):
         raise Forged(f"block {header.height} holds transactions, but its epoch ends at {configuration.last_height}")
+    if not configuration.rules.is_marked(header, configuration.last_height):
+        raise Forged(f"the header of block {header.height} is wrong about whether the block closes its epoch")
 
 
 def _check_justification(turn: Turn, message: PrepareBlock) -> bool:

@@ -12,8 +12,8 @@ GISKARD-SAFETY-5      After a time-out the first block extends the highest repor
                       themselves and whose every signature they check.
 GISKARD-SAFETY-6      Certificates are ordered by height, then by view.
 GISKARD-SAFETY-7      What a signature commits its signer to is durable before the signature leaves.
-GISKARD-SAFETY-8      A block above the last height of its epoch is empty and never final; once that height is final
-                      nothing is signed in the epoch.
+GISKARD-SAFETY-8      A block above the last height of its epoch is empty, says so and is never final; once that height
+                      is final nothing is signed in the epoch.
 GISKARD-LIVENESS-1    Once messages between honest validators arrive within some unknown time, blocks become final
                       again: patience grows without bound while views are lost.
 GISKARD-LIVENESS-2    After a correct proposer no step waits for a timer: its last certificate starts the next view.
@@ -40,7 +40,7 @@ from typing import Final
 
 from koinon.kernel.quantities import ChainId, Height
 from koinon.ledger.giskard.certificates import Verifier, check_view_change_certificate
-from koinon.ledger.types import Header, ViewChangeCertificate
+from koinon.ledger.types import Header, ViewChangeCertificate, is_closing
 
 LINKED_CERTIFICATES: Final = 3
 
@@ -97,8 +97,16 @@ def final_height(proven: Height, last_height: Height | None) -> Height:
 
 
 def may_hold(transactions: Sequence[bytes], height: Height, last_height: Height | None) -> bool:
-    """GISKARD-SAFETY-8, second half: a closing block holds nothing that would be forgotten with it."""
+    """GISKARD-SAFETY-8, second part: a closing block holds nothing that would be forgotten with it."""
     return last_height is None or height <= last_height or not transactions
+
+
+def is_marked(header: Header, last_height: Height | None) -> bool:
+    """GISKARD-SAFETY-8, third part: closing blocks, and no others, say in their headers that they are closing ones.
+
+    Without the mark, certificates of three of them would prove the first one final to who sees headers only.
+    """
+    return is_closing(header) == (last_height is not None and header.height > last_height)
 
 
 def above_lock(locked_height: int, header: Header) -> bool:
@@ -131,3 +139,4 @@ class Rules:
     extends_highest: Callable[[ViewChangeCertificate, Header], bool] = extends_highest
     final_height: Callable[[Height, Height | None], Height] = final_height
     may_hold: Callable[[Sequence[bytes], Height, Height | None], bool] = may_hold
+    is_marked: Callable[[Header, Height | None], bool] = is_marked

@@ -18,8 +18,14 @@ def make_header(
     index: BlockIndex,
     payload: bytes,
     epoch: Epoch = FIRST_EPOCH,
+    *,
+    closing: bool = False,
 ) -> Header:
-    """A header whose contents are made up but for its place; ``payload`` tells siblings apart."""
+    """A header whose contents are made up but for its place; ``payload`` tells siblings apart.
+
+    Args:
+        closing: whether it says that it is a closing block.
+    """
     return Header(
         chain_id=CHAIN_ID,
         height=Height(0 if parent is None else parent.height + 1),
@@ -36,7 +42,7 @@ def make_header(
         transactions_root=ZERO_HASH,
         receipts_root=ZERO_HASH,
         validators=validators.hash,
-        next_validators=validators.hash,
+        next_validators=ZERO_HASH if closing else validators.hash,
         bloom=b"",
         gas_limit=Gas(0),
         gas_used=Gas(0),

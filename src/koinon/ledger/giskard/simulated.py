@@ -296,7 +296,9 @@ class Honest:
         transactions = (payload,) if self.simulation.pending and not effect.closing else ()
         if not transactions and not effect.required:
             return None
-        header = make_header(plan.validators, parent, effect.view, effect.index, payload, plan.epoch)
+        header = make_header(
+            plan.validators, parent, effect.view, effect.index, payload, plan.epoch, closing=effect.closing
+        )
         return Block(header, transactions)
 
     def _finalise(self, effect: Finalise) -> None:

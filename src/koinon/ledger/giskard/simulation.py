@@ -19,7 +19,7 @@ from koinon.ledger.giskard.rules import Rules
 from koinon.ledger.giskard.shells import FIRST_EPOCH, make_header
 from koinon.ledger.giskard.simulated import Honest
 from koinon.ledger.giskard.state import BlockFetched, Fetch, PendingChanged, State, Voting
-from koinon.ledger.types import Block, FinalityProof, Header, PrepareVote, QuorumCertificate, header_hash
+from koinon.ledger.types import Block, FinalityProof, Header, PrepareVote, QuorumCertificate, header_hash, is_closing
 from koinon.sim.network import GOOD_NETWORK, Faults, Network
 from koinon.sim.world import World
 
@@ -250,13 +250,17 @@ class Simulation:
         """GISKARD-SAFETY-1: an honest validator never votes twice in a place, whatever crashes it survived.
 
         GISKARD-SAFETY-5: nor for a first block that does not extend the highest block its view change reports.
-        GISKARD-SAFETY-8: nor for a closing block that holds something.
+        GISKARD-SAFETY-8: nor for a closing block that holds something, or for a block with the wrong mark.
         """
         tracked = state.blocks.get(vote.block)
         last = self.plans[vote.epoch].last_height
         if tracked is not None and tracked.block.transactions and last is not None and vote.height > last:
             self.violations.append(
                 f"GISKARD-SAFETY-8: validator {node} voted for the closing block {vote.height} with transactions"
+            )
+        if tracked is not None and is_closing(tracked.header) != (last is not None and vote.height > last):
+            self.violations.append(
+                f"GISKARD-SAFETY-8: validator {node} voted for block {vote.height}, whose header is wrong about the end"
             )
         proposal = state.proposals.get((vote.view, vote.index))
         if proposal is not None and proposal.view_change and vote.block == header_hash(proposal.block.header):
