@@ -315,6 +315,9 @@ def test_simulations_hold() -> None:
     assert consensus["broken"] == []
     assert (consensus["schedules"], consensus["networks"], consensus["live_after_calm"]) == (4, 3, 3)
     assert consensus["blocks_finalised"] > 12
+    federated = json.loads(koinon("sim", "federated", "--seeds", "12", "--json").out)
+    assert (federated["rounds"], federated["broken"]) == (12, [])
+    assert sum(row["summed"] for row in federated["scenarios"].values()) > 0
     rep4 = json.loads(koinon("sim", "rep4", "--seeds", "9", "--json").out)
     assert (
         sum(row["detected"] for row in rep4["lies"].values()) == sum(row["told"] for row in rep4["lies"].values()) == 9

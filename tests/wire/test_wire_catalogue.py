@@ -61,7 +61,7 @@ def test_recorded_bytes_cut_or_continued_are_malformed(number: int) -> None:
 def test_numbers_lie_in_the_range_of_their_protocol() -> None:
     ranges = {
         "catalogue": 0x01, "discovery": 0x01, "consensus": 0x02, "ledger": 0x03, "blobs": 0x04, "studies": 0x05,
-        "committee": 0x06, "control": 0x08,
+        "committee": 0x06, "control": 0x08, "federated": 0x09,
     }  # fmt: skip
     for number, kind in RELEASED.items():
         room = kind.__module__.removeprefix("koinon.wire.")

@@ -169,3 +169,32 @@ def rep4(seeds: int, first: int, as_json: bool) -> None:
             f"{len(bad)} of {seeds} trials broke a property; replay the first: koinon sim rep4 --seeds 1"
             f" --from {bad[0].seed}"
         )
+
+
+@sim.command()
+@SEEDS
+@FIRST
+@JSON
+def federated(seeds: int, first: int, as_json: bool) -> None:
+    """Secure aggregation with owners that drop out or lie, and aggregators that lie: is anybody unmasked or framed?"""
+    from koinon.privacy.federated.simulation import summary, trial
+
+    verdicts = [trial(seed) for seed in range(first, first + seeds)]
+    counts = summary(verdicts)
+    bad = [verdict for verdict in verdicts if verdict.violations]
+    replay = "koinon sim federated --seeds 1 --from"
+    if as_json:
+        broken = [{"seed": one.seed, "violations": one.violations, "replay": f"{replay} {one.seed}"} for one in bad]
+        print_json({"rounds": seeds, "first_seed": first, "scenarios": counts, "broken": broken})
+    else:
+        names = ("rounds", "dropped", "summed", "failed", "named", "broken")
+        print_table(
+            ("who misbehaves", *names),
+            [(scenario, *(row[name] for name in names)) for scenario, row in counts.items()],
+            right=tuple(range(1, 1 + len(names))),
+        )
+    if bad:
+        raise KoinonError(
+            f"{len(bad)} of {seeds} rounds broke a property ({bad[0].violations[0]}); replay the first: {replay}"
+            f" {bad[0].seed}"
+        )

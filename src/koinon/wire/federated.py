@@ -1,0 +1,158 @@
+"""0x09xx: one round of secure aggregation between owners and the aggregator, and the training around it.
+
+Owners are numbered from 0 in the order of ``RoundTerms.owners``. Every statement of an owner is signed with its node's
+key and names the session, which is a hash of the round's terms: what was said in one round means nothing in another.
+"""
+
+from typing import Final
+
+from koinon.kernel.codec import Record
+from koinon.wire.catalogue import Message, message
+
+_LIST_LIMIT: Final = 1 << 20
+_SHARES_LIMIT: Final = 1 << 20
+_WORDS_LIMIT: Final = (64 << 20) + 1024
+
+
+class RoundTerms(Record, frozen=True):
+    """What everybody in a round must agree on; its hash is the session.
+
+    ``model`` is the hash of the parameters that the owners start from: owners that were given different ones are in
+    different sessions, and their masks do not meet. ``limit`` bounds the size of every word before masking.
+    """
+
+    study: bytes
+    round: int
+    model: bytes
+    aggregator: bytes
+    owners: tuple[bytes, ...]
+    threshold: int
+    length: int
+    word_bits: int
+    fraction_bits: int
+    limit: int
+
+
+@message(0x0901, limit=1024)
+class KeyAnnouncement(Message, frozen=True):
+    """Owner to aggregator: two X25519 keys for this round, and a commitment to the seed of its own mask."""
+
+    session: bytes
+    owner: int
+    cipher_key: bytes
+    mask_key: bytes
+    seed_commitment: bytes
+    signature: bytes
+
+
+@message(0x0902, limit=_LIST_LIMIT)
+class KeyList(Message, frozen=True):
+    """Aggregator to all: who takes part, with which keys; in ascending order of owners."""
+
+    session: bytes
+    keys: tuple[KeyAnnouncement, ...]
+
+
+class SealedShare(Record, frozen=True):
+    """A dealer's two shares for one holder, encrypted to it, with commitments that bind the dealer."""
+
+    dealer: int
+    holder: int
+    sealed: bytes
+    key_commitment: bytes
+    seed_commitment: bytes
+    signature: bytes
+
+
+@message(0x0903, limit=_SHARES_LIMIT)
+class ShareOffer(Message, frozen=True):
+    """Owner to aggregator: shares of its mask key and of its seed, one for every other owner in the key list."""
+
+    session: bytes
+    owner: int
+    shares: tuple[SealedShare, ...]
+    own_commitments: tuple[bytes, bytes]
+    signature: bytes
+
+
+@message(0x0904, limit=_SHARES_LIMIT)
+class ShareDelivery(Message, frozen=True):
+    """Aggregator to one owner: what the others dealt to it, in ascending order of dealers."""
+
+    session: bytes
+    shares: tuple[SealedShare, ...]
+
+
+@message(0x0905, limit=_WORDS_LIMIT)
+class MaskedUpdate(Message, frozen=True):
+    """Owner to aggregator: its update under all its masks, as little-endian words."""
+
+    session: bytes
+    owner: int
+    words: bytes
+    signature: bytes
+
+
+@message(0x0906, limit=_LIST_LIMIT)
+class SurvivorList(Message, frozen=True):
+    """Aggregator to all that sent an update: who dealt shares, and whose updates are in."""
+
+    session: bytes
+    dealers: tuple[int, ...]
+    survivors: tuple[int, ...]
+
+
+@message(0x0907, limit=1024)
+class SurvivorVote(Message, frozen=True):
+    """Owner to aggregator: its signature on key list, dealers and survivors as it was told."""
+
+    session: bytes
+    owner: int
+    signature: bytes
+
+
+@message(0x0908, limit=_LIST_LIMIT)
+class VoteList(Message, frozen=True):
+    """Aggregator to those that voted: enough signatures that everybody was told the same."""
+
+    session: bytes
+    votes: tuple[SurvivorVote, ...]
+
+
+class OpenedShare(Record, frozen=True):
+    """One share of a dealer's secret."""
+
+    dealer: int
+    value: bytes
+
+
+@message(0x0909, limit=_LIST_LIMIT)
+class Unmasking(Message, frozen=True):
+    """Owner to aggregator: shares of the keys of those that dropped out, and of the seeds of those that did not.
+
+    Of no dealer both. ``unusable`` names dealers whose sealed shares did not open to what they committed to.
+    """
+
+    session: bytes
+    owner: int
+    keys: tuple[OpenedShare, ...]
+    seeds: tuple[OpenedShare, ...]
+    unusable: tuple[int, ...]
+    signature: bytes
+
+
+@message(0x090A, limit=_WORDS_LIMIT)
+class RoundSum(Message, frozen=True):
+    """Aggregator to all that remain: the sum of the survivors' updates, and nothing about any one of them."""
+
+    session: bytes
+    survivors: tuple[int, ...]
+    words: bytes
+
+
+@message(0x090B, limit=4096)
+class RoundFailure(Message, frozen=True):
+    """Aggregator to all that remain: the round ended without a sum."""
+
+    session: bytes
+    reason: str
