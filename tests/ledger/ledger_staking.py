@@ -1,6 +1,6 @@
 """The staking contract on our engine without consensus: accounts that call it, the system's calls between blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +12,13 @@ from koinon.crypto.signature import NodeKey
 from koinon.kernel.ids import ZERO_ADDRESS, Address, Hash32
 from koinon.kernel.quantities import ChainId, Gas, Height, UnixSeconds, Wei
 from koinon.ledger.evm.engine import EvmEngine
-from koinon.ledger.execution import BlockContext, BlockExecution, Call, CallResult
+from koinon.ledger.execution import BlockContext, BlockExecution, Call, CallResult, ExecutionEngine
 from koinon.ledger.genesis import GenesisValidator
 from koinon.ledger.staking import contract
 from koinon.ledger.staking.contract import STAKING
 from koinon.ledger.staking.founding import COIN, StakingParameters, staking_account
 from koinon.ledger.staking.precompiles import STAKING_PRECOMPILES, registration_proof
-from koinon.ledger.state import Account, account_key, code_key, encode_account, read_account, slot_key
+from koinon.ledger.state import Account, StateView, account_key, code_key, encode_account, read_account, slot_key
 from koinon.ledger.transaction import Transaction
 
 CHAIN_ID = ChainId(7)
@@ -79,6 +79,41 @@ class Person:
 
 
 PEOPLE = tuple(Person.of(number) for number in range(9))
+
+
+@dataclass(frozen=True)
+class ContractReader:
+    """What the staking contract answers in one state."""
+
+    engine: ExecutionEngine
+    context: BlockContext
+    state: StateView
+
+    def simulate(self, sender: Address, function: str, *arguments: object, value: int = 0) -> CallResult:
+        data = interface("Staking").encode_call(function, *arguments)
+        call = Call(sender, STAKING, Gas(30_000_000), Wei(value), data, Wei(0))
+        return self.engine.call(call, self.context, self.state)
+
+    def read(self, function: str, *arguments: object) -> Any:
+        result = self.simulate(ZERO_ADDRESS, function, *arguments)
+        assert result.succeeded, (function, result)
+        outputs = interface("Staking").functions[function].outputs
+        values = decode(outputs, result.output, function)
+        return values[0] if len(values) == 1 else values
+
+    def candidate(self, number: int) -> dict[str, Any]:
+        return dict(zip(CANDIDATE_FIELDS, self.read("candidateOf", number), strict=True))
+
+    def accounted(self, accounts: Iterable[Address]) -> int:
+        """Everything that the contract owes these accounts or keeps, added up from its parts."""
+        total = int(self.read("pool"))
+        for number in range(1, self.read("candidateCount") + 1):
+            one = self.candidate(number)
+            total += one["stake"] + one["unstaking"] + one["active"] + one["pending"] + one["reserve"] + one["era_fees"]
+        total += sum(seat[2] for seat in self.read("seats"))
+        for account in accounts:
+            total += self.read("owed", account) + sum(amount for amount, _ in self.read("frozenOf", account))
+        return total
 
 
 @dataclass
@@ -152,10 +187,12 @@ class StakingWorld:
         self.keep(execution)
         return receipt.status
 
+    @property
+    def reader(self) -> ContractReader:
+        return ContractReader(ENGINE, self.context(), self)
+
     def simulate(self, sender: Address, function: str, *arguments: object, value: int = 0) -> CallResult:
-        data = interface("Staking").encode_call(function, *arguments)
-        call = Call(sender, STAKING, Gas(30_000_000), Wei(value), data, Wei(0))
-        return ENGINE.call(call, self.context(), self)
+        return self.reader.simulate(sender, function, *arguments, value=value)
 
     def refusal(self, sender: Address, function: str, *arguments: object, value: int = 0) -> str:
         """Name of the error that a call ends with."""
@@ -165,14 +202,10 @@ class StakingWorld:
         return result.reason if error is None else error.name
 
     def read(self, function: str, *arguments: object) -> Any:
-        result = self.simulate(ZERO_ADDRESS, function, *arguments)
-        assert result.succeeded, (function, result)
-        outputs = interface("Staking").functions[function].outputs
-        values = decode(outputs, result.output, function)
-        return values[0] if len(values) == 1 else values
+        return self.reader.read(function, *arguments)
 
     def candidate(self, number: int) -> dict[str, Any]:
-        return dict(zip(CANDIDATE_FIELDS, self.read("candidateOf", number), strict=True))
+        return self.reader.candidate(number)
 
     def balance(self, account: Address) -> int:
         return read_account(self, account).balance
@@ -196,16 +229,7 @@ class StakingWorld:
 
     def accounted(self) -> int:
         """Everything that the contract owes or keeps, added up from its parts."""
-        numbers = range(1, self.read("candidateCount") + 1)
-        people = [*(person.account for person in PEOPLE), TREASURY, CREDITOR]
-        total = int(self.read("pool"))
-        for number in numbers:
-            one = self.candidate(number)
-            total += one["stake"] + one["unstaking"] + one["active"] + one["pending"] + one["reserve"] + one["era_fees"]
-        total += sum(seat[2] for seat in self.read("seats"))
-        for account in people:
-            total += self.read("owed", account) + sum(amount for amount, _ in self.read("frozenOf", account))
-        return total
+        return self.reader.accounted([*(person.account for person in PEOPLE), TREASURY, CREDITOR])
 
 
 CANDIDATE_FIELDS = (
