@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 from eth_account.signers.local import LocalAccount
 from ledger_namespaces import Lab, address_of
 from ledger_network import make_genesis, sign
@@ -137,6 +138,11 @@ class Fleet:
             if time.monotonic() > deadline:
                 states = {number: self.call(number, "koinon_status") for number in self.processes}
                 raise AssertionError(f"{what} does not come; final height {max(self.final, default=0)}; {states}")
+
+    def grow_up(self, number: int, seconds: float) -> None:
+        """Return once a validator has used so much processor time: how far it has come, however busy the machine is."""
+        process = psutil.Process(self.processes[number].pid)
+        self.until(lambda: sum(process.cpu_times()[:2]) >= seconds, f"{seconds:.1f} s of work of validator {number}")
 
     def advance(self, blocks: int) -> None:
         """Return once so many more blocks are final at some validator."""

@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.long, pytest.mark.skipif(MISSING is not None, reason=M
 
 SEED = int(os.environ.get("KOINON_SEED", "1"))
 KILLS = int(os.environ.get("KOINON_KILLS", "200"))
+START_SECONDS = 2.5
+"""Of processor time: a validator that has used up so much is up and has worked a little."""
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def kill_at_random(fleet: Fleet, kills: int) -> None:
             fleet.advance(fleet.rng.randint(0, 3))
         fleet.start(*victims)
         if fleet.rng.random() < 0.3 and fleet.kills < kills:  # again, before it is up or just when it is
-            time.sleep(fleet.rng.uniform(0, 3))
+            fleet.grow_up(victims[0], fleet.rng.uniform(0, START_SECONDS))
             fleet.kill(victims[0])
             fleet.start(victims[0])
 
