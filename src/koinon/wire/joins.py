@@ -1,0 +1,57 @@
+"""0x0Axx: joins. What two owners say to each other to find out who is in both of their sets."""
+
+from koinon.wire.catalogue import Message, message
+
+
+@message(0x0A01, limit=1024)
+class IntersectionOpening(Message, frozen=True):
+    """Both owners, first: what they are about to do. Everything but ``salt``, ``count`` and ``learns`` must be equal.
+
+    ``learns`` says whether the sender of this message learns which of its items are in both sets.
+    """
+
+    session: bytes
+    salt: bytes
+    count: int
+    asks: bool
+    learns: bool
+
+
+@message(0x0A02, limit=256)
+class TransferOffer(Message, frozen=True):
+    """Who asks offers oblivious transfers: two points of secp256k1, compressed."""
+
+    sum: bytes
+    power: bytes
+
+
+@message(0x0A03, limit=32 * 1024)
+class TransferChoices(Message, frozen=True):
+    """The other answers with the first public key of each of 512 transfers, 33 bytes each."""
+
+    points: bytes
+
+
+@message(0x0A04, limit=(4 << 20) + 256)
+class Corrections(Message, frozen=True):
+    """Who asks: the corrections of one batch of bins, 64 bytes for each bin, one row of bits for each transfer."""
+
+    batch: int
+    rows: bytes
+
+
+@message(0x0A05, limit=(1 << 20) + 256)
+class Values(Message, frozen=True):
+    """The other: its items' values under one of the three choices, 12 bytes each, in the order it shuffled them to."""
+
+    choice: int
+    first: int
+    values: bytes
+
+
+@message(0x0A06, limit=(1 << 20) + 256)
+class Members(Message, frozen=True):
+    """Who asks, where both learn: the places in that order whose items are in both, 4 bytes each, little end first."""
+
+    places: bytes
+    is_last: bool
