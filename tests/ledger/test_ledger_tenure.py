@@ -45,15 +45,17 @@ async def make_blocks(network: list[Node], rich: LocalAccount, nonce: int, until
         network[nonce % 3].submit(sign(rich, nonce, to="0x" + "11" * 20, value=1))
         nonce += 1
         height = network[0].chain.final_height
-        await asyncio.wait_for(network[0].wait_final(height + 1), 30)
+        await asyncio.wait_for(network[0].wait_final(height + 1), 120)
     for node in network:
-        await asyncio.wait_for(node.wait_final(until), 30)
+        await asyncio.wait_for(node.wait_final(until), 120)
     return nonce
 
 
 async def test_epochs_follow_one_another(tmp_path: Path, rich: LocalAccount) -> None:
     async with open_staked_network(4, 4, tmp_path, rich, DEV) as network:
+        others = asyncio.create_task(network[0].wait_for_others_than(network[0].chain.validators))
         await make_blocks(network, rich, 0, 45)
+        await asyncio.wait_for(others, 120)
         assert {node.consensus.state.configuration.epoch for node in network} == {2}
         chain = network[0].chain
         last, first = chain.header_at(20), chain.header_at(21)

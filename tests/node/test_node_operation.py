@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from node_process import log_lines, lone_validator, started
+from node_process import SOURCES, log_lines, lone_validator, started
 
 from koinon.cli.main import cli, exit_code
 from koinon.kernel.codec import decode
@@ -16,11 +19,12 @@ from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMes
 from koinon.ledger.finality import verify_finality
 from koinon.ledger.genesis import Genesis
 from koinon.ledger.health import LedgerFacts, unfitness
-from koinon.node.logs import JsonLines, TextLines
+from koinon.node.logs import JsonLines, LogConfig, TextLines, start_logging
 from koinon.node.monitor import Pages, answer
 from koinon.store.keyvalue import LmdbStore
 from koinon.wire.consensus import FinalityProof
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCES}
 PAGES = Pages(metrics=lambda: "height 1\n", unfitness=lambda: None, status=lambda: {"name": "n"})
 
 
@@ -47,6 +51,7 @@ async def test_a_validator_from_start_to_orderly_end(tmp_path: Path) -> None:
 
         shown = await asyncio.to_thread(CliRunner().invoke, cli, ["node", "status", "--home", str(home.path), "--json"])
         assert json.loads(shown.output)["state"] == "ready"
+        await watch_twice(home.path)
 
         node.process.send_signal(signal.SIGTERM)
         assert await node.process.wait() == 0
@@ -55,6 +60,20 @@ async def test_a_validator_from_start_to_orderly_end(tmp_path: Path) -> None:
     assert lines[-1]["message"] == "lone has closed everything"
     assert not home.control.exists()
     LmdbStore.open(home.path / "ledger").close()  # nobody holds it any more
+
+
+async def watch_twice(home: Path) -> None:
+    """``koinon node status --watch --json`` prints a line each time, until Ctrl-C."""
+    command = ("-m", "koinon.cli.main", "node", "status", "--home", str(home), "--watch", "--json")
+    pipe = asyncio.subprocess.PIPE
+    watching = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=pipe, stderr=pipe, env=ENVIRONMENT)
+    assert watching.stdout is not None
+    first, second = [json.loads(await watching.stdout.readline()) for _ in range(2)]
+    assert (first["state"], first["node"]) == (second["state"], second["node"])
+    assert second["uptime_seconds"] > first["uptime_seconds"]
+    watching.send_signal(signal.SIGINT)
+    _, errors = await watching.communicate()
+    assert (watching.returncode, b"Traceback" in errors) == (130, False), errors
 
 
 async def test_told_to_stop_while_starting(tmp_path: Path) -> None:
@@ -152,6 +171,30 @@ def test_logs_name_the_place_of_an_error_and_not_its_text(
     assert "it stopped" in line
     assert "ValueError at test_node_operation.py:" in line
     assert "positive" not in line
+
+
+WRITE_LINES = (
+    "import logging, sys, pathlib; from koinon.node.logs import LogConfig, start_logging\n"
+    "config = LogConfig(format='json', file='node.log', file_bytes=2_000, kept_files=2)\n"
+    "start_logging(config, pathlib.Path(sys.argv[1]))\n"
+    "for number in range(200): logging.getLogger('koinon.test').info('line %d', number)\n"
+)
+
+
+def test_a_log_file_is_put_aside_when_it_is_full_and_old_ones_go(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITE_LINES, str(tmp_path)]
+    written = subprocess.run(command, capture_output=True, check=False, env=ENVIRONMENT)
+    assert (written.returncode, written.stderr) == (0, b"")
+    names = ["node.log.2", "node.log.1", "node.log"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert all(0 < (tmp_path / name).stat().st_size <= 2_000 for name in names)
+    numbers = [int(line["message"].split()[1]) for name in names for line in log_lines(tmp_path / name)]
+    assert numbers == list(range(numbers[0], 200)), "the newest lines, whole and in order"
+
+
+def test_a_log_that_cannot_be_written_is_said_clearly(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"the log missing/node\.log cannot be written"):
+        start_logging(LogConfig(file="missing/node.log"), tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------- verify-finality

@@ -310,6 +310,14 @@ class Validator:
             await moved.wait()
         return self.chain.header_at(height)
 
+    async def wait_for_others_than(self, validators: ValidatorSet) -> None:
+        """Wait until another set signs the next block."""
+        while True:
+            moved = self._final_moved
+            if self.chain.validators.hash != validators.hash:
+                return
+            await moved.wait()
+
     def _make_reporter(self, key: AccountKey) -> Reporter | None:
         if self.chain.genesis.parameters.epochs is None:
             return None  # there is no contract to report to

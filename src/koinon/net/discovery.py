@@ -81,12 +81,17 @@ class Directory:
         return len(outcomes) - len(failures)
 
     async def find(
-        self, *, node_id: NodeId | None = None, account: Address | None = None, role: str | None = None
+        self,
+        *,
+        node_id: NodeId | None = None,
+        account: Address | None = None,
+        role: str | None = None,
+        anew: bool = False,
     ) -> tuple[NodeRecord, ...]:
         """The verified, unexpired records that match everything given, in ascending order of node id.
 
-        Within 30 seconds of the same question the bootstrap nodes are not asked again. If none of them answers, what is
-        known here is given.
+        Within 30 seconds of the same question the bootstrap nodes are not asked again, unless ``anew``. If none of them
+        answers, what is known here is given.
 
         Raises:
             Unavailable: no bootstrap node answers and nothing that matches is known here.
@@ -94,7 +99,7 @@ class Directory:
         wanted = Find(node_id, account, role)
         asked = self._learned.get(wanted)
         known = self._known(wanted)
-        if known and asked is not None and self._clock.monotonic() - asked < FRESH:
+        if not anew and known and asked is not None and self._clock.monotonic() - asked < FRESH:
             return known
         outcomes = await asyncio.gather(*(self._learn(source, wanted) for source in self._bootstrap))
         failures = [
@@ -107,9 +112,9 @@ class Directory:
             raise Unavailable("no bootstrap node answers; " + "; ".join(failures))
         return known
 
-    async def find_node(self, node_id: NodeId) -> NodeRecord:
-        """The record of one node. Raises Unavailable if nobody knows it."""
-        return _newest(await self.find(node_id=node_id), f"node {to_hex(node_id)}")
+    async def find_node(self, node_id: NodeId, *, anew: bool = False) -> NodeRecord:
+        """The record of one node; see ``find``. Raises Unavailable if nobody knows it."""
+        return _newest(await self.find(node_id=node_id, anew=anew), f"node {to_hex(node_id)}")
 
     async def find_account(self, account: Address) -> NodeRecord:
         """The newest record that an account has signed. Raises Unavailable if nobody knows one."""

@@ -3,20 +3,21 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from koinon.contracts.client import ChainClient
 from koinon.contracts.suite import Suite
 from koinon.crypto.random import SystemRng
 from koinon.journey.desk import Desk, Say
 from koinon.kernel.effects import Rng, Store
-from koinon.kernel.errors import KoinonError, Refused, Unavailable
+from koinon.kernel.errors import KoinonError, Refused
 from koinon.kernel.ids import Address
 from koinon.kernel.quantities import Seconds, UnixSeconds
-from koinon.net.discovery import Directory, NodeClaim, NodeRecord, sign_record
+from koinon.net.discovery import Directory, NodeClaim, NodeRecord
 from koinon.net.transport import Transport
+from koinon.node.announcing import RECORD_SECONDS, Confide, keep_announced
 from koinon.node.config import NodeConfig
 from koinon.node.feed import Feed
 from koinon.node.home import Home, Identity, NodeKeys
@@ -24,8 +25,6 @@ from koinon.node.tasks import TaskBoard
 from koinon.store.blobs import BlobStore
 
 journal = logging.getLogger("koinon.node")
-RECORD_SECONDS: Final = 3600
-RETRY_SECONDS: Final = 0.5
 
 
 class SystemClock:
@@ -56,8 +55,8 @@ class Context:
     clock: SystemClock = field(default_factory=SystemClock)
     rng: Rng = field(default_factory=SystemRng)
     adopted: Suite | None = None
-    confide: Callable[[NodeClaim], Awaitable[tuple[NodeClaim, bool]]] | None = None
-    """Seals where this node listens into its claim; tells whether everybody who needs it can read it by now."""
+    confide: Confide | None = None
+    """Seals where this node listens into its claim; None where everybody may know."""
     _background: set["asyncio.Task[None]"] = field(default_factory=set)
 
     @property
@@ -76,29 +75,21 @@ class Context:
         return await self.directory.find_account(account)
 
     async def announce(self) -> None:
-        """Tell the directory's keepers where this node is, again and again before the record expires."""
+        """Tell the directory's keepers where this node is, until cancelled."""
+        await keep_announced(self.directory, self.keys, self._claim, self.confide)
+
+    def _claim(self) -> NodeClaim:
         config = self.config
-        while True:
-            claim = NodeClaim(
-                node_id=self.keys.node.node_id,
-                account=self.account,
-                host="" if config.hide_address else config.host,
-                port=0 if config.hide_address else self.transport.endpoint.port,
-                roles=tuple(sorted(config.roles)),
-                encryption_key=self.keys.sealing.public_key,
-                sequence=time.time_ns(),
-                expiry=UnixSeconds(self.clock.unix() + RECORD_SECONDS),
-            )
-            pause = RECORD_SECONDS / 3
-            try:
-                if self.confide is not None:
-                    claim, is_complete = await self.confide(claim)
-                    pause = pause if is_complete else RETRY_SECONDS * 4
-                await self.directory.announce(sign_record(self.keys.node, self.keys.account, claim))
-            except Unavailable as problem:
-                journal.warning("cannot announce this node: %s", problem)
-                pause = RETRY_SECONDS
-            await asyncio.sleep(pause)
+        return NodeClaim(
+            node_id=self.keys.node.node_id,
+            account=self.account,
+            host="" if config.hide_address else config.host,
+            port=0 if config.hide_address else self.transport.endpoint.port,
+            roles=tuple(sorted(config.roles)),
+            encryption_key=self.keys.sealing.public_key,
+            sequence=time.time_ns(),
+            expiry=UnixSeconds(self.clock.unix() + RECORD_SECONDS),
+        )
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
         """Run beside everything else; a failure is a line in the journal, never the end of the node."""
