@@ -1,0 +1,147 @@
+"""A join inside the computation: rows of the same person side by side, and nobody learns who is in both.
+
+Owners replace identifiers by pseudonyms: a hash under a key that only the owners know, so that the committee, even one
+member with all it sees, could not test a guess. Both tables are sorted by pseudonym, without showing the order, and
+each row meets its neighbour: the two belong together where left and right have one pseudonym. What comes out has
+n + m − 1 places for n and m rows, each with a secret bit that says whether it holds a pair; how many there are is
+secret too.
+
+Cost: ½ ⌈log₂(n + m)⌉² stages of one comparison and one exchange. Two different identifiers of k in all get one
+pseudonym with a probability of at most k² / 2⁵⁸ (three in a hundred million for 100,000).
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from blake3 import blake3
+
+from koinon.kernel.errors import InvalidInput
+from koinon.privacy.arrays import SecretArray, concatenate, constant_like, where
+from koinon.privacy.graph import Node
+from koinon.privacy.ordering import sort
+from koinon.privacy.secret import Claim, Secret
+from koinon.wire.committee import Column
+
+DIGITS: Final = 3
+_DIGIT_BITS: Final = 19
+_KEY_BITS: Final = 58
+"""Fraction bits of a pseudonym in one word: the distance of two different ones is a multiple of 4 · 2⁻⁵⁸."""
+_SHARED_BITS: Final = 20
+_FEWEST_SHARE: Final = 1 << 10
+COLUMNS: Final = tuple(Column(f"pseudonym {number}", -1.0, 1.0) for number in range(DIGITS))
+"""The columns in which an owner shares pseudonyms."""
+
+
+class Pairs(NamedTuple):
+    """What a join gives.
+
+    Attributes:
+        left: (n + m − 1, p): rows of the left table where ``both`` is 1, else something of no meaning.
+        right: (n + m − 1, q): the rows of the same people in the right table.
+        both: whether a place holds a pair.
+    """
+
+    left: SecretArray
+    right: SecretArray
+    both: SecretArray
+
+
+def pseudonyms(identifiers: Sequence[str], key: bytes) -> np.ndarray:
+    """What an owner shares in place of identifiers: float64 of shape (n, 3), for ``COLUMNS``.
+
+    Args:
+        identifiers: of the rows, each once.
+        key: 32 bytes that the owners agreed on and nobody else knows.
+
+    Raises:
+        InvalidInput: identifiers that are empty or repeated; none of them is quoted.
+    """
+    if not identifiers or not all(identifiers):
+        raise InvalidInput("every row needs an identifier that is not empty")
+    if repeated := len(identifiers) - len(set(identifiers)):
+        raise InvalidInput(f"{repeated} identifiers occur more than once; keep one row for each")
+    digests = b"".join(blake3(identifier.encode(), key=key).digest(length=8) for identifier in identifiers)
+    words = np.frombuffer(digests, "<u8")[:, None] >> np.arange(0, DIGITS * _DIGIT_BITS, _DIGIT_BITS).astype(np.uint64)
+    half = 1 << (_DIGIT_BITS - 1)
+    return ((words % np.uint64(2 * half)).astype(np.float64) - half) / half
+
+
+def join(left_key: SecretArray, left: SecretArray, right_key: SecretArray, right: SecretArray) -> Pairs:
+    """Put the rows of two tables side by side where their pseudonyms are equal.
+
+    Args:
+        left_key, right_key: (n, 3) and (m, 3) as ``pseudonyms`` makes them, shared with 20 fraction bits. Each is
+            unique in its table; where an owner repeats one, its own rows meet wrong neighbours.
+        left, right: (n, p) and (m, q).
+
+    Raises:
+        InvalidInput: shapes that do not belong together.
+    """
+    for keys, rows in ((left_key, left), (right_key, right)):
+        if keys.shape != (keys.shape[0], DIGITS) or rows.ndim != 2 or rows.shape[0] != keys.shape[0]:
+            raise InvalidInput(f"rows of shape {rows.shape} cannot be joined by pseudonyms of shape {keys.shape}")
+    counts = left.shape[0], right.shape[0]
+    mark = np.repeat([0.0, 2.0**-_KEY_BITS], counts)  # of equal pseudonyms, the left one comes first
+    order = concatenate([_in_one_word(left_key), _in_one_word(right_key)]) + mark
+    columns = [_below(left[:, number], counts[1]) for number in range(left.shape[1])]
+    columns += [_above(right[:, number], counts[0]) for number in range(right.shape[1])]
+    ordered, *carried = sort(order, carried=columns)
+    both = (ordered[1:] - ordered[:-1]) < 2.0 ** (1 - _KEY_BITS)
+    width = left.shape[1]
+    return Pairs(
+        _columns([column[:-1] for column in carried[:width]]),
+        _columns([column[1:] for column in carried[width:]]),
+        both,
+    )
+
+
+def neutral(rows: SecretArray, both: SecretArray, least: int) -> SecretArray:
+    """The rows with the mean of the pairs in every place that holds none.
+
+    Centred moments are then those of the pairs times a factor that is the same for all columns, so that correlation,
+    least squares and principal components come out as if only the pairs were there.
+
+    Args:
+        least: how many pairs there are at least; public, as the study's smallest group is.
+    """
+    mean = masked_mean(rows, both, least)
+    return where(both.reshape(-1, 1), rows, mean.reshape(1, -1).broadcast_to(*rows.shape))
+
+
+def masked_mean(rows: SecretArray, both: SecretArray, least: int) -> SecretArray:
+    """Mean of every column over the pairs. With fewer pairs than ``least`` the result has no meaning."""
+    if not 1 <= least <= both.shape[0]:
+        raise InvalidInput(f"among {both.shape[0]} places there can be no {least} pairs")
+    if least * _FEWEST_SHARE < both.shape[0]:
+        raise InvalidInput(f"{least} pairs among {both.shape[0]} places are too few to divide by; bring fewer rows")
+    mean = (rows * both.reshape(-1, 1)).mean(0) / both.mean()
+
+    def bounded(quotient: Secret, numbers: Secret) -> Secret:
+        return quotient.within(Claim("MASKED-MEAN", 1.02 * numbers.bound + 2.0**-10))
+
+    return SecretArray(Node((mean.node, rows.node), mean.shape, bounded), mean.precision)
+
+
+def _in_one_word(keys: SecretArray) -> SecretArray:
+    def composed(digits: Secret) -> Secret:
+        surplus = _KEY_BITS - _SHARED_BITS
+        high, middle, low = (digits[:, number] for number in range(DIGITS))
+        lower = low.halved(2 * _DIGIT_BITS) + middle.halved(_DIGIT_BITS).widened(surplus - _DIGIT_BITS)
+        return high.widened(surplus) + lower
+
+    if keys.precision != _SHARED_BITS:
+        raise InvalidInput(f"pseudonyms are shared with {_SHARED_BITS} fraction bits; these have {keys.precision}")
+    return SecretArray(Node((keys.node,), keys.shape[:1], composed), _KEY_BITS)
+
+
+def _below(column: SecretArray, count: int) -> SecretArray:
+    return concatenate([column, constant_like(column, np.zeros(count))])
+
+
+def _above(column: SecretArray, count: int) -> SecretArray:
+    return concatenate([constant_like(column, np.zeros(count)), column])
+
+
+def _columns(columns: Sequence[SecretArray]) -> SecretArray:
+    return concatenate([column.reshape(-1, 1) for column in columns], 1)
