@@ -271,16 +271,23 @@ DEFAULT_PRECISION: Final = 20
 # ----------------------------------------------------------------------------------------------------- products
 
 
-def product(left: SecretArray, right: SecretArray, kind: Product) -> SecretArray:
-    """Elementwise product, or one summed over axis 0 without rounding each term (``Product.COLUMN_DOT``)."""
+def product(
+    left: SecretArray, right: SecretArray, kind: Product, claim: Claim | None = None, precision: int | None = None
+) -> SecretArray:
+    """Elementwise product, or one summed over axis 0 without rounding each term (``Product.COLUMN_DOT``).
+
+    Args:
+        claim: a proven bound on every number of the result, where the product of the bounds is too wide.
+        precision: fraction bits of the result; by default those of the finer factor.
+    """
     shape = _broadcast(left, right)
-    precision = _finer(left, right)
+    kept = _finer(left, right) if precision is None else precision
 
     def multiplied(x: Secret, y: Secret) -> Protocol:
-        exact = x.fraction_bits + y.fraction_bits <= precision
-        return multiply(x, y, kind=kind, fraction_bits=None if exact else precision)
+        exact = x.fraction_bits + y.fraction_bits <= kept
+        return multiply(x, y, kind=kind, fraction_bits=None if exact else kept, claim=claim)
 
-    return _made(multiplied, (left, right), shape[1:] if kind is Product.COLUMN_DOT else shape, precision)
+    return _made(multiplied, (left, right), shape[1:] if kind is Product.COLUMN_DOT else shape, kept)
 
 
 def matrix_product(left: SecretArray, right: "SecretArray | np.ndarray", claim: Claim | None = None) -> SecretArray:
@@ -470,6 +477,17 @@ def softmax(x: SecretArray) -> SecretArray:
     total = powers.sum(-1)
     inverse = reciprocal(total, 1.0)
     return powers * inverse.reshape(*inverse.shape, 1)
+
+
+def made(
+    rule: Callable[..., Any], operands: Sequence[SecretArray], shape: tuple[int, ...], precision: int
+) -> SecretArray:
+    """The result of a protocol on Secrets, written directly, as an array: for what is not made of array operations.
+
+    Args:
+        rule: the operands' Secrets → the result's Secret, or a generator that returns it.
+    """
+    return _made(rule, operands, shape, precision)
 
 
 # ----------------------------------------------------------------------------------------------------- inside

@@ -107,7 +107,8 @@ def program(parameters: Parameters) -> Program:
         Refused: rows, columns or penalty with which the solver could overflow or lose all precision.
     """
     _check(parameters)
-    plan = _plan(parameters)
+    rows, features = sum(parameters.rows), len(parameters.columns) - 1
+    plan = _plan(rows, features, parameters.penalty, parameters.iterations, parameters.fraction_bits)
     width = plan.features + 1
     return Program(
         name=NAME,
@@ -118,6 +119,30 @@ def program(parameters: Parameters) -> Program:
         output=(("coefficients", (plan.features,)), ("intercept", (1,))),
         compute=lambda machine, inputs: _compute(machine, inputs, plan),
     )
+
+
+def check_settings(penalty: float, iterations: int) -> None:
+    """Raises InvalidInput for a penalty or a number of iterations out of its range."""
+    low, high = _PENALTY_RANGE
+    if not (isfinite(penalty) and low <= penalty <= high):
+        raise InvalidInput(f"the penalty must be from {low:g} to {high:g}; got {penalty:g}")
+    if not 1 <= iterations <= _MOST_ITERATIONS:
+        raise InvalidInput(f"iterations must be from 1 to {_MOST_ITERATIONS}; got {iterations}")
+
+
+def coefficients_of(table: Secret, penalty: float, iterations: int) -> Generator[None, None, Secret]:
+    """Coefficients, then the intercept, (d + 1,), for rows (n, d + 1) whose last column holds only −1 and 1.
+
+    The settings have passed ``check_settings``.
+
+    Raises:
+        Refused: numbers beyond [−1, 1], or rows, columns or penalty with which the solver could overflow.
+    """
+    if table.bound > 1.0:
+        raise Refused(f"logistic regression takes columns scaled to [-1, 1]; these may reach {table.bound:.4g}")
+    plan = _plan(table.shape[0], table.shape[1] - 1, penalty, iterations, table.fraction_bits)
+    slopes, intercept = yield from _compute(table.machine, [table], plan)
+    return joined([slopes, intercept], 0)
 
 
 def to_raw_units(coefficients: np.ndarray, intercept: float, columns: Sequence[Column]) -> tuple[np.ndarray, float]:
@@ -144,24 +169,18 @@ def _check(parameters: Parameters) -> None:
     target = parameters.columns[-1]
     if (target.low, target.high) != (0.0, 1.0):
         raise InvalidInput(f"the target {target.name!r} is the last column and must have the range 0 to 1")
-    low, high = _PENALTY_RANGE
-    if not (isfinite(parameters.penalty) and low <= parameters.penalty <= high):
-        raise InvalidInput(f"the penalty must be from {low:g} to {high:g}; got {parameters.penalty:g}")
-    if not 1 <= parameters.iterations <= _MOST_ITERATIONS:
-        raise InvalidInput(f"iterations must be from 1 to {_MOST_ITERATIONS}; got {parameters.iterations}")
+    check_settings(parameters.penalty, parameters.iterations)
     if parameters.fraction_bits < FRACTION_BITS_RANGE.start + 8:
         raise InvalidInput(f"{NAME} needs at least {FRACTION_BITS_RANGE.start + 8} fraction bits")
 
 
-def _plan(parameters: Parameters) -> _Plan:
-    rows, features = sum(parameters.rows), len(parameters.columns) - 1
+def _plan(rows: int, features: int, penalty: float, iterations: int, bits: int) -> _Plan:
     trace = 1.02 * rows * features / 4
-    scale_bits = ceil(log2(trace + parameters.penalty + 1))
-    ridge = max(parameters.penalty, 2.0**scale_bits / _LARGEST_CONDITION)
+    scale_bits = ceil(log2(trace + penalty + 1))
+    ridge = max(penalty, 2.0**scale_bits / _LARGEST_CONDITION)
     condition = 2.0**scale_bits / ridge
-    radius = _SLACK * sqrt(2 * rows * _LN_2) * (parameters.iterations + 4) / 2
+    radius = _SLACK * sqrt(2 * rows * _LN_2) * (iterations + 4) / 2
     reach = max(radius / sqrt(ridge), 2 * radius / sqrt(rows))
-    bits = parameters.fraction_bits
     step_bits = HEADROOM_BITS - bits - 1 - _MOMENTUM_BITS - ceil(log2(2 * reach) + 0.01)
     largest = reach * LARGEST_INVERSE_ROOT * sqrt(features)
     output_bits = HEADROOM_BITS - bits - ceil(log2(largest) + 0.01)
@@ -173,8 +192,8 @@ def _plan(parameters: Parameters) -> _Plan:
     return _Plan(
         rows=rows,
         features=features,
-        penalty=parameters.penalty,
-        iterations=parameters.iterations,
+        penalty=penalty,
+        iterations=iterations,
         fraction_bits=bits,
         scale_bits=scale_bits,
         condition=condition,

@@ -1,0 +1,304 @@
+"""Every estimator on secret rows beside scikit-learn's on the same plain rows: real data, the same split.
+
+    PYTHONPATH=src python benchmarks/accuracy.py --json
+    PYTHONPATH=src python benchmarks/accuracy.py --markdown docs/accuracy.md
+
+A quarter of each data set is held out (stratified, seed 0) and used for nothing but the last column; no setting was
+chosen by looking at it. Ranges of columns come from the training rows, and test rows outside are put on their ends, as
+an owner would do before sharing. All four parties run in this process; seconds are CPU time of all four together.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn import cluster, datasets, linear_model, metrics, model_selection, naive_bayes
+
+from koinon.privacy.arrays import SecretArray
+from koinon.privacy.backend import Backend, PlainInput
+from koinon.privacy.clear import ClearBackend
+from koinon.privacy.computation import Revealed, program, reveal, run, table
+from koinon.privacy.estimate import estimate
+from koinon.privacy.learn.bayes import GaussianBayes
+from koinon.privacy.learn.clusters import KMeans
+from koinon.privacy.learn.linear import LinearRegression
+from koinon.privacy.learn.logistic import LogisticRegression, MultinomialRegression
+from koinon.privacy.rep4.simulation import SimulatedRep4
+
+INTRODUCTION = """# Accuracy beside scikit-learn
+
+Made by `python benchmarks/accuracy.py --markdown docs/accuracy.md`. The same rows, the same split and the same settings
+for both; a quarter of the rows is held out and was used for nothing but this table. *Koinon* is the engine rep4: four
+parties who see no row. CPU seconds are those of all four parties together in one process, on whatever machine made it.
+
+"""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Scaled rows, split: what owners share, and what scikit-learn is given in the clear."""
+
+    train: np.ndarray
+    test: np.ndarray
+    target: np.ndarray
+    truth: np.ndarray
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Attributes:
+        loader: of scikit-learn's data set.
+        top: the target's public range is ±top; codes and bits are shared as they are.
+        ours: on (train, target, test) secret arrays; what it returns is opened.
+        theirs: the same from scikit-learn.
+        measure: of (what was opened, data) for either.
+    """
+
+    algorithm: str
+    data: str
+    loader: Callable[[], Any]
+    top: float | None
+    score: str
+    ours: Callable[[SecretArray, SecretArray, SecretArray], SecretArray]
+    theirs: Callable[[Data], np.ndarray]
+    measure: Callable[[np.ndarray, Data], float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table shows."""
+
+    algorithm: str
+    data: str
+    rows: int
+    columns: int
+    score: str
+    koinon: float
+    scikit_learn: float
+    rounds: int
+    traffic_mb: float
+    cpu_seconds: float
+
+
+def r2(predicted: np.ndarray, data: Data) -> float:
+    return float(metrics.r2_score(data.truth, predicted))
+
+
+def accuracy(predicted: np.ndarray, data: Data) -> float:
+    return float(metrics.accuracy_score(data.truth, predicted.round()))
+
+
+def log_loss(probabilities: np.ndarray, data: Data) -> float:
+    whole = probabilities if probabilities.ndim == 2 else np.column_stack([1 - probabilities, probabilities])
+    kept = np.clip(whole, 2.0**-12, 1)
+    return float(metrics.log_loss(data.truth, kept / kept.sum(1, keepdims=True)))
+
+
+def inertia(centres: np.ndarray, data: Data) -> float:
+    distances = ((data.test[:, None, :] - centres[None]) ** 2).sum(2)
+    return float(distances.min(1).mean())
+
+
+def plain_logistic() -> Any:
+    return linear_model.LogisticRegression(C=1.0, tol=1e-8, max_iter=10_000)
+
+
+def standard(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    spread = np.where(data.train.std(0) > 0, data.train.std(0), 1)
+    return (data.train - data.train.mean(0)) / spread, (data.test - data.train.mean(0)) / spread
+
+
+def on_standard(model: Any, answer: str = "predict") -> Callable[[Data], np.ndarray]:
+    """A scikit-learn model fitted to standardised columns, as ours standardise in secret."""
+
+    def fitted(data: Data) -> np.ndarray:
+        train, test = standard(data)
+        return np.asarray(getattr(model().fit(train, data.target), answer)(test))
+
+    return fitted
+
+
+def on_scaled(model: Any, answer: str = "predict") -> Callable[[Data], np.ndarray]:
+    """A scikit-learn model fitted to the columns as the owners share them."""
+
+    def fitted(data: Data) -> np.ndarray:
+        return np.asarray(getattr(model().fit(data.train, data.target), answer)(data.test))
+
+    return fitted
+
+
+def starting_centres(data: Data, count: int) -> np.ndarray:
+    return data.train[np.sort(np.random.default_rng(0).choice(len(data.train), count, replace=False))]
+
+
+def plain_clusters(data: Data) -> np.ndarray:
+    start = starting_centres(data, 10)
+    return np.asarray(cluster.KMeans(10, init=start, n_init=1, max_iter=10, tol=0).fit(data.train).cluster_centers_)
+
+
+CASES: list[Case] = [
+    Case(
+        "linear regression",
+        "diabetes",
+        datasets.load_diabetes,
+        1.0,
+        "R²",
+        lambda x, y, t: LinearRegression().fit(x, y).predict(t),
+        on_standard(linear_model.LinearRegression),
+        r2,
+    ),
+    Case(
+        "ridge regression, λ = 10",
+        "diabetes",
+        datasets.load_diabetes,
+        1.0,
+        "R²",
+        lambda x, y, t: LinearRegression(10.0).fit(x, y).predict(t),
+        on_standard(lambda: linear_model.Ridge(10.0)),
+        r2,
+    ),
+    Case(
+        "logistic regression",
+        "breast cancer",
+        datasets.load_breast_cancer,
+        None,
+        "log-loss",
+        lambda x, y, t: LogisticRegression().fit(x, y > 0.5).predict_proba(t),
+        on_standard(plain_logistic, "predict_proba"),
+        log_loss,
+    ),
+    Case(
+        "logistic regression",
+        "breast cancer",
+        datasets.load_breast_cancer,
+        None,
+        "accuracy",
+        lambda x, y, t: LogisticRegression().fit(x, y > 0.5).predict(t),
+        on_standard(plain_logistic),
+        accuracy,
+    ),
+    Case(
+        "multinomial regression",
+        "wine",
+        datasets.load_wine,
+        None,
+        "log-loss",
+        lambda x, y, t: MultinomialRegression(3).fit(x, y).predict_proba(t),
+        on_standard(plain_logistic, "predict_proba"),
+        log_loss,
+    ),
+    Case(
+        "k-means, k = 10",
+        "digits",
+        datasets.load_digits,
+        None,
+        "mean squared distance",
+        lambda x, _y, _t: KMeans(10).fit(x).centres,
+        plain_clusters,
+        inertia,
+    ),
+    Case(
+        "naive Bayes",
+        "wine",
+        datasets.load_wine,
+        None,
+        "accuracy",
+        lambda x, y, t: GaussianBayes(3).fit(x, y).predict(t),
+        on_scaled(naive_bayes.GaussianNB),
+        accuracy,
+    ),
+]
+
+
+def prepared(case: Case) -> Data:
+    """Split, then scale by the training rows' ranges."""
+    features, target = case.loader(return_X_y=True)
+    train, test, known, truth = model_selection.train_test_split(
+        features, target, test_size=0.25, random_state=0, stratify=target if case.top is None else None
+    )
+    low, high = train.min(0), train.max(0)
+    middle, half = (low + high) / 2, np.maximum((high - low) / 2, 1e-9)
+    if case.top is not None:
+        centre, reach = (known.min() + known.max()) / 2, (known.max() - known.min()) / 2
+        known, truth = (known - centre) / reach, (truth - centre) / reach
+    return Data(np.clip((train - middle) / half, -1, 1), np.clip((test - middle) / half, -1, 1), known, truth)
+
+
+def measured(case: Case, engine: Backend) -> Row:
+    """Run one case. Raises what the engine raises."""
+    data = prepared(case)
+    width = data.train.shape[1]
+    largest = case.top or max(float(np.abs(data.target).max()), 1.0)
+    names = [*(f"x{number}" for number in range(width)), "target"]
+    ranges = [(-1.0, 1.0)] * width + [(-largest, largest)]
+
+    def rows(features: np.ndarray, target: np.ndarray) -> PlainInput:
+        return table(np.column_stack([features, target]), names, ranges)
+
+    def compute(train: SecretArray, test: SecretArray) -> Revealed:
+        target = train[:, -1] if largest == 1.0 else train[:, -1].times(round(largest))
+        return reveal(answer=case.ours(train[:, :-1], target, test[:, :-1]))
+
+    inputs = [rows(data.train, data.target), rows(data.test, np.zeros(len(data.test)))]
+    made = program("local/1", compute, [each.values.shape for each in inputs], inputs[0].columns, scaled=True)
+    cost = estimate(made)
+    start = time.process_time()
+    found = run(compute, inputs, engine, scaled=True).outputs["answer"]
+    seconds = time.process_time() - start
+    return Row(
+        case.algorithm,
+        case.data,
+        len(data.train),
+        width,
+        case.score,
+        case.measure(found, data),
+        case.measure(case.theirs(data), data),
+        cost.rounds,
+        cost.traffic_bytes / 1e6,
+        seconds,
+    )
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The page that ``docs/accuracy.md`` is."""
+    head = (
+        "| algorithm | data | training rows x columns | score on test rows | Koinon | scikit-learn | rounds"
+        " | MB, all parties | CPU s |\n|---|---|---|---|---|---|---|---|---|\n"
+    )
+    lines = [
+        f"| {r.algorithm} | {r.data} | {r.rows} x {r.columns} | {r.score} | {r.koinon:.4f} | {r.scikit_learn:.4f}"
+        f" | {r.rounds:,} | {r.traffic_mb:,.1f} | {r.cpu_seconds:.1f} |\n"
+        for r in rows
+    ]
+    return INTRODUCTION + head + "".join(lines)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--json", action="store_true", help="print the rows as JSON")
+    arguments.add_argument("--markdown", type=Path, help="write the table to this file")
+    arguments.add_argument("--engine", choices=("rep4", "clear"), default="rep4")
+    arguments.add_argument("--only", default="", help="algorithms whose name contains this")
+    chosen = arguments.parse_args()
+    engine: Backend = SimulatedRep4() if chosen.engine == "rep4" else ClearBackend()
+    rows = []
+    for case in CASES:
+        if chosen.only in case.algorithm:
+            rows.append(measured(case, engine))
+            if not chosen.json:
+                print(rows[-1], flush=True)
+    if chosen.markdown:
+        chosen.markdown.write_text(markdown(rows))
+    if chosen.json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+
+
+if __name__ == "__main__":
+    main()
