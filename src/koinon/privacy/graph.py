@@ -6,6 +6,7 @@ its last operand is ready. The order is that in which the nodes were made, the s
 """
 
 from collections.abc import Callable, Generator, Sequence
+from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Final
 
@@ -51,8 +52,14 @@ def evaluate(results: Sequence[Node], inputs: dict[Leaf, Secret]) -> Generator[N
     """
     nodes = _needed(results)
     uses = _uses(nodes, results)
-    ready: dict[Node, Secret] = dict(inputs.items())
-    waiting = [node for node in nodes if node not in ready]
+    ready: dict[Node, Secret] = {}
+    missing = {node: len(set(node.operands)) for node in nodes}
+    followers: dict[Node, list[Node]] = {node: [] for node in nodes}
+    for node in nodes:
+        for operand in set(node.operands):
+            followers[operand].append(node)
+    startable = [node.number for node in nodes if not missing[node]]
+    by_number = {node.number: node for node in nodes}
     running: dict[Node, Generator[None, None, Secret]] = {}
 
     def finish(node: Node, secret: Secret) -> None:
@@ -61,24 +68,25 @@ def evaluate(results: Sequence[Node], inputs: dict[Leaf, Secret]) -> Generator[N
             uses[operand] -= 1
             if not uses[operand]:
                 ready.pop(operand, None)
+        for follower in followers.pop(node):
+            missing[follower] -= 1
+            if not missing[follower]:
+                heappush(startable, follower.number)
 
-    while waiting or running:
-        blocked = []
-        for node in waiting:
-            if not all(operand in ready for operand in node.operands):
-                blocked.append(node)
-                continue
-            outcome = node.rule(*(ready[operand] for operand in node.operands))
+    while startable or running:
+        # What finishes without a message may let others start in the same round.
+        while startable:
+            node = by_number[heappop(startable)]
+            outcome: Any = inputs.get(node) if isinstance(node, Leaf) else None
+            if outcome is None:
+                outcome = node.rule(*(ready[operand] for operand in node.operands))
             if isinstance(outcome, Secret):
                 finish(node, outcome)
                 continue
             running[node] = outcome
             _advance(node, running, finish)
-        moved = len(blocked) < len(waiting)
-        waiting = blocked
-        # What just finished without a message may let others start in the same round.
-        if moved:
-            continue
+        if not running:
+            break
         yield
         for node in sorted(running, key=_number):
             _advance(node, running, finish)
