@@ -25,7 +25,7 @@ from koinon.kernel.codec import encode
 from koinon.privacy.opening import reconstruct
 from koinon.privacy.programs import logistic_regression, registry
 from koinon.privacy.programs.logistic_regression import Parameters, to_raw_units
-from koinon.privacy.rep4 import arithmetic, links
+from koinon.privacy.rep4 import arithmetic, comparison, links
 from koinon.privacy.rep4.agreement import agree
 from koinon.privacy.rep4.checkpoint import checkpoint
 from koinon.privacy.rep4.party import Party
@@ -93,7 +93,7 @@ def _jobs(party: Party, repetitions: int) -> Generator[None, None, dict[str, lis
             yield from checkpoint(party, 2 * number)
             began, processor, rounds, sent = time.perf_counter(), time.process_time(), party.round, party.bytes_sent
             if kind is None:
-                yield from arithmetic.negative(party, inputs)
+                yield from comparison.negative(party, inputs)
             elif drop is None:
                 yield from arithmetic.multiply(party, inputs, inputs, kind)
             else:

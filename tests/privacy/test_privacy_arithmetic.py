@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from privacy_scenes import computed, outcomes, shared, signed
 
-from koinon.privacy.rep4 import arithmetic, lockstep
+from koinon.privacy.rep4 import arithmetic, comparison, lockstep
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.shares import Shares, constant, joined
 from koinon.privacy.secret import Product
@@ -115,14 +115,14 @@ def test_fused_matrix_product_agrees_with_product_then_truncation() -> None:
 
 def test_sign_of_every_edge_value() -> None:
     words = np.concatenate([EDGES, random_words(9, 2000)])
-    assert (computed(arithmetic.negative, words) == words >> np.uint64(63)).all()
+    assert (computed(comparison.negative, words) == words >> np.uint64(63)).all()
 
 
 @given(st.lists(WORDS, min_size=1, max_size=8))
 @settings(max_examples=30, deadline=None)
 def test_sign_of_any_word(values: list[int]) -> None:
     words = np.array(values, np.uint64)
-    assert (computed(arithmetic.negative, words) == words >> np.uint64(63)).all()
+    assert (computed(comparison.negative, words) == words >> np.uint64(63)).all()
 
 
 def test_opening_shows_everybody_the_same_words() -> None:
@@ -145,10 +145,10 @@ def test_independent_protocols_share_their_rounds() -> None:
     from koinon.privacy.secret import together
 
     def both(party: Party, a: Shares, b: Shares) -> Generator[None, None, Shares]:
-        sign, product = yield from together(arithmetic.negative(party, a), arithmetic.multiply(party, a, b))
+        sign, product = yield from together(comparison.negative(party, a), arithmetic.multiply(party, a, b))
         return sign + product
 
     x, y = random_words(13, 5), random_words(14, 5)
     endings = outcomes(both, x, y)
     lockstep.finished(endings)
-    assert all(len(ending.rounds_sent) == 10 for ending in endings)
+    assert all(len(ending.rounds_sent) == 4 for ending in endings)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from privacy_scenes import new_parties, shared
 
-from koinon.privacy.rep4 import adversary, arithmetic, lockstep
+from koinon.privacy.rep4 import adversary, arithmetic, comparison, lockstep
 from koinon.privacy.rep4.lockstep import Ending
 from koinon.privacy.rep4.party import HASH_BYTES, HEADER, Party
 from koinon.privacy.rep4.shares import Shares
@@ -121,7 +121,7 @@ def everything(party: Party, x: Shares, y: Shares) -> Generator[None, None, Shar
 
     product = yield from arithmetic.multiply_truncate(party, x, y, Product.ELEMENTWISE, 20, None)
     halved = yield from arithmetic.truncate(party, product, 3)
-    return (yield from arithmetic.negative(party, halved))
+    return (yield from comparison.negative(party, halved))
 
 
 def leaky(party: Party, x: Shares, y: Shares) -> Generator[None, None, Shares]:

@@ -10,7 +10,7 @@ from privacy_scenes import new_parties, shared
 
 from koinon.kernel.errors import Unavailable
 from koinon.kernel.ids import NodeId
-from koinon.privacy.rep4 import abort, arithmetic, links
+from koinon.privacy.rep4 import abort, arithmetic, comparison, links
 from koinon.privacy.rep4.abort import CommitteeAbort
 from koinon.privacy.rep4.checkpoint import checkpoint
 from koinon.privacy.rep4.party import Party
@@ -53,7 +53,7 @@ def mesh(room: int = 0) -> list[dict[int, MemoryLink]]:
 
 def program(party: Party, x: Shares) -> Generator[None, None, np.ndarray]:
     square = yield from arithmetic.multiply(party, x, x)
-    sign = yield from arithmetic.negative(party, square)
+    sign = yield from comparison.negative(party, square)
     yield from checkpoint(party, 1)
     return (yield from arithmetic.open_to_all(party, square + sign))
 
@@ -85,7 +85,7 @@ async def test_four_parties_over_links() -> None:
     ends = mesh()
     for result, rounds in await asyncio.gather(*(position(i, ends[i], silence=10) for i in POSITIONS)):
         assert (result == EXPECTED).all()
-        assert rounds == list(range(1, 14))
+        assert rounds == list(range(1, 8))
 
 
 async def test_links_without_room_do_not_block_each_other() -> None:

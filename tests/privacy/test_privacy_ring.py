@@ -9,7 +9,7 @@ from koinon.privacy.rep4.ring import (
     balanced_limbs,
     gram_cross_products,
     matrix_product,
-    permute_bits,
+    transpose_nibbles,
 )
 from koinon.privacy.rep4.shares import DIAGONAL, ROUTES
 
@@ -62,7 +62,8 @@ def test_gram_cross_products_are_exact(rows: int, columns: int, seed: int) -> No
         assert (result[i, j] == want).all()
 
 
-def test_permuting_bits_moves_each_bit_to_its_reversed_index() -> None:
-    for bit in range(64):
-        reversed_index = int(f"{bit:06b}"[::-1], 2)
-        assert permute_bits(np.array([1 << bit], np.uint64))[0] == 1 << reversed_index
+def test_transposing_moves_every_nibble_to_its_place() -> None:
+    for group in range(4):
+        for digit in range(4):
+            word = np.array([0xB << 4 * (4 * group + digit)], np.uint64)
+            assert transpose_nibbles(word)[0] == 0xB << 4 * (4 * digit + group)

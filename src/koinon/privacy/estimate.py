@@ -17,7 +17,7 @@ MULTIPLY: Final = (1, 48)
 """(rounds, bytes per result over all parties) of one exact product; likewise below."""
 MULTIPLY_TRUNCATE: Final = (3, 88)
 TRUNCATE: Final = (3, 56)
-NEGATIVE: Final = (10, 210)
+NEGATIVE: Final = (4, 284)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Largest, smallest, sorted, looked up: what depends on the order of secret numbers, done without showing any of it.
 
 Which numbers are compared with which never depends on the numbers: tournaments for extremes, Batcher's odd-even merge
-network for sorting (K. E. Batcher, "Sorting networks and their applications", 1968). A comparison takes ten rounds and
+network for sorting (K. E. Batcher, "Sorting networks and their applications", 1968). A comparison takes four rounds and
 the exchange that follows it one, however many pairs there are.
 """
 
@@ -15,7 +15,7 @@ from koinon.privacy.arrays import SecretArray, concatenate, constant_like, excha
 
 
 def largest(x: SecretArray, axis: int = -1) -> SecretArray:
-    """Largest number along an axis: eleven rounds for every doubling of its length."""
+    """Largest number along an axis: five rounds for every doubling of its length."""
     return _champion(_last(x, axis), ())[0]
 
 
@@ -42,7 +42,7 @@ def sort(x: SecretArray, axis: int = -1, carried: Sequence[SecretArray] = ()) ->
         carried: arrays of x's shape.
 
     Returns:
-        (sorted, *carried), of x's shape: ½ ⌈log₂ n⌉ (⌈log₂ n⌉ + 1) stages of eleven rounds.
+        (sorted, *carried), of x's shape: ½ ⌈log₂ n⌉ (⌈log₂ n⌉ + 1) stages of five rounds.
     """
     columns = [_last(x, axis), *(_last(other, axis) for other in carried)]
     if any(column.shape != columns[0].shape for column in columns):

@@ -275,7 +275,7 @@ def truncate(value: Secret, fraction_bits: int) -> Generator[None, None, Secret]
 
 
 def negative(value: Secret) -> Generator[None, None, Secret]:
-    """1 where the number is below 0, else 0, as integers: ten rounds."""
+    """1 where the number is below 0, else 0, as integers: four rounds."""
     data = yield from value.machine.negative(value.data)
     return Secret(value.machine, data, 0, 1.0)
 

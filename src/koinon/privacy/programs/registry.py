@@ -26,6 +26,7 @@ _ARITHMETIC: Final = (
     "koinon.privacy.rep4.agreement",
     "koinon.privacy.rep4.arithmetic",
     "koinon.privacy.rep4.checkpoint",
+    "koinon.privacy.rep4.comparison",
     "koinon.privacy.rep4.domain",
     "koinon.privacy.rep4.machine",
     "koinon.privacy.rep4.party",

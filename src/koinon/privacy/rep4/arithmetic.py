@@ -1,4 +1,4 @@
-"""Products, truncation and comparison on shares (docs/spec/rep4.md). Generators: every ``yield`` ends one round."""
+"""Products and truncation on shares (docs/spec/rep4.md). Generators: every ``yield`` ends one round."""
 
 from collections.abc import Generator
 from typing import Any, Final
@@ -7,8 +7,7 @@ import numpy as np
 
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.products import Pair, cross_terms, shape_of
-from koinon.privacy.rep4.ring import permute_bits
-from koinon.privacy.rep4.shares import DIAGONAL, ROUTES, Route, Shares, constant, four, joined, summed
+from koinon.privacy.rep4.shares import DIAGONAL, ROUTES, Route, Shares, constant, four, summed
 from koinon.privacy.secret import Product
 
 Protocol = Generator[None, None, Shares]
@@ -17,9 +16,9 @@ _OFFSET_BITS: Final = 62
 _LOW_63: Final = np.uint64((1 << 63) - 1)
 _NARROW_CARRY_DROP: Final = 31
 """Truncating by at most this many bits, the carry's factor 2^(63−drop) leaves only 32 of its bits in the word."""
-_LOWER: Final = ROUTES[2, 3]
+LOWER: Final = ROUTES[2, 3]
 """A value known to positions 0 and 1."""
-_UPPER: Final = ROUTES[0, 1]
+UPPER: Final = ROUTES[0, 1]
 """A value known to positions 2 and 3."""
 
 
@@ -132,55 +131,6 @@ def truncate(party: Party, value: Shares, drop: int) -> Protocol:
     return (yield from _unmask(party, masked, halves, shape, drop))
 
 
-def negative(party: Party, value: Shares) -> Protocol:
-    """The top bit of every word as an arithmetic share of 0 or 1: ten rounds (REP4-SIGN).
-
-    Positions 0 and 1 know a = x₂ + x₃, positions 2 and 3 know b = x₀ + x₁; the carry into the top bit of a + b comes
-    from a binary tree of AND gates. Words are rotated left by one, so that the top bit arrives in bit 0, and their bits
-    permuted so that neighbours in the tree lie in the two halves of a word.
-    """
-    shape, me = value.shape, party.position
-
-    def word(i: int, j: int) -> np.ndarray:
-        total = value.part(i) + value.part(j)
-        return permute_bits((total << np.uint64(1)) | (total >> np.uint64(63)))
-
-    a = joint_input(party, _LOWER, word(2, 3) if me < 2 else None, shape, boolean=True)
-    b = joint_input(party, _UPPER, word(0, 1) if me > 1 else None, shape, boolean=True)
-    yield
-    propagate = a ^ b
-    generate = yield from multiply(party, a, b)
-    top = propagate.rearranged(lambda v: (v & np.uint64(1)).astype(np.uint8), np.uint8)
-    # Bit 0 is the top bit itself and generates no carry.
-    generate = generate.rearranged(lambda v: v & ~np.uint64(1))
-    for halve in _TREE:
-        generate_low, generate_high = (halve(generate, half) for half in (0, 1))
-        propagate_low, propagate_high = (halve(propagate, half) for half in (0, 1))
-        if halve is _TREE[-1]:
-            generate = generate_high ^ (yield from multiply(party, propagate_high, generate_low))
-            break
-        both = joined([generate_low, propagate_low], 0, me, stack=True)
-        product = yield from multiply(party, propagate_high, both)
-        generate = generate_high ^ product.rearranged(lambda v: v[0])
-        propagate = product.rearranged(lambda v: v[1])
-    bit = (generate ^ top).rearranged(lambda v: v & np.uint8(1))
-    return (yield from to_arithmetic(party, bit))
-
-
-def to_arithmetic(party: Party, bit: Shares) -> Protocol:
-    """A Boolean share of one bit per byte as an arithmetic share of 0 or 1: two rounds (REP4-BIT)."""
-    me, shape = party.position, bit.shape
-
-    def half(i: int, j: int) -> np.ndarray:
-        return np.asarray(bit.part(i) ^ bit.part(j)).astype(np.uint64)
-
-    upper = joint_input(party, _UPPER, half(0, 1) if me > 1 else None, shape)
-    lower = joint_input(party, _LOWER, half(2, 3) if me < 2 else None, shape)
-    yield
-    both = yield from multiply(party, upper, lower)
-    return upper + lower + _scaled(both, -2)
-
-
 def open_to_all(party: Party, value: Shares) -> Generator[None, None, np.ndarray]:
     """Every party learns the words: two holders of each component hand it to the one that lacks it; one round."""
     lacking: np.ndarray | None = None
@@ -219,8 +169,8 @@ def _split(words: np.ndarray, drop: int) -> tuple[np.ndarray, np.ndarray]:
 def _mask_halves(party: Party, mask: np.ndarray | None, shape: tuple[int, ...], drop: int) -> tuple[Shares, Shares]:
     low, top = (None, None) if mask is None else _split(mask, drop)
     return (
-        joint_input(party, _LOWER, low, shape),
-        joint_input(party, _LOWER, top, shape, _carry_type(drop)),
+        joint_input(party, LOWER, low, shape),
+        joint_input(party, LOWER, top, shape, _carry_type(drop)),
     )
 
 
@@ -228,8 +178,8 @@ def _unmask(
     party: Party, masked: np.ndarray | None, halves: tuple[Shares, Shares], shape: tuple[int, ...], drop: int
 ) -> Protocol:
     low, top = (None, None) if masked is None else _split(masked + np.uint64(1 << _OFFSET_BITS), drop)
-    masked_low = joint_input(party, _UPPER, low, shape)
-    masked_top = joint_input(party, _UPPER, top, shape, _carry_type(drop))
+    masked_low = joint_input(party, UPPER, low, shape)
+    masked_top = joint_input(party, UPPER, top, shape, _carry_type(drop))
     mask_low, mask_top = halves
     yield
     both = yield from multiply(party, mask_top, masked_top)
@@ -256,36 +206,3 @@ def _sum(terms: list[np.ndarray | None]) -> np.ndarray:
         assert term is not None
         total = total + term
     return np.asarray(total)
-
-
-# The tree over 64 bits: first by views of half the word, then by shifts within a byte.
-
-
-def _halve_view(dtype: Any) -> Any:
-    def halve(value: Shares, half: int) -> Shares:
-        def change(words: np.ndarray) -> np.ndarray:
-            halves = np.ascontiguousarray(words).view(dtype).reshape((*words.shape, 2))
-            return np.asarray(halves[..., half])
-
-        return value.rearranged(change, dtype)
-
-    return halve
-
-
-def _halve_shift(width: int) -> Any:
-    low_bits, shift = np.uint8((1 << width) - 1), np.uint8(width)
-
-    def halve(value: Shares, half: int) -> Shares:
-        return value.rearranged((lambda v: v >> shift) if half else (lambda v: v & low_bits))
-
-    return halve
-
-
-_TREE: Final = (
-    _halve_view(np.dtype("<u4")),
-    _halve_view(np.dtype("<u2")),
-    _halve_view(np.dtype("u1")),
-    _halve_shift(4),
-    _halve_shift(2),
-    _halve_shift(1),
-)

@@ -9,8 +9,9 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from koinon.privacy.rep4.arithmetic import multiply, negative, open_to_all
+from koinon.privacy.rep4.arithmetic import multiply, open_to_all
 from koinon.privacy.rep4.checkpoint import checkpoint
+from koinon.privacy.rep4.comparison import negative
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.shares import Shares, constant, joined
 from koinon.privacy.secret import together
@@ -19,7 +20,7 @@ from koinon.privacy.secret import together
 def check_domain(
     party: Party, inputs: Sequence[Shares], fraction_bits: int, flags: Sequence[int], number: int
 ) -> Generator[None, None, None]:
-    """Check every input: 10 rounds of comparison, a checkpoint, one opening.
+    """Check every input: four rounds of comparison, a checkpoint, one opening.
 
     Args:
         inputs: (rows, columns) words of each owner; 1 is 2^fraction_bits.

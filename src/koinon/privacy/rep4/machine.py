@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from koinon.privacy.rep4 import arithmetic
+from koinon.privacy.rep4 import arithmetic, comparison
 from koinon.privacy.rep4.arithmetic import Protocol
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.shares import Shares, constant, joined
@@ -49,7 +49,7 @@ class Rep4Machine:
         return arithmetic.truncate(self.party, data, drop)
 
     def negative(self, data: Shares) -> Protocol:
-        return arithmetic.negative(self.party, data)
+        return comparison.negative(self.party, data)
 
     def observe(self, data: Any, limit: float, label: str) -> None:
         """Shares show nothing; the lemma stands."""

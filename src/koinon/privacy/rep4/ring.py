@@ -1,4 +1,4 @@
-"""Local arithmetic modulo 2⁶⁴ on NumPy arrays: exact matrix products through floating-point BLAS, bit reversal.
+"""Local arithmetic modulo 2⁶⁴ on NumPy arrays: exact matrix products through floating-point BLAS, nibbles transposed.
 
 A word is written in three balanced limbs, a = a₀ + 2²² a₁ + 2⁴⁴ a₂ with |a₀|, |a₁| ≤ 2²¹ and |a₂| ≤ 2¹⁹, modulo 2⁶⁴.
 Limb products are summed in float64. Over a block of at most 1,024 terms no sum exceeds 2 · 1024 · 2⁴² = 2⁵³, so every
@@ -17,7 +17,7 @@ _TOP_LIMB_BITS: Final = 20
 _BLOCK_TERMS: Final = 1024
 _BLAS_PAYS_FROM: Final = 60_000
 """Multiplications below which NumPy's integer matmul is faster than splitting."""
-_REVERSAL_SWAPS: Final = ((0, 5), (1, 4), (2, 3))
+_NIBBLE_SWAPS: Final = ((2, 4), (3, 5))
 
 
 def balanced_limbs(words: Words) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -129,23 +129,20 @@ def _blocks(words: Words, axis: int) -> list[Words]:
     return [np.ascontiguousarray(words[s : s + _BLOCK_TERMS]) for s in starts]
 
 
-def _reversal_masks() -> list[tuple[np.uint64, np.uint64]]:
+def _swap_masks() -> list[tuple[np.uint64, np.uint64]]:
     masks = []
-    for low, high in _REVERSAL_SWAPS:
+    for low, high in _NIBBLE_SWAPS:
         shift = (1 << high) - (1 << low)
         mask = sum(1 << bit for bit in range(64) if bit >> low & 1 and not bit >> high & 1)
         masks.append((np.uint64(shift), np.uint64(mask)))
     return masks
 
 
-_MASKS: Final = _reversal_masks()
+_MASKS: Final = _swap_masks()
 
 
-def permute_bits(words: Words) -> Words:
-    """Move bit i of every word to the position whose six-bit index is i's, reversed.
-
-    Neighbours at every level of a binary tree over the 64 bits then lie in the two halves of a word.
-    """
+def transpose_nibbles(words: Words) -> Words:
+    """Move nibble 4k + j of every word to place 4j + k, by swapping bits 0 and 2, and 1 and 3, of its index."""
     for shift, mask in _MASKS:
         moved = ((words >> shift) ^ words) & mask
         words = words ^ moved ^ (moved << shift)

@@ -32,7 +32,7 @@ from koinon.privacy.sharing import manifest_hash
 from koinon.wire.committee import POSITIONS, Four, OutputComponent, OutputPackage, ShareManifest
 
 ROUNDS_PER_CHECKPOINT: Final = 200
-FIXED_ROUNDS: Final = 4 + 1 + 12 + 1 + 1
+FIXED_ROUNDS: Final = 4 + 1 + 6 + 1 + 1
 """Agreement, checkpoint, range checks, re-randomisation, last checkpoint."""
 _SESSION_DOMAIN: Final = "koinon/rep4/session/1"
 _ZERO_PAIRS: Final = ((2, 3), (3, 0), (0, 1))
