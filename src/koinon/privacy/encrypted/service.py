@@ -1,0 +1,130 @@
+"""Asking and answering over the network.
+
+    serve(transport.handle, {"risk": model})                                     a node that has the model
+    predictor = await EncryptedPredictor.find(transport, endpoint, "risk")       somebody who has the rows
+    probabilities = await predictor.predict(rows)
+
+The node sees how many rows there are and nothing of them, whatever it does: it is honest or not, the rows are under the
+caller's key. It can answer wrongly. The caller learns the answers; with many questions, like any caller, it learns the
+model.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, Self, TypeVar
+
+import numpy as np
+
+from koinon.kernel.errors import InvalidInput, MalformedMessage, Refused
+from koinon.kernel.ids import NodeId
+from koinon.privacy.encrypted.ckks import DEEPEST, Keys, generate, rows_for
+from koinon.privacy.encrypted.models import MOST_FEATURES, MOST_UNITS, EncryptedModel, Link, linked
+from koinon.privacy.encrypted.worker import LIMITS, answer
+from koinon.wire.catalogue import Message
+from koinon.wire.discovery import Endpoint
+from koinon.wire.encrypted import EncryptedAnswer, EncryptedOffer, EncryptedQuestion, FetchEncryptedOffer
+from koinon.worker import Limits
+
+DECIMALS: Final = 4
+"""Kept of every decrypted number; the noise is below 10⁻⁵."""
+ANSWER_SECONDS: Final = 600.0
+
+_M = TypeVar("_M", bound=Message)
+
+
+class Handles(Protocol):
+    """What serving needs of a transport: ``Transport.handle``."""
+
+    def __call__(
+        self, kind: type[_M], function: Callable[[NodeId, _M], Coroutine[Any, Any, Message | None]]
+    ) -> None: ...
+
+
+class Caller(Protocol):
+    """What asking needs of a transport."""
+
+    async def call(self, endpoint: Endpoint, message: Message, timeout: float = ..., /) -> Message: ...
+
+
+def serve(handle: Handles, models: Mapping[str, EncryptedModel], limits: Limits = LIMITS, at_once: int = 1) -> None:
+    """Answer encrypted questions for these models.
+
+    Args:
+        at_once: how many are worked on side by side; the others wait for their turn.
+
+    Raises:
+        InvalidInput: a model that cannot be evaluated on ciphertexts.
+    """
+    for model in models.values():
+        model.check()
+    turns = asyncio.Semaphore(at_once)
+
+    def named(name: str) -> EncryptedModel:
+        if name not in models:
+            raise Refused(f"this node answers no encrypted questions to {name[:80]!r}")
+        return models[name]
+
+    async def offer(_: NodeId, message: FetchEncryptedOffer) -> EncryptedOffer:
+        model = named(message.model)
+        return EncryptedOffer(model.features, model.outputs, model.depth, model.link.value)
+
+    async def reply(_: NodeId, message: EncryptedQuestion) -> EncryptedAnswer:
+        model = named(message.model)
+        async with turns:
+            return await answer(model, message, limits)
+
+    handle(FetchEncryptedOffer, offer)
+    handle(EncryptedQuestion, reply)
+
+
+@dataclass(frozen=True)
+class EncryptedPredictor:
+    """Answers of one model at one node, for rows that the node does not see."""
+
+    caller: Caller
+    endpoint: Endpoint
+    name: str
+    offer: EncryptedOffer
+    link: Link
+    keys: Keys
+
+    @classmethod
+    async def find(cls, caller: Caller, endpoint: Endpoint, name: str) -> Self:
+        """Ask a node about a model and make keys for it.
+
+        Raises:
+            Refused: it has no such model for encrypted questions.
+            MalformedMessage: it describes what no model can be.
+        """
+        offer = await caller.call(endpoint, FetchEncryptedOffer(name))
+        if not isinstance(offer, EncryptedOffer):
+            raise MalformedMessage("the node did not describe its model")
+        links = {link.value: link for link in Link}
+        sizes = 1 <= offer.features <= MOST_FEATURES and 1 <= offer.outputs <= MOST_UNITS
+        if not (sizes and 1 <= offer.depth <= DEEPEST and offer.link in links):
+            raise MalformedMessage("the node describes a model that none can be")
+        keys = await asyncio.to_thread(generate, offer.depth)
+        return cls(caller, endpoint, name, offer, links[offer.link], keys)
+
+    async def predict(self, rows: np.ndarray) -> np.ndarray:
+        """(n, outputs) for (n, features), in batches of as many rows as a ciphertext holds.
+
+        Raises:
+            InvalidInput: rows that do not fit the model.
+            MalformedMessage: an answer that is none.
+        """
+        values = np.asarray(rows, np.float64)
+        if values.ndim != 2 or values.shape[1] != self.offer.features or not len(values):
+            raise InvalidInput(f"{self.name} takes rows of {self.offer.features} numbers; got shape {values.shape}")
+        size = rows_for(self.keys.depth)
+        answers = [await self._batch(values[start : start + size]) for start in range(0, len(values), size)]
+        return linked(np.concatenate(answers), self.link)
+
+    async def _batch(self, rows: np.ndarray) -> np.ndarray:
+        columns = await asyncio.to_thread(self.keys.encrypt, rows)
+        question = EncryptedQuestion(self.name, self.keys.public, tuple(columns))
+        reply = await self.caller.call(self.endpoint, question, ANSWER_SECONDS)
+        if not isinstance(reply, EncryptedAnswer) or len(reply.columns) != self.offer.outputs:
+            raise MalformedMessage(f"{self.offer.outputs} ciphertexts were due")
+        return await asyncio.to_thread(self.keys.decrypt, list(reply.columns), len(rows), DECIMALS)

@@ -1,0 +1,36 @@
+"""0x0Bxx: questions that a model answers without seeing them."""
+
+from koinon.wire.catalogue import Message, message
+
+
+@message(0x0B01, limit=1024)
+class EncryptedOffer(Message, frozen=True):
+    """What a caller must know to ask: columns in, numbers out, products in a row, and what to do with the numbers."""
+
+    features: int
+    outputs: int
+    depth: int
+    link: str
+
+
+@message(0x0B02, answers=(EncryptedOffer,), limit=1024)
+class FetchEncryptedOffer(Message, frozen=True):
+    """Does a node answer for this model on encrypted inputs?"""
+
+    model: str
+
+
+@message(0x0B03, limit=64 << 20)
+class EncryptedAnswer(Message, frozen=True):
+    """One ciphertext for each output, under the caller's keys."""
+
+    columns: tuple[bytes, ...]
+
+
+@message(0x0B04, answers=(EncryptedAnswer,), limit=128 << 20)
+class EncryptedQuestion(Message, frozen=True):
+    """The caller's public keys and one ciphertext for each column of its rows."""
+
+    model: str
+    public: bytes
+    columns: tuple[bytes, ...]
