@@ -7,9 +7,12 @@ import pytest
 from privacy_scenes import computed
 
 from koinon.privacy.approximations import (
+    COARSE_SIGMOID_BITS,
+    COARSE_SIGMOID_ERROR,
     LARGEST_INVERSE_ROOT,
     LEVELS,
     SIGMOID_ERROR,
+    coarse_sigmoid,
     inverse_square_root,
     sigmoid,
 )
@@ -54,6 +57,17 @@ def test_sigmoid_error_everywhere(engine: Callable[..., np.ndarray], bits: int) 
     numbers = np.concatenate([np.linspace(-14, 14, 2001), [-600, -100, -10, 0, 10, 100, 600]])
     got = engine(lambda x: sigmoid(x, 20), numbers, bits, 1001.0)
     assert np.abs(got - 1 / (1 + np.exp(-numbers))).max() < SIGMOID_ERROR
+
+
+@ENGINES
+def test_coarse_sigmoid_error_everywhere(engine: Callable[..., np.ndarray]) -> None:
+    numbers = np.concatenate([np.linspace(-14, 14, 2001), [-600, -100, -10, 0, 10, 100, 600]])
+    got = engine(coarse_sigmoid, numbers, 40, 1001.0)
+    assert np.abs(got - 1 / (1 + np.exp(-numbers))).max() < COARSE_SIGMOID_ERROR
+    # Exact products of the declared number of bits, 0 and 1 at the ends.
+    assert (got * 2.0**COARSE_SIGMOID_BITS == np.round(got * 2.0**COARSE_SIGMOID_BITS)).all()
+    assert got[-7] == 0.0
+    assert got[-1] == 1.0
 
 
 def test_sigmoid_beyond_the_reach_of_its_square() -> None:

@@ -227,7 +227,7 @@ def test_lemmas_hold_on_hard_rows(kind: str, rows: int, features: int, penalty: 
 
 
 def test_small_problem_has_scikit_learns_coefficients() -> None:
-    """With enough steps the solver reaches the optimum itself, not only its quality."""
+    """With enough steps the solver reaches the optimum itself, as far as the sigmoid's error of a thousandth allows."""
     from sklearn.linear_model import LogisticRegression
 
     random = np.random.default_rng(2)
@@ -241,8 +241,8 @@ def test_small_problem_has_scikit_learns_coefficients() -> None:
     inputs = [PlainInput(columns, rows[:120]), PlainInput(columns, rows[120:])]
     result = ClearBackend().run(program, inputs, SeededRng(b"small"))
     want = model.coef_[0] / spread
-    assert np.abs(result.outputs["coefficients"] - want).max() < 2e-3
-    assert abs(result.outputs["intercept"][0] - (model.intercept_[0] - want @ mean)) < 2e-3
+    assert np.abs(result.outputs["coefficients"] - want).max() < 5e-3
+    assert abs(result.outputs["intercept"][0] - (model.intercept_[0] - want @ mean)) < 5e-3
 
 
 GOOD = (*(Column(f"c{i}", -1.0, 1.0) for i in range(3)), Column("target", 0.0, 1.0))

@@ -38,6 +38,36 @@ SIGMOID_PIECES: Final = (
 at Chebyshev points of each piece; the largest error anywhere is 1.8 · 10⁻⁴."""
 SIGMOID_ERROR: Final = 3e-4
 """Largest error with all roundings, for at least 16 fraction bits."""
+COARSE_PIECES: Final = (
+    (-2541, 36672, 1),
+    (-1447, 195692, 8),
+    (-1092, 438335, 22),
+    (-867, 743457, 44),
+    (-707, 1059587, 72),
+    (-578, 1364061, 105),
+    (-466, 1639286, 142),
+    (-362, 1864617, 181),
+    (-260, 2022092, 219),
+    (-149, 2097152, 251),
+    (149, 2172212, 219),
+    (260, 2329687, 181),
+    (362, 2555018, 142),
+    (466, 2830243, 105),
+    (578, 3134717, 72),
+    (707, 3450847, 44),
+    (867, 3755969, 22),
+    (1092, 3998612, 8),
+    (1447, 4157632, 1),
+    (2541, 4194304, 0),
+)
+"""(256 · knot, 2²² · A, 2¹⁰ · B): from its knot on, sigmoid(x) ≈ A + Bx; 0 below the first knot. Greedy minimax
+pieces; the largest error anywhere is 1.0 · 10⁻³."""
+COARSE_SIGMOID_ERROR: Final = 1.2e-3
+"""Largest error of ``coarse_sigmoid``, with the argument's rounding to ``_COARSE_ARGUMENT_BITS``."""
+_COARSE_KNOT_BITS: Final = 8
+_COARSE_SLOPE_BITS: Final = 10
+_COARSE_ARGUMENT_BITS: Final = 12
+COARSE_SIGMOID_BITS: Final = _COARSE_SLOPE_BITS + _COARSE_ARGUMENT_BITS
 _SIGMOID_REACH: Final = 10.0
 _SIGMOID_BOUND: Final = 1.25
 
@@ -55,7 +85,7 @@ LARGEST_INVERSE_ROOT: Final = _ROOT_BOUND * 2.0 ** (LEVELS - 1)
 
 
 def sigmoid(x: Secret, fraction_bits: int) -> Generator[None, None, Secret]:
-    """1 / (1 + e^−x) with an error below SIGMOID_ERROR: 21 parallel comparisons, then a quadratic; thirteen rounds.
+    """1 / (1 + e^−x) with an error below SIGMOID_ERROR: 21 parallel comparisons, then a quadratic; nine rounds.
 
     Args:
         x: any shape, with at least ``fraction_bits`` fraction bits; an exact product need not be truncated first.
@@ -92,8 +122,33 @@ def _with_square(x: Secret, fraction_bits: int) -> Generator[None, None, tuple[S
     return argument, square
 
 
+def coarse_sigmoid(x: Secret) -> Generator[None, None, Secret]:
+    """1 / (1 + e^−x) with an error below COARSE_SIGMOID_ERROR: 20 parallel comparisons, then a line; five rounds.
+
+    Returns:
+        With COARSE_SIGMOID_BITS fraction bits: the product is exact, so its truncation is saved.
+    """
+    pieces = np.array(COARSE_PIECES, np.int64)
+    column = (len(pieces),) + (1,) * len(x.shape)
+    knots = np.broadcast_to((pieces[:, 0] / 2.0**_COARSE_KNOT_BITS).reshape(column), (len(pieces), *x.shape))
+    shifted = x.broadcast(len(pieces), *x.shape) - knots
+    below, argument = yield from together(negative(shifted), truncate(x, _COARSE_ARGUMENT_BITS))
+    reached = -below + 1.0
+    jumps = np.diff(pieces[:, 1:], axis=0, prepend=0)
+    constant, slope = (reached.times(jumps[:, power].reshape(column)).sum(0) for power in range(2))
+    # SIGMOID-RANGE: beyond the outermost knots the slope is exactly 0.
+    return (
+        yield from multiply(
+            slope.halved(_COARSE_SLOPE_BITS),
+            argument,
+            plus=constant.halved(COARSE_SIGMOID_BITS),
+            claim=Claim("SIGMOID-RANGE", _SIGMOID_BOUND),
+        )
+    )
+
+
 def inverse_square_root(x: Secret, unit: int) -> Generator[None, None, Secret]:
-    """(x / unit)^−½ for x / unit in [4^−LEVELS, 1], with a relative error below 10⁻⁵; 32 rounds.
+    """(x / unit)^−½ for x / unit in [4^−LEVELS, 1], with a relative error below 10⁻⁵; 26 rounds.
 
     Below 4^−LEVELS the result is at most LARGEST_INVERSE_ROOT, and its product with √(x / unit) at most 1.01.
 
