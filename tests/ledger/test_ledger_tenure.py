@@ -175,7 +175,7 @@ async def sign_twice(network: list[Node], offender: int) -> None:
         vote = PrepareVote(*place, block, position, signature)
         for other in network:
             if other is not network[offender]:
-                other._put(Heard(keys.node.node_id, vote, time.monotonic()))
+                other._lane.put(Heard(keys.node.node_id, vote, time.monotonic()))
 
 
 async def wait_for_slashing(network: list[Node], account: Address) -> int:

@@ -4,27 +4,32 @@ Everybody who has seen it holds the same evidence. One transaction is enough, so
 distance from the offender in the set; whoever's turn comes first pays the gas and earns the reporter's share.
 """
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from koinon.crypto.hash import keccak256, sha256
+from koinon.crypto.hash import sha256
 from koinon.crypto.signature import AccountKey
 from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.effects import Store
+from koinon.kernel.errors import KoinonError
 from koinon.kernel.ids import Address
 from koinon.kernel.quantities import Epoch, Gas, Wei
-from koinon.ledger import rlp
 from koinon.ledger.chain import Chain
+from koinon.ledger.consensus import Contradiction
 from koinon.ledger.execution import Call, ExecutionEngine
 from koinon.ledger.giskard.evidence import Evidence, encode_evidence
+from koinon.ledger.signing import Unsigned
 from koinon.ledger.staking.contract import STAKING
 from koinon.ledger.staking.words import read_word, selector, words
 from koinon.ledger.types import Validator, ValidatorSet
 
 _PREFIX: Final = b"d"
 _GAS: Final = Gas(1_000_000)
+_LOOK_SECONDS: Final = 1.0
 _TURN_SECONDS: Final = 2
 _AGAIN_SECONDS: Final = 15
 """After so long, a report that has not become final is made anew."""
@@ -148,7 +153,37 @@ class Reporter:
         chain = self._chain
         fee = _FEE_ROOM * chain.next_base_fee(chain.final_header)
         nonce = self._next_nonce(self._key.address)
-        fields = [chain.genesis.chain_id, nonce, 0, fee, _GAS, STAKING, 0, data, []]
-        signature = self._key.sign_digest(keccak256(b"\x02" + rlp.encode(fields)))
-        r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
-        return b"\x02" + rlp.encode([*fields, signature[64] - 27, r, s])
+        return Unsigned(2, chain.genesis.chain_id, nonce, 0, fee, _GAS, STAKING, 0, data).sign(self._key).raw
+
+
+class Reporting:
+    """A reporter at work beside whatever else its event loop does."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._task: asyncio.Task[None] | None = None
+
+    def take(self, found: Contradiction) -> None:
+        """Keep the evidence of a contradiction, and see to it that it counts."""
+        of = found.configuration
+        if self._reporter.take(of.validators, of.epoch, of.position, found.offender, found.evidence, time.monotonic()):
+            self.start()
+
+    def start(self) -> None:
+        """Go on with what was kept."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work(), name="ledger evidence")
+
+    async def _work(self) -> None:
+        """Look once a second, while there is evidence, whether it must be sent, or counts already."""
+        while len(self._reporter):
+            try:
+                self._reporter.work(time.monotonic())
+            except KoinonError as problem:
+                _log.warning("evidence cannot be reported now: %s", problem)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def close(self) -> None:
+        """Report nothing any more; what is kept is kept."""
+        if self._task is not None:
+            self._task.cancel()

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from koinon.crypto.bls import BlsKey
 from koinon.crypto.signature import AccountKey
 from koinon.kernel.errors import InvalidInput, KoinonError, Refused
 from koinon.kernel.ids import Address, NodeId
+from koinon.ledger.acquaintances import Acquaintances, FindNode
 from koinon.ledger.amnesia import has_forgotten
 from koinon.ledger.answers import Answers
 from koinon.ledger.catchup import CatchUp
@@ -24,27 +24,24 @@ from koinon.ledger.consensus import (
     Consensus,
     Contradiction,
     EpochBegan,
-    Heard,
     Outward,
     Wake,
-    is_timely,
 )
 from koinon.ledger.finality import manifest_check
 from koinon.ledger.genesis import Genesis
 from koinon.ledger.giskard.state import (
-    BlockFetched,
     Broadcast,
     Distrust,
-    Event,
     Fetch,
     SetTimer,
-    TimerFired,
 )
 from koinon.ledger.gossip import Gossip
 from koinon.ledger.health import FORGETFUL, LedgerFacts
+from koinon.ledger.intake import Intake
+from koinon.ledger.lane import EventLane
 from koinon.ledger.mempool import Mempool, read_offered
 from koinon.ledger.outbox import Network, Outbox
-from koinon.ledger.reporter import Reporter
+from koinon.ledger.reporter import Reporter, Reporting
 from koinon.ledger.rpc.announcements import Announcements
 from koinon.ledger.rpc.calls import CallLane
 from koinon.ledger.rpc.ethereum import ethereum_methods
@@ -57,42 +54,22 @@ from koinon.ledger.senders import SenderRecovery
 from koinon.ledger.snapshot_sync import FAR_BEHIND, SnapshotLibrary, bootstrap
 from koinon.ledger.transaction import Transaction
 from koinon.ledger.types import (
-    Certified,
-    EpochSync,
     Header,
-    PrepareBlock,
-    PrepareVote,
     ValidatorSet,
-    ViewChange,
-    ViewSync,
 )
 from koinon.wire.catalogue import Message
-from koinon.wire.consensus import ConsensusMessage
 from koinon.wire.discovery import Endpoint
-from koinon.wire.ledger import (
-    TransactionBatch,
-    TransactionHashes,
-    TransactionRequest,
-)
 
 if TYPE_CHECKING:
     from koinon.store.patient import PatientStore
 
 PROVEN_POINTS: Final = 5.0
 """For a consensus message that no honest validator sends, out of the 100 at which a peer is shunned for a while."""
-_LONGEST_QUEUE: Final = 8192
-_MOST_HANDED_OVER: Final = 64
 STORE_BYTES: Final = 16 * 1024**3
 _UNDER_WAY: Final = 8
-_SEARCH_SECONDS: Final = 2.0
-_REPORT_SECONDS: Final = 1.0
 _log: Final = logging.getLogger("koinon.ledger")
 
 _M = TypeVar("_M", bound=Message)
-
-
-FindNode = Callable[[NodeId], Awaitable[Endpoint]]
-"""Where a node listens; raises Unavailable if nobody knows."""
 
 
 class LedgerNetwork(Network, Protocol):
@@ -163,31 +140,35 @@ class Validator:
         self._snapshots = SnapshotLibrary(store, folder, chain.last_height)
         self._senders = senders
         self._network = network
-        self._node_id = node_id
-        self._peers = dict(peers)
-        self._find = find
-        self._searching: asyncio.Task[None] | None = None
         self._final_since = time.monotonic()
         self._engine = engine
-        self._reporter = None if reporting_key is None else self._make_reporter(reporting_key)
-        self._reporting: asyncio.Task[None] | None = None
+        self._reporting = None if reporting_key is None else self._make_reporting(reporting_key)
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[tuple[Event | Wake | Heard, asyncio.Future[None] | None]] = asyncio.Queue()
-        self._lane = ThreadPoolExecutor(1, "ledger")
+        self._lane = EventLane(lambda event: self.consensus.take(event))
         self._calls = CallLane(limits)
         self._announcements = Announcements()
-        self._timer: asyncio.TimerHandle | None = None
         self._final_moved = asyncio.Event()
-        self._outbox = Outbox(network, self._peers)
+        self._outbox = Outbox(network, peers)
+        self._acquaintances = Acquaintances(node_id, peers, find, self._outbox.add)
+        self._peers = self._acquaintances.endpoints
+        intake = Intake(
+            self._lane,
+            self.mempool,
+            lambda: chain.state_after(self.consensus.tip()),
+            senders,
+            self._calls.threads,
+            self._announcements.waiting,
+            self._is_known,
+        )
         self._gossip = Gossip(
             network,
             self._outbox,
             self._peers,
             self.mempool,
-            self._take_transactions,
+            intake.take,
             lambda name: chain.place_of(name) is not None,
         )
-        self._catch_up = CatchUp(chain, network, self._peers, self._feed, time.monotonic)
+        self._catch_up = CatchUp(chain, network, self._peers, self._lane.feed, time.monotonic)
         self.consensus = Consensus(
             chain,
             engine,
@@ -197,7 +178,8 @@ class Validator:
             self._from_lane,
             self._announce_final,
         )
-        self._listen(network)
+        intake.listen(network, self._gossip)
+        Answers(chain, self._snapshots, lambda: self.consensus.state, self._is_known).listen(network)
 
     @classmethod
     @asynccontextmanager
@@ -274,13 +256,13 @@ class Validator:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     running = [
-                        tasks.create_task(validator._work(), name="ledger consensus"),
+                        tasks.create_task(validator._lane.work(validator._engine.prepare), name="ledger consensus"),
                         tasks.create_task(validator._catch_up.keep_up(), name="ledger catch-up"),
                     ]
-                    validator._look_for(chain.validators)
-                    if validator._reporter:
-                        validator._start_reporting()
-                    validator._put(Wake())
+                    validator._acquaintances.look_for(chain.validators)
+                    if validator._reporting is not None:
+                        validator._reporting.start()
+                    validator._lane.put(Wake())
                     yield validator
                     for task in running:
                         task.cancel()
@@ -297,7 +279,7 @@ class Validator:
         if not self.mempool.add(transaction, self.chain.state_after(self.consensus.tip())):
             raise Refused("already known: the transaction waits for a block")
         self._announcements.waiting(transaction)
-        self._put(Wake())
+        self._lane.put(Wake())
         self._gossip.tell(transaction, lambda: self._members)
         return transaction
 
@@ -318,14 +300,14 @@ class Validator:
                 return
             await moved.wait()
 
-    def _make_reporter(self, key: AccountKey) -> Reporter | None:
+    def _make_reporting(self, key: AccountKey) -> Reporting | None:
         if self.chain.genesis.parameters.epochs is None:
             return None  # there is no contract to report to
 
         def next_nonce(account: Address) -> int:
             return self.mempool.next_nonce(account, self.chain.state.view())
 
-        return Reporter(self.chain, self._store, self._engine, key, next_nonce, self.submit)
+        return Reporting(Reporter(self.chain, self._store, self._engine, key, next_nonce, self.submit))
 
     def facts(self) -> LedgerFacts:
         """How this validator is, for its operator."""
@@ -340,7 +322,7 @@ class Validator:
             timed_out=state.timed_out,
             halted=state.halted,
             waiting_transactions=len(self.mempool),
-            waiting_events=self._events.qsize(),
+            waiting_events=len(self._lane),
             validators=len(self.chain.validators),
             quorum=self.chain.validators.quorum,
             connected=1 + sum(peer in connected for peer in self._peers),
@@ -351,90 +333,9 @@ class Validator:
             writes_delayed=self._store.delayed,
         )
 
-    # Events: from the network, the clock and ourselves to the ledger's thread.
-
-    def _listen(self, network: LedgerNetwork) -> None:
-        network.handle(PrepareBlock, self._on_consensus)
-        network.handle(PrepareVote, self._on_consensus)
-        network.handle(ViewChange, self._on_consensus)
-        network.handle(ViewSync, self._on_consensus)
-        network.handle(EpochSync, self._on_consensus)
-        network.handle(Certified, self._on_consensus)
-        network.handle(TransactionBatch, self._on_transactions)
-        network.handle(TransactionHashes, self._on_hashes)
-        network.handle(TransactionRequest, self._gossip.answer)
-        answers = Answers(self.chain, self._snapshots, lambda: self.consensus.state, self._is_known)
-        answers.listen(network)
-
-    async def _on_consensus(self, peer: NodeId, message: ConsensusMessage) -> None:
-        if not self._is_known(peer):
-            raise Refused("consensus messages are taken from validators only")
-        if isinstance(message, PrepareBlock) and not is_timely(message):
-            raise Refused(f"block {message.block.header.height} is dated in the future; set the proposer's clock")
-        if self._events.qsize() >= _LONGEST_QUEUE:
-            raise Refused("this validator is behind with its work; the message is dropped")
-        self._put(Heard(peer, message, time.monotonic()))
-
     def _is_known(self, peer: NodeId) -> bool:
         """Whether a node validates now, or may: each of those has room of its own for what it says too early."""
         return peer in self._peers or self.chain.validators.position_of(peer) is not None
-
-    async def _on_transactions(self, peer: NodeId, message: TransactionBatch) -> None:
-        if not self._is_known(peer):
-            raise Refused("transactions are taken from validators only; send yours through the RPC")
-        await self._take_transactions(peer, message)
-
-    async def _on_hashes(self, peer: NodeId, message: TransactionHashes) -> None:
-        if not self._is_known(peer):
-            raise Refused("transactions are taken from validators only; send yours through the RPC")
-        await self._gossip.hear(peer, message)
-
-    async def _take_transactions(self, _peer: NodeId, message: TransactionBatch) -> None:
-        new, refused = await self._loop.run_in_executor(self._calls.threads, self._add_all, message.transactions)
-        for transaction in new:
-            self._announcements.waiting(transaction)
-        for reason in refused[:1]:
-            _log.debug("%d transactions from a validator were refused, the first because: %s", len(refused), reason)
-        self._put(Wake())
-
-    def _add_all(self, raws: tuple[bytes, ...]) -> tuple[list[Transaction], list[str]]:
-        """The transactions that are new here, and why others were refused."""
-        new, refused = [], []
-        state = self.chain.state_after(self.consensus.tip())
-        for found in self._senders.read_all(raws):
-            try:
-                if isinstance(found, KoinonError):
-                    raise found
-                if self.mempool.add(found, state):
-                    new.append(found)
-            except KoinonError as problem:
-                refused.append(str(problem))
-        return new, refused
-
-    def _put(self, event: Event | Wake | Heard) -> None:
-        self._events.put_nowait((event, None))
-
-    async def _feed(self, event: BlockFetched | Heard) -> None:
-        done: asyncio.Future[None] = self._loop.create_future()
-        self._events.put_nowait((event, done))
-        await done
-
-    async def _work(self) -> None:
-        """Hand events to the ledger's thread in their order: all that wait in one go, since each hand-over costs more
-        than most events."""
-        await self._loop.run_in_executor(self._lane, self._engine.prepare)
-        while True:
-            waiting = [await self._events.get()]
-            while not self._events.empty() and len(waiting) < _MOST_HANDED_OVER:
-                waiting.append(self._events.get_nowait())
-            await self._loop.run_in_executor(self._lane, self._take_all, [event for event, _ in waiting])
-            for _, done in waiting:
-                if done is not None and not done.done():
-                    done.set_result(None)
-
-    def _take_all(self, events: list[Event | Heard | Wake]) -> None:
-        for event in events:
-            self.consensus.take(event)
 
     # Effects: from the ledger's thread to the network and the clock.
 
@@ -448,13 +349,14 @@ class Validator:
             case Answer():
                 self._outbox.send(effect.to, effect.message)
             case EpochBegan():
-                self._look_for(effect.validators)
+                self._acquaintances.look_for(effect.validators)
             case Contradiction():
-                self._report(effect)
+                if self._reporting is not None:
+                    self._reporting.take(effect)
             case Fetch():
                 self._catch_up.fetch(effect)
             case SetTimer():
-                self._set_timer(effect.at)
+                self._lane.set_timer(effect.at)
             case Distrust():
                 if effect.proven and effect.sender != OUTSIDER:
                     offender = self.chain.validators.members[effect.sender].node_id
@@ -463,61 +365,6 @@ class Validator:
     @property
     def _members(self) -> list[NodeId]:
         return [member.node_id for member in self.chain.validators.members]
-
-    def _report(self, effect: Contradiction) -> None:
-        if self._reporter is None:
-            return
-        now, of = time.monotonic(), effect.configuration
-        if self._reporter.take(of.validators, of.epoch, of.position, effect.offender, effect.evidence, now):
-            self._start_reporting()
-
-    def _start_reporting(self) -> None:
-        if self._reporting is None or self._reporting.done():
-            self._reporting = asyncio.create_task(self._keep_reporting(), name="ledger evidence")
-
-    async def _keep_reporting(self) -> None:
-        """Look once a second, while there is evidence, whether it must be sent, or counts already."""
-        while self._reporter:
-            try:
-                self._reporter.work(time.monotonic())
-            except KoinonError as problem:
-                _log.warning("evidence cannot be reported now: %s", problem)
-            await asyncio.sleep(_REPORT_SECONDS)
-
-    def _look_for(self, validators: ValidatorSet) -> None:
-        """Find out where validators listen that were elected since this node started."""
-        unknown = [
-            member.node_id
-            for member in validators.members
-            if member.node_id not in self._peers and member.node_id != self._node_id
-        ]
-        if unknown and self._find is not None:
-            if self._searching is not None:
-                self._searching.cancel()
-            self._searching = asyncio.create_task(self._search(unknown), name="ledger search for validators")
-
-    async def _search(self, unknown: list[NodeId]) -> None:
-        assert self._find is not None
-        while unknown:
-            for node_id in tuple(unknown):
-                try:
-                    endpoint = await self._find(node_id)
-                except KoinonError as problem:
-                    _log.info("a new validator is not found yet: %s", problem)
-                    continue
-                unknown.remove(node_id)
-                self._peers[node_id] = endpoint
-                self._outbox.add(endpoint)
-            if unknown:
-                await asyncio.sleep(_SEARCH_SECONDS)
-
-    def _set_timer(self, at: float | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if at is not None:
-            delay = max(0.0, at - time.monotonic())
-            self._timer = self._loop.call_later(delay, lambda: self._put(TimerFired(max(at, time.monotonic()))))
 
     def _announce_final(self, _header: Header) -> None:
         self._loop.call_soon_threadsafe(self._wake_waiters)
@@ -541,6 +388,7 @@ class Validator:
             submit=submit,
             peers=lambda: len(self._peers),
             announcements=self._announcements,
+            progress=self._progress,
         )
         own = koinon_methods(self.chain, lambda: self.consensus.state, lambda: len(self.mempool), self.wait_final)
         return table_of(ethereum_methods(view), own, (constant("eth_accounts", []),))
@@ -551,16 +399,16 @@ class Validator:
         return Progress(self._first_height, last, known) if known - last > _UNDER_WAY else None
 
     async def _close(self) -> None:
-        self._set_timer(None)
+        self._lane.set_timer(None)
         self._store.stop_waiting()
-        for task in (self._searching, self._reporting):
-            if task is not None:
-                task.cancel()
+        self._acquaintances.close()
+        if self._reporting is not None:
+            self._reporting.close()
         await self._catch_up.close()
         await self._snapshots.close()
         await asyncio.to_thread(self._senders.close)
         await self._outbox.close()
-        await asyncio.to_thread(self._lane.shutdown)
+        await self._lane.close()
         await asyncio.to_thread(self._calls.close)
 
 
