@@ -135,10 +135,11 @@ def registration(number: int) -> tuple[object, ...]:
     return keys.node.node_id, key[:32], key[32:], proof, 1_000
 
 
-def seated_nodes(node: Node) -> set[int]:
-    """Numbers of the nodes that validate now."""
+def seated_nodes(node: Node, epoch: int | None = None) -> set[int]:
+    """Numbers of the nodes that validate in an epoch, by default now."""
     ids = {Keys.of(number).node.node_id: number for number in range(8)}
-    return {ids[member.node_id] for member in node.chain.validators.members}
+    validators = node.chain.validators if epoch is None else node.chain.set_of(epoch)
+    return {ids[member.node_id] for member in validators.members}
 
 
 async def test_candidates_are_elected_and_who_signs_twice_is_slashed_and_leaves(
@@ -152,7 +153,9 @@ async def test_candidates_are_elected_and_who_signs_twice_is_slashed_and_leaves(
             network[0].submit(call_staking(newcomer, 0, "register", *registration(newcomer), value=2_000 * 10**18))
         nonce = await make_blocks(network, rich, 0, 32)
         before = seated_nodes(network[0])
-        assert before & {4, 5}, "an alternate of the second era has been elected"
+        # On a busy machine the one elected first may have missed its turn, and so lost its seat again already.
+        once = seated_nodes(network[0], 2) | seated_nodes(network[0], 3)
+        assert once & {4, 5}, "an alternate of the second era has been elected"
         assert len(before) == 4
         offender = min(before & {0, 1, 2, 3})
         await sign_twice(network, offender)
