@@ -65,7 +65,7 @@ def standardised(rows: SecretArray) -> SecretArray:
 
 def histogram(values: SecretArray, edges: Sequence[float]) -> SecretArray:
     """How many of (n,) values lie in each interval of ascending public edges; the last one includes its upper edge."""
-    bounds = _ascending(edges, 2)
+    bounds = ascending(edges, 2)
     reached = values.reshape(-1, 1) >= bounds[:-1]
     above = values.reshape(-1, 1) > bounds[-1:]
     counts = concatenate([reached.sum(0), above.sum(0)])
@@ -121,9 +121,10 @@ def kaplan_meier(durations: SecretArray, observed: SecretArray, times: Sequence[
         durations: (n,) time of the event or of the last look at a person.
         observed: (n,) bits; 0 where the person left before any event.
         times: should name every duration at which an event may be observed; an event between two of them counts at
-            the later one.
+            the later one, and one that is late by less than an eighth of the smallest gap, or of 1, at the earlier one:
+            rounding may make it so.
     """
-    grid = _ascending(times, 1)
+    grid = grid_of_times(times)
     beyond = durations.reshape(-1, 1) > grid
     everybody = constant_like(beyond, np.ones((durations.size, 1)))
     present = concatenate([everybody, beyond[:, :-1]], 1)
@@ -144,7 +145,14 @@ def _kept(reduced: SecretArray, axis: int) -> SecretArray:
     return reduced.reshape(*reduced.shape[:axis], 1, *reduced.shape[axis:])
 
 
-def _ascending(values: Sequence[float], least: int) -> np.ndarray:
+def grid_of_times(times: Sequence[float]) -> np.ndarray:
+    """What durations are compared with: each time and an eighth of the smallest gap, or of 1. Raises InvalidInput."""
+    grid = ascending(times, 1)
+    return np.asarray(grid + np.diff(grid, prepend=grid[0] - 1.0).min() / 8)
+
+
+def ascending(values: Sequence[float], least: int) -> np.ndarray:
+    """Public edges or times as an array. Raises InvalidInput for fewer than ``least``, or what does not ascend."""
     grid = np.asarray(values, np.float64)
     if grid.ndim != 1 or len(grid) < least or not all(isfinite(v) for v in grid) or (np.diff(grid) <= 0).any():
         raise InvalidInput(f"edges and times are at least {least} ascending finite numbers; correct the list")

@@ -24,10 +24,12 @@ from koinon.privacy.arrays import (
     divide,
     gram,
     matrix_product,
+    product,
     reciprocal,
     refined,
 )
-from koinon.privacy.secret import Claim
+from koinon.privacy.learn.moments import Moments
+from koinon.privacy.secret import Claim, Product
 from koinon.privacy.statistics import SMALLEST_VARIANCE, deviation, standardised
 from koinon.wire.committee import Column
 
@@ -77,13 +79,39 @@ class LinearRegression:
         Raises:
             InvalidInput: shapes that do not belong together, too few rows, or unusable settings.
         """
-        count, width = _checked(rows, target)
-        if not (isfinite(self.penalty) and self.penalty >= 0.0 and 1 <= self.steps <= 1_000):
-            raise InvalidInput(f"a penalty is not negative and steps are 1 to 1000; got {self.penalty:g}, {self.steps}")
+        count, _ = _checked(rows, target)
+        self._check()
         columns, answer = standardised(rows), standardised(target.reshape(-1, 1))
         both = gram(concatenate([columns, answer], 1), Claim("STANDARD", 1.05 * count), precision=_BITS).times(
             1.0 / count
         )
+        scale = reciprocal(deviation(rows), SMALLEST_VARIANCE**0.5) * deviation(target)
+        coefficients = refined(self._solved(both, count), DEFAULT_PRECISION) * scale
+        return FittedLine(coefficients, target.mean() - rows.mean(0) @ coefficients)
+
+    def fit_moments(self, known: Moments) -> FittedLine:
+        """Fit the rows that left these moments; the target is the last column, all are in [−1, 1].
+
+        Raises:
+            InvalidInput: fewer than two columns, too few rows, or unusable settings.
+        """
+        if known.means.size < 2 or known.count < 3:
+            raise InvalidInput(f"a line needs a column, a target and 3 rows; got {known.means.size}, {known.count}")
+        self._check()
+        spread = refined(known.deviations, _BITS)
+        scale = reciprocal(spread[:-1], SMALLEST_VARIANCE**0.5) * spread[-1]
+        weights = refined(self._solved(known.correlation(), known.count), DEFAULT_PRECISION)
+        coefficients = product(weights, refined(scale, DEFAULT_PRECISION), Product.ELEMENTWISE)
+        intercept = known.means[-1] - refined(known.means[:-1], DEFAULT_PRECISION) @ coefficients
+        return FittedLine(coefficients, intercept)
+
+    def _check(self) -> None:
+        if not (isfinite(self.penalty) and self.penalty >= 0.0 and 1 <= self.steps <= 1_000):
+            raise InvalidInput(f"a penalty is not negative and steps are 1 to 1000; got {self.penalty:g}, {self.steps}")
+
+    def _solved(self, both: SecretArray, count: int) -> SecretArray:
+        """(d,) weights on standardised columns from their correlations (d + 1, d + 1) with the target, the last."""
+        width = both.shape[0] - 1
         moments, cross = both[:width, :width], both[:width, width:]
         size = 1.05 * width + self.penalty / count
         ridge = size / _CONDITION
@@ -97,7 +125,7 @@ class LinearRegression:
             residual = bounded(cross - fitted, "ITERATED-RIDGE", 2.1)
             step = matrix_product(inverse, residual, Claim("ITERATED-RIDGE", 2 * reach))
             weights = bounded(weights + step, "ITERATED-RIDGE", reach)
-        return _in_units(weights.reshape(-1), rows, target)
+        return weights.reshape(-1)
 
 
 def inverse_of(matrix: SecretArray, size: float, smallest: float) -> SecretArray:
@@ -133,12 +161,6 @@ def to_units(
     reach = (target.high - target.low) / 2
     slopes = np.asarray(coefficients) * reach / half
     return slopes, float(intercept * reach + (target.low + target.high) / 2 - slopes @ middle)
-
-
-def _in_units(weights: SecretArray, rows: SecretArray, target: SecretArray) -> FittedLine:
-    scale = reciprocal(deviation(rows), SMALLEST_VARIANCE**0.5) * deviation(target)
-    coefficients = refined(weights, DEFAULT_PRECISION) * scale
-    return FittedLine(coefficients, target.mean() - rows.mean(0) @ coefficients)
 
 
 def _checked(rows: SecretArray, target: SecretArray) -> tuple[int, int]:
