@@ -68,7 +68,7 @@ def keys(number: int) -> tuple[NodeKey, BlsKey]:
     return NodeKey.from_seed(seed), BlsKey.from_seed(seed)
 
 
-def genesis(places: list[tuple[str, int]]) -> Genesis:
+def genesis(places: list[tuple[str, int]], accounts: int = SENDERS) -> Genesis:
     members = [keys(number) for number in range(VALIDATORS)]
     return Genesis(
         chain_id=CHAIN_ID,
@@ -77,7 +77,7 @@ def genesis(places: list[tuple[str, int]]) -> Genesis:
             GenesisValidator(node.node_id, account(n).address, bls.public_key, bls.prove_possession(), *places[n])
             for n, (node, bls) in enumerate(members)
         ),
-        accounts=tuple(funded(account(number).address, Wei(10**24)) for number in range(SENDERS)),
+        accounts=tuple(funded(account(number).address, Wei(10**24)) for number in range(accounts)),
     )
 
 
@@ -93,6 +93,32 @@ async def validate(number: int, folder: Path, rpc_port: int) -> None:
     ):
         print("ready", flush=True)
         await asyncio.Event().wait()
+
+
+def processor_seconds(processes: list[psutil.Process]) -> float:
+    """What processes and those that they started have taken of a processor since they began."""
+    everybody = [one for process in processes for one in (process, *process.children(recursive=True))]
+    return sum(sum(one.cpu_times()[:2]) for one in everybody)
+
+
+def start_children(
+    stack: ExitStack, folder: Path, first: Genesis, rpc_ports: list[int], prefixes: list[tuple[str, ...]]
+) -> list[psutil.Process]:
+    """The validators, each in a process of its own that ends with ``stack``; they answer when this returns."""
+    (folder / "genesis").write_bytes(encode(first))
+    children = []
+    for number in range(VALIDATORS):
+        words = (__file__, "--child", str(number), "--folder", str(folder), "--port", str(rpc_ports[number]))
+        child = stack.enter_context(
+            subprocess.Popen((*prefixes[number], sys.executable, *words), stdout=subprocess.PIPE)
+        )
+        stack.callback(child.kill)
+        children.append(child)
+    for child in children:
+        assert child.stdout is not None
+        if child.stdout.readline() != b"ready\n":
+            raise SystemExit("a validator did not start; its words are above")
+    return [psutil.Process(child.pid) for child in children]
 
 
 class Rpc:
@@ -158,7 +184,7 @@ class Bench:
         return transfer(account(sender), self.nonces[sender] - 1)
 
     def cpu(self) -> float:
-        return sum(sum(process.cpu_times()[:2]) for process in self.processes)
+        return processor_seconds(self.processes)
 
     async def lone(self, count: int) -> dict[str, float]:
         """One transaction at a time."""
@@ -276,21 +302,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             rpc_ports = ports[VALIDATORS:]
             prefixes = [()] * VALIDATORS
             makers = [socket.socket] * VALIDATORS
-        (folder / "genesis").write_bytes(encode(genesis(places)))
-        children = []
-        for number in range(VALIDATORS):
-            words = (__file__, "--child", str(number), "--folder", str(folder), "--port", str(rpc_ports[number]))
-            child = stack.enter_context(
-                subprocess.Popen((*prefixes[number], sys.executable, *words), stdout=subprocess.PIPE)
-            )
-            stack.callback(child.kill)
-            children.append(child)
-        for child in children:
-            assert child.stdout is not None
-            if child.stdout.readline() != b"ready\n":
-                raise SystemExit("a validator did not start; its words are above")
+        processes = start_children(stack, folder, genesis(places), rpc_ports, prefixes)
         feeds = [Rpc(maker, port) for maker, port in zip(makers, rpc_ports, strict=True)]
-        bench = Bench(feeds, Rpc(makers[0], rpc_ports[0]), [psutil.Process(child.pid) for child in children])
+        bench = Bench(feeds, Rpc(makers[0], rpc_ports[0]), processes)
         return asyncio.run(measure(bench, options))
 
 

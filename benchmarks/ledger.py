@@ -7,7 +7,9 @@ Every figure is per second of processor time (user and system, all threads), bec
 an idle core are that or better. ``transfers`` and ``erc20`` include reading, sender recovery, admission to the pool,
 execution, the state's commitment, the write before voting and the durable final write (``benchmarks/ledger_work.py``);
 voting and the network are not in them. ``recovery_share`` is what libsecp256k1 alone takes of it: the floor. Runs of
-ours and of anvil take turns; figures are medians.
+ours and of anvil take turns; figures are medians. ``sustained`` is four validators in four processes, voting and the
+network included, with their load generator on the same cores (``benchmarks/sustained.py``); of its figures
+``transfers_per_second`` alone is by the clock on the wall.
 """
 
 import argparse
@@ -39,6 +41,7 @@ from ledger_work import (
     token_transfers,
     transfers,
 )
+from sustained import sustained
 
 from koinon.crypto.hash import keccak256
 from koinon.kernel.ids import ZERO_ADDRESS, Address, Hash32
@@ -63,7 +66,8 @@ PER_BLOCK: Final = 1_000
 MANY: Final = 1_000_000
 LOOP_GAS: Final = 20_000_000
 ANVIL_BATCH: Final = 100
-SECTIONS: Final = ("transfers", "erc20", "anvil", "arithmetic", "accounts")
+WINDOW_SECONDS: Final = 8.0
+SECTIONS: Final = ("transfers", "erc20", "anvil", "arithmetic", "accounts", "sustained")
 
 
 def per_cpu_second(prepared: Prepared) -> float:
@@ -239,6 +243,8 @@ def measured(sections: set[str], repeats: int) -> dict[str, Any]:
         results["recovery_share_of_transfers"] = round(share, 3)
     if "accounts" in sections:
         results["million_accounts"] = many_accounts()
+    if "sustained" in sections:
+        results["sustained"] = sustained(repeats, WINDOW_SECONDS)
     results["load_at_end"] = round(os.getloadavg()[0], 1)
     return results
 

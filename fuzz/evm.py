@@ -2,17 +2,20 @@
 
     python fuzz/evm.py --oracle .venv-oracle/bin/python [--seed N] [--trials N] [--json]
 
-``make oracle`` sets up the environment that ``--oracle`` names. Code is random but meant to do something: instructions
-find operands, memory stays small, jumps mostly go to a JUMPDEST, calls mostly to an account that is there. Every case
-runs interpreted, compiled, and as a node would. A difference is shrunk and printed as a case; exit code 1.
+``make oracle`` sets up the environment that ``--oracle`` names. Transactions are signed and of every type: legacy with
+and without EIP-155, with access list, with fee market, with blobs; both sides read them from the same bytes. Code is
+random but meant to do something: instructions find operands, memory stays small, jumps mostly go to a JUMPDEST, calls
+mostly to an account that is there. Every case runs interpreted, compiled, and as a node would. A difference is shrunk
+and printed as a case; exit code 1.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,12 +25,15 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from koinon.crypto.hash import keccak256
-from koinon.kernel.errors import Refused
-from koinon.kernel.ids import ZERO_HASH, Address, Hash32
+from koinon.crypto.signature import AccountKey
+from koinon.kernel.errors import Forged, MalformedMessage, Refused
+from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import ChainId, Gas, Height, UnixSeconds, Wei
+from koinon.ledger import rlp
 from koinon.ledger.evm.engine import EvmEngine
 from koinon.ledger.evm.opcodes import OPCODES
 from koinon.ledger.evm.program import ProgramCache
+from koinon.ledger.evm.transition import blob_base_fee
 from koinon.ledger.execution import BlockContext
 from koinon.ledger.state import (
     EMPTY_CODE_HASH,
@@ -38,14 +44,16 @@ from koinon.ledger.state import (
     encode_account,
     slot_key,
 )
-from koinon.ledger.transaction import AccessList, Transaction
+from koinon.ledger.transaction import parse_transaction
 
-SENDER = b"\x33" * 20
+KEY = AccountKey.from_secret(b"\x33" * 32)
+SENDER = KEY.address
 CONTRACTS = [bytes([number]) * 20 for number in (0x11, 0x12, 0x13)]
 COINBASE = b"\xcc" * 20
 # Point evaluation is held to the official vectors and to py_ecc.
 PRECOMPILES = [number.to_bytes(20, "big") for number in range(1, 10)]
 BASE_FEE = 10
+KINDS = ["legacy", "unprotected", "access list", "fee market", "blob"]
 
 Case = dict[str, Any]
 
@@ -138,6 +146,9 @@ def _looped(draw: st.DrawFn) -> bytes:
     return head + body + tail
 
 
+_BLOB = b"\1" + b"\x55" * 31
+_BLOBS = st.sampled_from([[_BLOB]] * 4 + [[_BLOB] * 2, [_BLOB] * 6, [_BLOB] * 7, [], [_BLOB, bytes(32)]])
+"""Hashes of blobs: mostly as many as a block takes; sometimes none, one too many, or one of another version."""
 _CODES = st.one_of(_code(), _code(), _looped())
 
 
@@ -159,10 +170,11 @@ def cases(draw: st.DrawFn) -> Case:
     return {
         "pre": pre,
         "block": {
-            "coinbase": COINBASE.hex(), "number": "7", "base_fee": f"{BASE_FEE:x}", "time": "3e8", "mix": "5"
+            "coinbase": COINBASE.hex(), "number": "7", "base_fee": f"{BASE_FEE:x}", "time": "3e8", "mix": "5",
+            "excess_blob_gas": f"{draw(st.sampled_from([0, 0, 5_000_000, 30_000_000])):x}",
         },
         "transaction": {
-            "sender": SENDER.hex(),
+            "kind": draw(st.sampled_from([*KINDS, "blob"])),
             "nonce": f"{draw(st.sampled_from([0] * 19 + [1])):x}",
             "to": to.hex(),
             "gas": f"{draw(st.sampled_from([21_000, 30_000, 60_000, 100_000, 250_000, 250_000])):x}",
@@ -171,8 +183,42 @@ def cases(draw: st.DrawFn) -> Case:
             "value": f"{draw(st.sampled_from([0, 0, 1, 10**18])):x}",
             "data": (draw(_CODES) if not to else draw(st.binary(max_size=70))).hex(),
             "access_list": draw(lists),
+            "blob_fee": f"{draw(st.sampled_from([10**6, 10**6, 10**6, 1])):x}",
+            "blobs": [blob.hex() for blob in draw(_BLOBS)],
         },
     }  # fmt: skip
+
+
+def raw_transaction(fields: Mapping[str, Any]) -> bytes:
+    """The transaction signed by ``KEY``, as it travels (EIP-155, 2718, 2930, 1559, 4844)."""
+    kind = fields["kind"]
+    fee = int(fields["fee"], 16)
+    content: list[Any] = [
+        int(fields["gas"], 16), bytes.fromhex(fields["to"]), int(fields["value"], 16), bytes.fromhex(fields["data"])
+    ]  # fmt: skip
+    nonce = int(fields["nonce"], 16)
+    if kind in ("legacy", "unprotected"):
+        content = [nonce, fee, *content]
+        protection = [1, 0, 0] if kind == "legacy" else []
+        r, s, parity = _signature(rlp.encode([*content, *protection]))
+        return rlp.encode([*content, parity + (37 if protection else 27), r, s])
+    number = KINDS.index(kind) - 1
+    fees = [fee] if number == 1 else [int(fields["tip"], 16), fee]
+    accesses = [
+        [bytes.fromhex(to), [int(slot, 16).to_bytes(32, "big") for slot in slots]]
+        for to, slots in fields["access_list"]
+    ]
+    content = [1, nonce, *fees, *content, accesses]
+    if number == 3:
+        content += [int(fields["blob_fee"], 16), [bytes.fromhex(blob) for blob in fields["blobs"]]]
+    r, s, parity = _signature(bytes([number]) + rlp.encode(content))
+    return bytes([number]) + rlp.encode([*content, parity, r, s])
+
+
+def _signature(signed: bytes) -> tuple[int, int, int]:
+    """r, s and the parity."""
+    made = KEY.sign_digest(keccak256(signed))
+    return int.from_bytes(made[:32], "big"), int.from_bytes(made[32:64], "big"), made[64] - 27
 
 
 # Ours
@@ -216,30 +262,19 @@ def _dump(content: Mapping[bytes, bytes]) -> dict[str, Any]:
     return post
 
 
-def _access_list(entries: list[tuple[str, list[str]]]) -> AccessList:
-    return tuple((Address(bytes.fromhex(to)), tuple(int(slot, 16) for slot in slots)) for to, slots in entries)
-
-
 def ours(case: Case, engine: EvmEngine) -> dict[str, Any]:
     """What our engine makes of a case, in the oracle's terms."""
-    fields, block = case["transaction"], case["block"]
+    block = case["block"]
     context = BlockContext(
         ChainId(1), Height(int(block["number"], 16)), UnixSeconds(int(block["time"], 16)),
         Address(bytes.fromhex(block["coinbase"])), Hash32(int(block["mix"], 16).to_bytes(32, "big")), Gas(30_000_000),
-        Wei(int(block["base_fee"], 16)), lambda _: None,
-    )  # fmt: skip
-    transaction = Transaction(
-        b"", ZERO_HASH, Address(bytes.fromhex(fields["sender"])), 2, ChainId(1), int(fields["nonce"], 16),
-        Wei(int(fields["tip"], 16)), Wei(int(fields["fee"], 16)), Gas(int(fields["gas"], 16)),
-        Address(bytes.fromhex(fields["to"])) if fields["to"] else None, Wei(int(fields["value"], 16)),
-        bytes.fromhex(fields["data"]),
-        _access_list(fields["access_list"]), 0, 0, 0,
+        Wei(int(block["base_fee"], 16)), lambda _: None, blob_base_fee(int(block["excess_blob_gas"], 16)),
     )  # fmt: skip
     content = _state(case["pre"])
     execution = engine.begin(context, _View(content))
     try:
-        receipt = execution.apply(transaction)
-    except Refused as refusal:
+        receipt = execution.apply(parse_transaction(bytes.fromhex(case["raw"])))
+    except (Refused, MalformedMessage, Forged) as refusal:
         return {"refused": str(refusal)}
     for key, value in execution.difference().items():
         if value is None:
@@ -286,12 +321,17 @@ class Oracle:
 
 @dataclass
 class Tally:
-    """What the cases came to: a fuzzer all of whose cases fail finds nothing."""
+    """What the cases came to: a fuzzer all of whose cases fail finds nothing.
+
+    Attributes:
+        kinds: of each type of transaction, how many were executed.
+    """
 
     cases: int = 0
     succeeded: int = 0
     failed: int = 0
     refused: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
 
 
 def fuzz(oracle: Oracle, first: int, trials: int) -> Tally:
@@ -310,12 +350,14 @@ def fuzz(oracle: Oracle, first: int, trials: int) -> Tally:
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(cases())
-    def compare(case: Case) -> None:
+    def compare(drawn: Case) -> None:
+        case = {**drawn, "raw": raw_transaction(drawn["transaction"]).hex()}
         expected = oracle.answer(case)
         tally.cases += 1
         tally.refused += "refused" in expected
         tally.succeeded += expected.get("status") == 1
         tally.failed += expected.get("status") == 0
+        tally.kinds[case["transaction"]["kind"]] += "refused" not in expected
         for name, engine in engines.items():
             found = ours(case, engine)
             same = ("refused" in found) == ("refused" in expected) if "refused" in expected else found == expected

@@ -206,6 +206,18 @@ def test_a_refused_transaction_changes_nothing() -> None:
     assert block.difference() == {}
 
 
+def test_a_block_takes_what_was_signed_before_eip_155() -> None:
+    unprotected = WALLETS[0].sign_transaction(
+        {"nonce": 0, "gas": 21_000, "to": WALLETS[1].address, "value": 7, "gasPrice": 2 * BASE_FEE}
+    )
+    raw = bytes(unprotected.raw_transaction)
+    state = _Frozen(funded_state())
+    block = ENGINE.begin(context(), state)
+    assert block.apply(parse_transaction(raw)).status == 1
+    after = decode_account(block.difference()[account_key(address_of(WALLETS[1]))])
+    assert after.balance == 10**20 + 7
+
+
 def test_deep_recursion_ends_the_same_way_for_everybody() -> None:
     # PUSH0 five times, ADDRESS, GAS, CALL, STOP: calls itself with all its gas.
     address = Address(b"\x11" * 20)

@@ -11,6 +11,7 @@ from koinon.kernel.errors import Forged, InvalidInput, MalformedMessage, Refused
 from koinon.kernel.quantities import Gas, Wei
 from koinon.ledger import rlp
 from koinon.ledger.mempool import PER_SENDER, Mempool
+from koinon.ledger.rpc.forms import transaction_form
 from koinon.ledger.state import EMPTY_CODE_HASH, Account, encode_account
 from koinon.ledger.transaction import parse_transaction
 
@@ -174,7 +175,11 @@ def test_the_pool_counts_what_waits_against_the_balance() -> None:
         pool.add(parse_transaction(sign(WALLET, 1, STRANGER, value=9 * 10**19)), state)
 
 
-def test_unprotected_transactions_are_refused() -> None:
+def test_the_pool_refuses_unprotected_transactions() -> None:
     legacy = WALLET.sign_transaction({"nonce": 0, "gas": 21_000, "to": STRANGER, "value": 1, "gasPrice": 50})
+    read = parse_transaction(bytes(legacy.raw_transaction))
     with pytest.raises(InvalidInput, match="replay-protected"):
-        _pool().add(parse_transaction(bytes(legacy.raw_transaction)), _Rich())
+        _pool().add(read, _Rich())
+    # One that a proposer put into a block is shown as it was signed, for no chain.
+    form = transaction_form(read, None, 0, 0)
+    assert (int(form["v"], 16), "chainId" in form) == (legacy.v, False)

@@ -41,7 +41,8 @@ def check_terms(transaction: Transaction, context: BlockContext, journal: Journa
 
 def _check_form(transaction: Transaction, context: BlockContext, intrinsic: int) -> None:
     """What needs no account."""
-    if transaction.chain_id != context.chain_id:
+    # From before EIP-155 a transaction names no chain and fits any; blocks may hold it, the pool refuses it.
+    if transaction.chain_id not in (None, context.chain_id):
         raise Refused(f"the transaction is signed for chain {transaction.chain_id}; this is chain {context.chain_id}")
     if transaction.to is None and len(transaction.data) > MAXIMUM_INITCODE_BYTES:
         raise Refused(f"creation code has at most {MAXIMUM_INITCODE_BYTES} bytes; got {len(transaction.data)}")

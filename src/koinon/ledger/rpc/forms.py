@@ -81,9 +81,10 @@ def transaction_form(transaction: Transaction, block: Block | None, index: int, 
         "input": data(transaction.data),
         "r": quantity(transaction.r),
         "s": quantity(transaction.s),
-        "v": quantity(transaction.parity if typed else 35 + 2 * (transaction.chain_id or 0) + transaction.parity),
-        "chainId": quantity(transaction.chain_id or 0),
+        "v": quantity(_v(transaction)),
     }
+    if transaction.chain_id is not None:
+        form["chainId"] = quantity(transaction.chain_id)
     if typed:
         form["yParity"] = quantity(transaction.parity)
         form["accessList"] = access_list_form(transaction.access_list)
@@ -91,6 +92,13 @@ def transaction_form(transaction: Transaction, block: Block | None, index: int, 
         form["maxFeePerGas"] = quantity(transaction.maximum_fee)
         form["maxPriorityFeePerGas"] = quantity(transaction.maximum_tip)
     return form
+
+
+def _v(transaction: Transaction) -> int:
+    """The parity as a type writes it: bare, with the chain (EIP-155), or from 27 on (before that)."""
+    if transaction.kind != 0:
+        return transaction.parity
+    return transaction.parity + (27 if transaction.chain_id is None else 35 + 2 * transaction.chain_id)
 
 
 def access_list_form(accesses: AccessList) -> Json:
