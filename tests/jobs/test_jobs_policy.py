@@ -19,6 +19,8 @@ POLICY = Policy(
     minimum_parties=3,
     allowed_outputs=("coefficients", "intercept"),
     allow_exact_outputs=True,
+    privacy_epsilon=8.0,
+    privacy_delta=1e-6,
     minimum_owner_fee=TokenAmount(7),
     maximum_bond=TokenAmount(11),
 )
@@ -60,6 +62,8 @@ publishers = []
 minimum_parties = 3
 allowed_outputs = ["coefficients", "intercept"]
 allow_exact_outputs = true
+privacy_epsilon = 8
+privacy_delta = 1e-6
 minimum_owner_fee = "0.000007"
 maximum_bond = "0.000011"
 """
@@ -79,6 +83,9 @@ def test_the_policy_file_is_read(tmp_path: Path) -> None:
         ('purposes = ["tumour risk"]', "purposes = [1]", "must be a list of texts"),
         ("publishers = []", 'publishers = ["me"]', "an address must be"),
         ("allow_exact_outputs", "allow_exact_output", "unknown key 'allow_exact_output'"),
+        ("privacy_epsilon = 8", 'privacy_epsilon = "8"', "'privacy_epsilon' must be a number"),
+        ("privacy_epsilon = 8", "privacy_epsilon = 0", "a privacy budget has ε above 0"),
+        ("privacy_delta = 1e-6", "privacy_delta = nan", "δ between 0 and 1"),
         ('"0.000007"', '"cheap"', "'minimum_owner_fee': an amount is digits"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 from test_jobs_policy import INSTALLED, OWNER, POLICY
@@ -56,6 +57,17 @@ class TestOwner:
         state, effects = owner.step(owner.OwnerState(1), proposed(study, b""), POLICY, OWNER)
         assert "no data set here" in effects[0].reason  # type: ignore[union-attr]
         assert owner.step(state, owner.StudyLocked(), POLICY, OWNER)[1] == ()
+
+    def test_without_budget_it_refuses_and_later_withholds_its_shares(self, study: StudyFile) -> None:
+        poor = replace(proposed(study), unaffordable="the privacy budget does not cover it")
+        state, effects = owner.step(owner.OwnerState(1), poor, POLICY, OWNER)
+        assert (state.phase, effects) == ("refused", (owner.Refuse("the privacy budget does not cover it"),))
+        state = owner.OwnerState(1)
+        for event in (proposed(study), owner.StudyLocked(), owner.CommitteeDrawn(0, MEMBERS)):
+            state, _ = owner.step(state, event, POLICY, OWNER)
+        again = owner.CommitteeDrawn(1, MEMBERS, "the privacy budget does not cover it")
+        after, effects = owner.step(state, again, POLICY, OWNER)
+        assert (after, effects) == (state, (owner.Withhold(1, "the privacy budget does not cover it"),))
 
     def test_nothing_is_dealt_before_the_nonce_is_revealed(self, study: StudyFile) -> None:
         state, _ = owner.step(owner.OwnerState(1), proposed(study), POLICY, OWNER)

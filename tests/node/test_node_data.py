@@ -1,7 +1,9 @@
 """A data owner's node: it answers studies by its policy, and a restart never costs it its bond."""
 
+import asyncio
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from contracts_world import OWNERS
@@ -12,14 +14,17 @@ from koinon.data.table import Table, write_csv
 from koinon.jobs import owner
 from koinon.jobs.study import StudyFile, Terms
 from koinon.journey import study as proposing
+from koinon.journey.results import Study
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import InvalidInput, Refused
 from koinon.kernel.quantities import BasisPoints, TokenAmount
 from koinon.node.context import Context
 from koinon.node.create import DEFAULT_POLICY
 from koinon.node.datasets import Datasets
+from koinon.node.privacy_ledger import PrivacyLedger, added
 from koinon.node.roles.data import DataRole
 from koinon.node.roles.publisher import PublisherRole
+from koinon.privacy.differential.budget import find, pure_entry, spent
 from koinon.privacy.programs.registry import algorithm_hash
 
 
@@ -72,9 +77,11 @@ async def owner_of(network: Network, name: str, policy: str = DEFAULT_POLICY) ->
     return context
 
 
-def follow(context: Context) -> None:
-    DataRole(context).attach()
+def follow(context: Context) -> DataRole:
+    role = DataRole(context)
+    role.attach()
     context.spawn(context.feed.follow(), "feed")
+    return role
 
 
 @pytest.mark.parametrize(
@@ -97,6 +104,54 @@ async def test_a_refusal_reaches_the_publisher_with_its_reason_and_the_money_is_
         await proposing.propose(desk, await study_file(publisher))
     credit = await network.suite.studies.credit_of(publisher.account)
     assert await network.suite.token.balance_of(publisher.account) + credit == before
+
+
+async def test_two_studies_at_once_cannot_both_spend_the_last_of_the_budget(network: Network) -> None:
+    publisher = await publisher_of(network)
+    for name in OWNERS[:-1]:
+        follow(await owner_of(network, name))
+    narrow = DEFAULT_POLICY.replace("privacy_epsilon = 8.0", "privacy_epsilon = 3.0")
+    last = await owner_of(network, OWNERS[-1], narrow)
+    follow(last)
+    desk, _ = desk_of(publisher)
+    file = await study_file(publisher)
+    noisy = [msgspec.structs.replace(file, title=title, epsilon=2.5) for title in ("one", "other")]
+    outcomes = await asyncio.gather(*(proposing.propose(desk, each) for each in noisy), return_exceptions=True)
+    signed = [outcome for outcome in outcomes if isinstance(outcome, Study)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    assert (len(signed), len(refused)) == (1, 1)
+    assert "the privacy budget of this data set does not cover it: ε = 2.5 of 3 is spent" in str(refused[0])
+    dataset = Datasets(last.home.datasets).all()[0].dataset_hash
+    (paid,) = PrivacyLedger(last.memory).entries(dataset)
+    assert (paid.study, paid.attempt, paid.mechanism) == (signed[0].number, 0, "gaussian")
+
+
+async def test_what_a_study_cost_that_ended_before_any_share_was_dealt_is_paid_back(network: Network) -> None:
+    publisher = await publisher_of(network)
+    for name in OWNERS[:-1]:
+        first = await owner_of(network, name)
+        follow(first)
+    follow(await owner_of(network, OWNERS[-1], DEFAULT_POLICY.replace("tumour risk", "insurance")))
+    desk, _ = desk_of(publisher)
+    with pytest.raises(Refused, match="purpose"):
+        await proposing.propose(desk, await study_file(publisher))
+    await first.close()
+    # As if it had died between its consent and the news of the end.
+    number, dataset = 1, Datasets(first.home.datasets).all()[0].dataset_hash
+    consented = owner.OwnerState(number, "consented", bytes(32), dataset)
+    again = await owner_of(network, OWNERS[-2])
+    before = PrivacyLedger(again.memory).entries(dataset)
+    paid = before if find(before, number, 0) is not None else (*before, pure_entry(number, 0, 1.0, bytes(32)))
+    again.memory.write(
+        {
+            b"owner/" + number.to_bytes(8, "big"): encode(consented),
+            **added(dataset, before, paid),
+        }
+    )
+    await DataRole(again).resume()
+    entries = PrivacyLedger(again.memory).entries(dataset)
+    assert find(entries, number, 0) is None
+    assert spent(entries, 1e-6) == 0.0
 
 
 async def test_an_unreadable_policy_is_told_before_any_study(network: Network) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from privacy_scenes import computed
 
+from koinon.crypto.random import SystemRng
 from koinon.privacy.approximations import (
     COARSE_SIGMOID_BITS,
     COARSE_SIGMOID_ERROR,
@@ -27,7 +28,7 @@ Function = Callable[[Secret], Generator[None, None, Secret]]
 
 def on_clear(function: Function, numbers: np.ndarray, bits: int, bound: float) -> np.ndarray:
     words = np.round(numbers * 2.0**bits).astype(np.int64).view(np.uint64)
-    protocol = function(Secret(ClearMachine(), words, bits, bound))
+    protocol = function(Secret(ClearMachine(SystemRng()), words, bits, bound))
     while True:
         try:
             next(protocol)

@@ -31,4 +31,6 @@ def parameters(study: StudyFile, rows: tuple[int, ...]) -> bytes:
     """Encoding of the algorithm's public parameters. ``rows`` are each owner's, in party order."""
     from koinon.privacy.programs.logistic_regression import Parameters
 
-    return encode(Parameters(rows=rows, columns=share_columns(study), fraction_bits=FRACTION_BITS))
+    return encode(
+        Parameters(rows=rows, columns=share_columns(study), fraction_bits=FRACTION_BITS, epsilon=study.epsilon)
+    )

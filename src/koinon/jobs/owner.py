@@ -39,6 +39,8 @@ class StudyProposed:
     dataset_hash: bytes
     rows: int
     nonce: bytes
+    unaffordable: str = ""
+    """Why the data set's privacy budget does not cover it; empty where it does."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class CommitteeDrawn:
 
     attempt: int
     members: tuple[NodeId, NodeId, NodeId, NodeId]
+    unaffordable: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,15 @@ class DealShares:
     dataset_hash: bytes
 
 
-OwnerEffect = Consent | Refuse | RevealNonce | DealShares
+@dataclass(frozen=True)
+class Withhold:
+    """Deal no shares to this attempt, and say why."""
+
+    attempt: int
+    reason: str
+
+
+OwnerEffect = Consent | Refuse | RevealNonce | DealShares | Withhold
 
 
 def step(
@@ -110,12 +121,16 @@ def step(
                 agree(event.file, policy, account, event.installed_algorithm, event.rows)
             except Refused as refusal:
                 return _refused(state, str(refusal))
+            if event.unaffordable:
+                return _refused(state, event.unaffordable)
             consented = OwnerState(state.study, "consented", event.nonce, event.dataset_hash)
             return consented, (Consent(event.dataset_hash, event.nonce),)
         case StudyLocked() if state.phase == "consented":
             revealed = OwnerState(state.study, "revealed", state.nonce, state.dataset_hash)
             return revealed, (RevealNonce(state.nonce),)
         case CommitteeDrawn() if state.phase in ("revealed", "dealt") and event.attempt > state.attempt:
+            if event.unaffordable:
+                return state, (Withhold(event.attempt, event.unaffordable),)
             dealt = OwnerState(state.study, "dealt", state.nonce, state.dataset_hash, event.attempt)
             return dealt, (DealShares(event.attempt, event.members, state.dataset_hash),)
         case StudyEnded():

@@ -3,13 +3,16 @@
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from koinon.contracts.tokens import parse_amount
 from koinon.jobs.study import StudyFile
 from koinon.kernel.errors import InvalidInput, Refused
 from koinon.kernel.ids import Address, Hash32, parse_address
 from koinon.kernel.quantities import TokenAmount
+from koinon.privacy.differential.budget import Budget
+
+_KINDS: Final[dict[type, str]] = {list: "list of texts", float: "number"}
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Policy:
         its own part.
         allowed_outputs: names of outputs that may leave.
         allow_exact_outputs: whether outputs without differential-privacy noise may leave.
+        privacy_epsilon: ε that all noisy answers from one data set may cost together, for ever.
+        privacy_delta: the δ for which that ε is computed.
         minimum_owner_fee: least pay for this owner, smallest token units.
         maximum_bond: most that this owner will lock.
     """
@@ -32,6 +37,8 @@ class Policy:
     minimum_parties: int
     allowed_outputs: tuple[str, ...]
     allow_exact_outputs: bool
+    privacy_epsilon: float
+    privacy_delta: float
     minimum_owner_fee: TokenAmount
     maximum_bond: TokenAmount
 
@@ -50,6 +57,8 @@ def read_policy(path: Path) -> Policy:
         "minimum_parties": int,
         "allowed_outputs": list,
         "allow_exact_outputs": bool,
+        "privacy_epsilon": float,
+        "privacy_delta": float,
         "minimum_owner_fee": str,
         "maximum_bond": str,
     }
@@ -61,14 +70,21 @@ def read_policy(path: Path) -> Policy:
             raise InvalidInput(f"{path.name}: the key {key!r} is missing")
         value = table[key]
         texts = not isinstance(value, list) or all(isinstance(entry, str) for entry in value)
-        if type(value) is not kind or not texts:
-            raise InvalidInput(f"{path.name}: {key!r} must be a {'list of texts' if kind is list else kind.__name__}")
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if not fits or not texts:
+            raise InvalidInput(f"{path.name}: {key!r} must be a {_KINDS.get(kind, kind.__name__)}")
+    try:
+        Budget(table["privacy_epsilon"], table["privacy_delta"])
+    except InvalidInput as problem:
+        raise InvalidInput(f"{path.name}: {problem}") from None
     return Policy(
         purposes=tuple(table["purposes"]),
         publishers=tuple(parse_address(text) for text in table["publishers"]),
         minimum_parties=table["minimum_parties"],
         allowed_outputs=tuple(table["allowed_outputs"]),
         allow_exact_outputs=table["allow_exact_outputs"],
+        privacy_epsilon=float(table["privacy_epsilon"]),
+        privacy_delta=float(table["privacy_delta"]),
         minimum_owner_fee=_amount(table, "minimum_owner_fee", path.name),
         maximum_bond=_amount(table, "maximum_bond", path.name),
     )

@@ -25,6 +25,10 @@ MAXIMUM_COLUMNS: Final = 1000
 MAXIMUM_OWNERS: Final = 16
 OUTPUTS: Final = {"logistic-regression/1": ("coefficients", "intercept")}
 """What each algorithm can open; a study declares exactly which of these leave."""
+NOISY: Final = frozenset({"logistic-regression/1"})
+"""Algorithms that can add differential-privacy noise before anything is opened."""
+LEAST_EPSILON: Final = 0.01
+LARGEST_EPSILON: Final = 50.0
 
 
 class Party(Record, frozen=True):
@@ -54,7 +58,8 @@ class Terms(Record, frozen=True):
 class StudyFile(Record, frozen=True):
     """The agreed computation.
 
-    ``epsilon`` is the differential-privacy budget; 0 declares an exact, noiseless output.
+    ``epsilon`` is what the output costs every row's privacy budget, at a δ of 10⁻⁶ and for one row replaced by another;
+    0 declares an exact, noiseless output.
     """
 
     version: int
@@ -155,7 +160,14 @@ def _problems(study: StudyFile) -> "list[str]":
         study.outputs != () and set(study.outputs) <= set(allowed) and len(set(study.outputs)) == len(study.outputs),
         f"outputs must be among {', '.join(allowed)}",
     )
-    rule(study.epsilon == 0, "noisy outputs are not offered by this algorithm; set epsilon to 0 (exact) or use another")
+    rule(
+        study.epsilon == 0 or study.algorithm in NOISY,
+        "noisy outputs are not offered by this algorithm; set epsilon to 0 (exact) or use another",
+    )
+    rule(
+        study.epsilon == 0 or LEAST_EPSILON <= study.epsilon <= LARGEST_EPSILON,
+        f"epsilon must be 0 (exact) or from {LEAST_EPSILON:g} to {LARGEST_EPSILON:g}",
+    )
     rule(study.minimum_rows >= 10, "minimum_rows must be at least 10 for each owner")
     rule(2 <= len(study.owners) <= MAXIMUM_OWNERS, f"it needs 2 to {MAXIMUM_OWNERS} data owners")
     accounts = [party.account for party in (*study.owners, study.publisher)]

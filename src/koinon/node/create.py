@@ -13,6 +13,8 @@ publishers = []                  # accounts whose studies are considered; empty 
 minimum_parties = 3              # with fewer owners, one could subtract its own part from the result
 allowed_outputs = ["coefficients", "intercept"]
 allow_exact_outputs = true       # whether an output without differential-privacy noise may leave
+privacy_epsilon = 8.0            # what all noisy outputs from one data set may cost together, for ever
+privacy_delta = 1e-6             # for this chance of more
 minimum_owner_fee = "1"          # least pay for this organisation
 maximum_bond = "100"             # most that it locks against not revealing its nonce
 """

@@ -21,7 +21,18 @@ from koinon.kernel.errors import InvalidInput, Refused
 from koinon.privacy import elementary
 from koinon.privacy.approximations import sigmoid as _sigmoid
 from koinon.privacy.graph import Node
-from koinon.privacy.secret import HEADROOM_BITS, Claim, Product, Secret, joined, multiply, negative, public, truncate
+from koinon.privacy.secret import (
+    HEADROOM_BITS,
+    Claim,
+    Product,
+    Secret,
+    joined,
+    multiply,
+    negative,
+    noise,
+    public,
+    truncate,
+)
 
 Number = "float | int | np.ndarray"
 _FINEST_CONSTANT: Final = 40
@@ -336,6 +347,20 @@ def refined(array: SecretArray, precision: int) -> SecretArray:
         return truncate(x, precision) if x.fraction_bits > precision else _done(_at_least(x, precision))
 
     return _made(kept, (array,), array.shape, precision)
+
+
+def with_noise(array: SecretArray, deviation: int) -> SecretArray:
+    """The numbers plus normal noise that nobody knows; see ``secret.noise``.
+
+    Args:
+        deviation: of each of the four parts of the noise, in units of 2^−precision of the array.
+    """
+
+    def noisy(x: Secret) -> Secret:
+        kept = _at_least(x, array.precision)
+        return kept + noise(kept.machine, kept.shape, deviation, kept.fraction_bits)
+
+    return _made(noisy, (array,), array.shape, array.precision)
 
 
 def dot(left: SecretArray, right: SecretArray) -> SecretArray:

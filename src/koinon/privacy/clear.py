@@ -4,6 +4,7 @@ Truncation rounds down; every claimed bound is checked on the real numbers.
 """
 
 from collections.abc import Callable, Generator, Sequence
+from math import prod
 from typing import Final
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from koinon.kernel.effects import Rng
 from koinon.kernel.errors import Refused
 from koinon.privacy.backend import Adversary, PlainInput, Program, Result, check_inputs, named_outputs
+from koinon.privacy.differential.noise import WORDS, rounded_normal
 from koinon.privacy.rep4.ring import MatrixLimbs, matrix_product
-from koinon.privacy.secret import Product, Secret
+from koinon.privacy.secret import NOISE_PARTS, Product, Secret
 from koinon.privacy.sharing import encoded
 
 Words = np.ndarray
@@ -22,7 +24,10 @@ _ADVERSARY: Final = Adversary(1, 0, False, "Nobody: the computer that runs this 
 
 
 class ClearMachine:
-    """Arithmetic on arrays of uint64 words."""
+    """Arithmetic on arrays of uint64 words. ``rng`` is for noise alone."""
+
+    def __init__(self, rng: Rng) -> None:
+        self._rng = rng
 
     def constant(self, words: Words) -> Words:
         return words
@@ -66,6 +71,12 @@ class ClearMachine:
         yield from ()
         return data >> np.uint64(63)
 
+    def noise(self, shape: tuple[int, ...], deviation: int) -> Words:
+        count = prod(shape)
+        drawn = np.frombuffer(self._rng.bytes(8 * WORDS * NOISE_PARTS * count), "<u8").astype(np.uint64)
+        parts = rounded_normal(drawn.reshape(NOISE_PARTS, count, WORDS), deviation)
+        return np.asarray(parts.sum(0)).view(np.uint64).reshape(shape)
+
     def observe(self, data: Words, limit: float, label: str) -> None:
         """Raises Refused where a lemma's bound does not hold: the program is wrong, or the input out of range."""
         largest = np.abs(np.asarray(data).view(np.int64).astype(np.float64)).max(initial=0.0)
@@ -80,10 +91,9 @@ class ClearBackend:
     adversary: Final = _ADVERSARY
 
     def run(self, program: Program, inputs: Sequence[PlainInput], rng: Rng) -> Result:
-        """See ``Backend.run``; uses no randomness."""
-        del rng
+        """See ``Backend.run``; ``rng`` is for noise alone."""
         check_inputs(program, inputs)
-        machine = ClearMachine()
+        machine = ClearMachine(rng)
         secrets = [
             Secret(machine, encoded(each.values, each.columns, program.fraction_bits), program.fraction_bits, 1.0)
             for each in inputs

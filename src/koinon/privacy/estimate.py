@@ -68,6 +68,10 @@ class OutlineMachine:
     def negative(self, data: Outline) -> Protocol:
         return self._cost(data.shape, NEGATIVE)
 
+    def noise(self, shape: tuple[int, ...], deviation: int) -> Outline:
+        del deviation
+        return _outline(shape)
+
     def observe(self, data: Outline, limit: float, label: str) -> None:
         """There is no data to check."""
 

@@ -18,11 +18,14 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from koinon.kernel.errors import Refused
+from koinon.privacy.differential.noise import REACH
 
 WORD_BITS: Final = 64
 HEADROOM_BITS: Final = 62
 """Words stay below 2⁶² in absolute value: what truncation needs to be exact up to one unit in the last place."""
 WIDEST_DROP: Final = 61
+NOISE_PARTS: Final = 4
+"""Independent parts of a secret noise, whatever the engine."""
 
 
 class Product(Enum):
@@ -82,6 +85,9 @@ class Machine(Protocol):
 
     def negative(self, data: Any) -> Generator[None, None, Any]:
         """1 where the word is negative as a signed number, else 0."""
+
+    def noise(self, shape: tuple[int, ...], deviation: int) -> Any:
+        """Words that are integers around 0, drawn in secret; see ``noise`` below."""
 
     def observe(self, data: Any, limit: float, label: str) -> None:
         """Told that every |word| ≤ limit by the lemma ``label``; an engine that sees plain numbers checks it."""
@@ -201,6 +207,19 @@ def public(machine: Machine, numbers: float | np.ndarray, fraction_bits: int) ->
         raise Refused(f"a public constant of {bound:.4g} does not fit with {fraction_bits} fraction bits")
     words = np.round(values * 2.0**fraction_bits).astype(np.int64).view(np.uint64)
     return Secret(machine, machine.constant(words), fraction_bits, bound)
+
+
+def noise(machine: Machine, shape: tuple[int, ...], deviation: int, fraction_bits: int) -> Secret:
+    """Normal noise, rounded to whole units of 2^−fraction_bits, that nobody knows: no message is needed.
+
+    It is the sum of one independent N(0, deviation²) for every component of a sharing, so that whoever works together
+    with one corrupted party still lacks one of them. A single party's computation draws as many.
+
+    Args:
+        deviation: of each, in units of 2^−fraction_bits, 1 to 2⁴⁰.
+    """
+    bound = NOISE_PARTS * (REACH * deviation + 1) * 2.0**-fraction_bits
+    return Secret(machine, machine.noise(shape, deviation), fraction_bits, bound)
 
 
 def aligned(left: Secret, right: Secret) -> tuple[Secret, Secret]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,8 @@ from koinon.jobs import owner
 from koinon.jobs.inputs import FRACTION_BITS, share_columns, share_matrix
 from koinon.jobs.policy import read_policy
 from koinon.jobs.sessions import study_key
+from koinon.jobs.spending import SALT_BYTES, entry_of
+from koinon.jobs.study import StudyFile
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import KoinonError, Refused, Unavailable
 from koinon.kernel.ids import Hash32, NodeId
@@ -22,8 +25,10 @@ from koinon.kernel.quantities import ALL_BASIS_POINTS, Seconds
 from koinon.node.context import Context
 from koinon.node.datasets import Datasets, StoredDataset
 from koinon.node.orders import AddData, DataAdded
+from koinon.node.privacy_ledger import PrivacyLedger, added
 from koinon.node.roles.studies import fetch_study, manifest_key
 from koinon.node.tasks import Narrator
+from koinon.privacy.differential.budget import Budget, find, pay_back, spend
 from koinon.wire.catalogue import Message
 from koinon.wire.committee import Column, Input, ShareManifest
 from koinon.wire.studies import DeliverShares, FetchManifest, FetchRefusal, ManifestsReply, RefusalReason
@@ -33,6 +38,7 @@ DELIVERY_TRIES: Final = 5
 REVEAL_RETRY_SECONDS: Final = 1.0
 _STATES: Final = b"owner/"
 DELIVERY_SECONDS: Final = Seconds(20.0)
+_Release = owner.StudyProposed | owner.CommitteeDrawn
 
 
 class DataRole:
@@ -42,6 +48,9 @@ class DataRole:
         self._context = context
         self._datasets = Datasets(context.home.datasets)
         self._locks: dict[int, asyncio.Lock] = {}
+        # What is left is computed and spent under one lock, so that two studies cannot both spend the last of it.
+        self._spending = asyncio.Lock()
+        self._ledger = PrivacyLedger(context.memory)
 
     def attach(self) -> None:
         """Follow the studies contract. Raises InvalidInput where the policy cannot be read."""
@@ -81,7 +90,10 @@ class DataRole:
             rows=dataset.rows if dataset else 0,
             nonce=self._context.rng.bytes(32),
         )
-        await self._advance(event.study_id, seen)
+        if dataset is None:
+            await self._advance(event.study_id, seen)
+        else:
+            await self._spend(event.study_id, study, 0, dataset.dataset_hash, seen)
 
     async def _locked(self, event: LockedIn, _: Log) -> None:
         if self._load(event.study_id).phase == "consented":
@@ -94,11 +106,13 @@ class DataRole:
     async def _deal_to(self, event: Drawn) -> None:
         nodes = [NodeId((await self._context.suite.providers.provider_of(a)).node_id) for a in event.committee]
         members = (nodes[0], nodes[1], nodes[2], nodes[3])
-        await self._advance(event.study_id, owner.CommitteeDrawn(event.attempt, members))
+        drawn = owner.CommitteeDrawn(event.attempt, members)
+        study, dataset = await fetch_study(self._context, event.study_id), self._load(event.study_id).dataset_hash
+        await self._spend(event.study_id, study, event.attempt, dataset, drawn)
 
     async def _ended(self, event: Completed | Ended, _: Log) -> None:
         if self._load(event.study_id).phase not in ("new", "refused", "ended"):
-            await self._advance(event.study_id, owner.StudyEnded())
+            await self._end(event.study_id)
 
     async def resume(self) -> None:
         """After a restart: what was decided but may not have reached the chain is sent again.
@@ -120,16 +134,59 @@ class DataRole:
             elif study.phase == StudyPhase.LOCKED and not party.revealed:
                 await self._reveal(state.study, state.nonce)
             elif study.phase in (StudyPhase.COMPLETED, StudyPhase.ENDED):
-                await self._advance(state.study, owner.StudyEnded())
+                await self._end(state.study)
 
     # ------------------------------------------------------------------------------------------------- one study
 
+    async def _spend(
+        self,
+        number: int,
+        study: StudyFile,
+        attempt: int,
+        dataset: bytes,
+        event: _Release,
+    ) -> None:
+        """Take an event that lets shares leave: what it costs is on disk in the same write as the decision."""
+        async with self._spending:
+            policy, entries = read_policy(self._context.home.policy), self._ledger.entries(dataset)
+            after = entries
+            if find(entries, number, attempt) is None:
+                budget = Budget(policy.privacy_epsilon, policy.privacy_delta)
+                entry = entry_of(study, number, attempt, self._context.rng)
+                try:
+                    after = await asyncio.to_thread(spend, entries, entry, budget)
+                except Refused as problem:
+                    event = replace(event, unaffordable=str(problem))
+            effects = await self._decide(number, event, added(dataset, entries, after))
+        await self._carry_out(number, effects)
+
+    async def _end(self, number: int) -> None:
+        """The study is over; what was paid for an attempt for which nothing was dealt is paid back."""
+        async with self._spending:
+            state = self._load(number)
+            entries = after = self._ledger.entries(state.dataset_hash)
+            if state.attempt < 0:
+                after = pay_back(entries, number, 0, self._context.rng.bytes(SALT_BYTES))
+            returned = added(state.dataset_hash, entries, after)
+            effects = await self._decide(number, owner.StudyEnded(), returned)
+        await self._carry_out(number, effects)
+
     async def _advance(self, number: int, event: owner.OwnerEvent) -> None:
+        await self._carry_out(number, await self._decide(number, event))
+
+    async def _decide(
+        self, number: int, event: owner.OwnerEvent, paid: dict[bytes, bytes] | None = None
+    ) -> tuple[owner.OwnerEffect, ...]:
         # One study's events are taken one at a time: a state must be on disk before the next is computed from it.
         async with self._locks.setdefault(number, asyncio.Lock()):
             policy = read_policy(self._context.home.policy)
-            state, effects = owner.step(self._load(number), event, policy, self._context.account)
-            self._context.memory.write({_state_key(number): encode(state)})
+            before = self._load(number)
+            state, effects = owner.step(before, event, policy, self._context.account)
+            changed = state != before and state.phase != "refused"
+            self._context.memory.write({_state_key(number): encode(state), **((paid or {}) if changed else {})})
+        return effects
+
+    async def _carry_out(self, number: int, effects: tuple[owner.OwnerEffect, ...]) -> None:
         for effect in effects:
             await self._perform(number, effect)
 
@@ -143,6 +200,8 @@ class DataRole:
                 await self._reveal(number, effect.nonce)
             case owner.DealShares():
                 await self._deal(number, effect)
+            case owner.Withhold():
+                journal.warning("study %d, attempt %d: no shares dealt: %s", number, effect.attempt, effect.reason)
 
     async def _consent(self, number: int, effect: owner.Consent) -> None:
         context, studies = self._context, self._context.suite.studies
@@ -153,7 +212,14 @@ class DataRole:
             await studies.domain(), number, terms.spec_hash, dataset_hash, commitment, terms.consent_deadline
         )
         signature = context.keys.account.sign_digest(digest)
-        await studies.consent(number, context.account, dataset_hash, commitment, signature)
+        try:
+            await studies.consent(number, context.account, dataset_hash, commitment, signature)
+        except Refused:
+            if (await studies.study_of(number)).phase == StudyPhase.ENDED:
+                # It ended before its end could find anything to pay back.
+                await self._end(number)
+                return
+            raise
         journal.info("study %d: consented", number)
 
     async def _refuse(self, number: int, reason: str) -> None:

@@ -22,6 +22,7 @@ _LONGEST_PARAMETERS: Final = 1024 * 1024
 
 _ARITHMETIC: Final = (
     "koinon.privacy.approximations",
+    "koinon.privacy.differential.noise",
     "koinon.privacy.opening",
     "koinon.privacy.rep4.agreement",
     "koinon.privacy.rep4.arithmetic",
@@ -45,8 +46,24 @@ def _logistic_regression(parameters: bytes) -> Program:
     return logistic_regression.program(decode(logistic_regression.Parameters, parameters, limit=_LONGEST_PARAMETERS))
 
 
+_ARRAYS: Final = (
+    "koinon.privacy.arrays",
+    "koinon.privacy.computation",
+    "koinon.privacy.elementary",
+    "koinon.privacy.graph",
+)
+"""What programs written on secret arrays depend on besides."""
+
 _PROGRAMS: Final[dict[str, tuple[Callable[[bytes], Program], tuple[str, ...]]]] = {
-    logistic_regression.NAME: (_logistic_regression, ("koinon.privacy.programs.logistic_regression",)),
+    logistic_regression.NAME: (
+        _logistic_regression,
+        (
+            *_ARRAYS,
+            "koinon.privacy.differential.accountant",
+            "koinon.privacy.differential.logistic",
+            "koinon.privacy.programs.logistic_regression",
+        ),
+    ),
 }
 
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from koinon.privacy.differential.noise import WORDS, rounded_normal
 from koinon.privacy.rep4 import arithmetic, comparison
 from koinon.privacy.rep4.arithmetic import Protocol
 from koinon.privacy.rep4.party import Party
-from koinon.privacy.rep4.shares import Shares, constant, joined
-from koinon.privacy.secret import Product
+from koinon.privacy.rep4.shares import Shares, constant, four, joined
+from koinon.privacy.secret import NOISE_PARTS, Product
 
 
 class Rep4Machine:
@@ -50,6 +51,12 @@ class Rep4Machine:
 
     def negative(self, data: Shares) -> Protocol:
         return comparison.negative(self.party, data)
+
+    def noise(self, shape: tuple[int, ...], deviation: int) -> Shares:
+        """Component j is a variable that the three holders of its key draw alike; who lacks it knows nothing of it."""
+        drawn = [self.party.draw(index, (*shape, WORDS)) for index in range(NOISE_PARTS)]
+        parts = [None if words is None else rounded_normal(words, deviation).view(np.uint64) for words in drawn]
+        return Shares(four(parts), shape)
 
     def observe(self, data: Any, limit: float, label: str) -> None:
         """Shares show nothing; the lemma stands."""

@@ -1,0 +1,24 @@
+"""What one attempt of a study costs the rows of a data set, as an entry of its privacy ledger."""
+
+from typing import Final
+
+from koinon.jobs.study import StudyFile
+from koinon.kernel.effects import Rng
+from koinon.privacy.differential.budget import Entry, exact_entry, gaussian_entry
+
+SALT_BYTES: Final = 32
+
+
+def entry_of(study: StudyFile, number: int, attempt: int, rng: Rng) -> Entry:
+    """The entry to be written before shares of this attempt may leave. ``check_study`` has passed.
+
+    Every attempt costs: two members that delivered before it failed may have shown the result party its output, and
+    the next attempt draws other noise.
+    """
+    salt = rng.bytes(SALT_BYTES)
+    if not study.epsilon:
+        return exact_entry(number, attempt, salt)
+    from koinon.privacy.differential.logistic import mechanism
+
+    cost = mechanism(study.epsilon)
+    return gaussian_entry(number, attempt, cost.multiplier, cost.count, salt)
