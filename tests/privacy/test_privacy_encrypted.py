@@ -13,13 +13,15 @@ from sklearn.preprocessing import StandardScaler
 
 from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
-from koinon.kernel.errors import InvalidInput, KoinonError, MalformedMessage, Refused, Unavailable
+from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage, Refused, Unavailable
 from koinon.net.transport import Transport
-from koinon.privacy.encrypted import ckks
+from koinon.privacy.encrypted import ckks, service
 from koinon.privacy.encrypted.models import EncryptedModel, Link, layer, linked, standardised
 from koinon.privacy.encrypted.service import EncryptedPredictor, serve
 from koinon.privacy.encrypted.worker import LIMITS, answer
-from koinon.wire.encrypted import EncryptedOffer, EncryptedQuestion
+from koinon.wire.catalogue import Message
+from koinon.wire.discovery import Endpoint
+from koinon.wire.encrypted import EncryptedAnswer, EncryptedOffer, EncryptedQuestion
 
 SMALL = EncryptedModel((layer(np.array([[0.5, -2.0, 0.0]]), np.array([0.25])),), Link.IDENTITY)
 ROWS = np.array([[1.0, 2.0, 3.0], [-4.0, 0.5, 100.0]])
@@ -62,11 +64,12 @@ def test_a_network_with_squares_between_its_layers_answers_as_in_the_clear() -> 
 
 async def test_two_nodes_and_rows_that_one_of_them_never_sees() -> None:
     rng = SystemRng()
+    key = NodeKey.generate(rng)
     async with (
-        Transport.open(NodeKey.generate(rng), "127.0.0.1", 0) as node,
+        Transport.open(key, "127.0.0.1", 0) as node,
         Transport.open(NodeKey.generate(rng), "127.0.0.1", 0) as caller,
     ):
-        serve(node.handle, {"small": SMALL})
+        serve(node.handle, key, {"small": SMALL})
         predictor = await EncryptedPredictor.find(caller, node.endpoint, "small")
         np.testing.assert_allclose(await predictor.predict(ROWS), SMALL.in_the_clear(ROWS), atol=1e-3)
         many = np.random.default_rng(1).normal(size=(ckks.rows_for(1) + 3, 3))
@@ -176,8 +179,7 @@ async def test_a_child_that_wants_too_much_dies_alone(question: EncryptedQuestio
     starved = msgspec.structs.replace(LIMITS, memory_bytes=100 * 1024**2)
     with pytest.raises(Unavailable):
         await answer(SMALL, question, starved)
-    reply = await answer(SMALL, question)
-    assert len(reply.columns) == 1
+    assert len(await answer(SMALL, question)) == 1
 
 
 @pytest.mark.parametrize("changes", [{"features": 0}, {"outputs": 10**9}, {"depth": 99}, {"link": "eval"}])
@@ -191,15 +193,29 @@ async def test_a_node_that_describes_nonsense_is_not_asked(changes: dict[str, An
 
 
 async def test_an_answer_that_is_none_is_refused(keys: ckks.Keys) -> None:
-    for columns in ((), (b"garbage",), tuple(ckks.generate(3).encrypt(ROWS)[:1])):
-
-        class Liar:
-            async def call(self, *_: Any, columns: tuple[bytes, ...] = columns) -> Any:
-                from koinon.wire.encrypted import EncryptedAnswer
-
-                return EncryptedAnswer(columns)
-
-        offer = EncryptedOffer(3, 1, 1, "identity")
-        predictor = EncryptedPredictor(Liar(), None, "small", offer, Link.IDENTITY, keys)  # type: ignore[arg-type]
-        with pytest.raises(MalformedMessage):
+    node = NodeKey.from_seed(bytes(32))
+    endpoint = Endpoint(node_id=node.node_id, host="127.0.0.1", port=1)
+    offer = EncryptedOffer(3, 1, 1, "identity")
+    deeper = tuple(ckks.generate(3).encrypt(ROWS)[:1])
+    for columns, signer, kind in (
+        ((), node, MalformedMessage),
+        ((b"garbage",), node, MalformedMessage),
+        (deeper, node, MalformedMessage),
+        ((b"garbage",), NodeKey.from_seed(b"\x01" * 32), Forged),
+    ):
+        caller = Answers(columns, signer)
+        predictor = EncryptedPredictor(caller, endpoint, "small", offer, Link.IDENTITY, keys)
+        with pytest.raises(kind):
             await predictor.predict(ROWS)
+
+
+class Answers:
+    """A node that says the same to whatever it is asked, and signs it."""
+
+    def __init__(self, columns: tuple[bytes, ...], key: NodeKey) -> None:
+        self.columns, self.key = columns, key
+
+    async def call(self, _endpoint: Endpoint, message: Message, _timeout: float = 0.0, /) -> EncryptedAnswer:
+        assert isinstance(message, EncryptedQuestion)
+        statement = service._statement(message, self.columns)
+        return EncryptedAnswer(self.columns, self.key.sign(service._DOMAIN, statement))

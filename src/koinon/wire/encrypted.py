@@ -22,9 +22,13 @@ class FetchEncryptedOffer(Message, frozen=True):
 
 @message(0x0B03, limit=64 << 20)
 class EncryptedAnswer(Message, frozen=True):
-    """One ciphertext for each output, under the caller's keys."""
+    """One ciphertext for each output, under the caller's keys.
+
+    ``signature`` is the node's, over the hash of the question and of ``columns``: a wrong answer is evidence.
+    """
 
     columns: tuple[bytes, ...]
+    signature: bytes
 
 
 @message(0x0B04, answers=(EncryptedAnswer,), limit=128 << 20)

@@ -1,6 +1,6 @@
 """Asking and answering over the network.
 
-    serve(transport.handle, {"risk": model})                                     a node that has the model
+    serve(transport.handle, key, {"risk": model})                                     a node that has the model
     predictor = await EncryptedPredictor.find(transport, endpoint, "risk")       somebody who has the rows
     probabilities = await predictor.predict(rows)
 
@@ -16,6 +16,9 @@ from typing import Any, Final, Protocol, Self, TypeVar
 
 import numpy as np
 
+from koinon.crypto.hash import tagged_hash
+from koinon.crypto.signature import NodeKey, verify_node_signature
+from koinon.kernel.codec import encode
 from koinon.kernel.errors import InvalidInput, MalformedMessage, Refused
 from koinon.kernel.ids import NodeId
 from koinon.privacy.encrypted.ckks import DEEPEST, Keys, generate, rows_for
@@ -29,6 +32,7 @@ from koinon.worker import Limits
 DECIMALS: Final = 4
 """Kept of every decrypted number; the noise is below 10⁻⁵."""
 ANSWER_SECONDS: Final = 600.0
+_DOMAIN: Final = "koinon/encrypted-answer/1"
 
 _M = TypeVar("_M", bound=Message)
 
@@ -47,10 +51,13 @@ class Caller(Protocol):
     async def call(self, endpoint: Endpoint, message: Message, timeout: float = ..., /) -> Message: ...
 
 
-def serve(handle: Handles, models: Mapping[str, EncryptedModel], limits: Limits = LIMITS, at_once: int = 1) -> None:
+def serve(
+    handle: Handles, key: NodeKey, models: Mapping[str, EncryptedModel], limits: Limits = LIMITS, at_once: int = 1
+) -> None:
     """Answer encrypted questions for these models.
 
     Args:
+        key: signs every answer.
         at_once: how many are worked on side by side; the others wait for their turn.
 
     Raises:
@@ -72,10 +79,42 @@ def serve(handle: Handles, models: Mapping[str, EncryptedModel], limits: Limits 
     async def reply(_: NodeId, message: EncryptedQuestion) -> EncryptedAnswer:
         model = named(message.model)
         async with turns:
-            return await answer(model, message, limits)
+            columns = await answer(model, message, limits)
+        return EncryptedAnswer(columns, key.sign(_DOMAIN, _statement(message, columns)))
 
     handle(FetchEncryptedOffer, offer)
     handle(EncryptedQuestion, reply)
+
+
+async def ask(caller: Caller, endpoint: Endpoint, question: EncryptedQuestion) -> EncryptedAnswer:
+    """One question to one node.
+
+    Raises:
+        MalformedMessage: what came back is no answer.
+        Forged: it is not signed by that node.
+    """
+    reply = await caller.call(endpoint, question, ANSWER_SECONDS)
+    if not isinstance(reply, EncryptedAnswer):
+        raise MalformedMessage("the node did not answer an encrypted question with an encrypted answer")
+    verify_node_signature(endpoint.node_id, _DOMAIN, _statement(question, reply.columns), reply.signature)
+    return reply
+
+
+async def is_wrong(node: NodeId, model: EncryptedModel, question: EncryptedQuestion, reply: EncryptedAnswer) -> bool:
+    """Whether a node's signed answer is not what the model gives; anybody who has the model can find out.
+
+    Evaluating ciphertexts has no randomness: the same version of the library gives the same bytes.
+
+    Raises:
+        Forged: the node did not sign this.
+        InvalidInput, MalformedMessage: the question has no answer, so that no answer to it is evidence.
+    """
+    verify_node_signature(node, _DOMAIN, _statement(question, reply.columns), reply.signature)
+    return await answer(model, question) != reply.columns
+
+
+def _statement(question: EncryptedQuestion, columns: tuple[bytes, ...]) -> bytes:
+    return tagged_hash(_DOMAIN, encode(question), *columns)
 
 
 @dataclass(frozen=True)
@@ -124,7 +163,7 @@ class EncryptedPredictor:
     async def _batch(self, rows: np.ndarray) -> np.ndarray:
         columns = await asyncio.to_thread(self.keys.encrypt, rows)
         question = EncryptedQuestion(self.name, self.keys.public, tuple(columns))
-        reply = await self.caller.call(self.endpoint, question, ANSWER_SECONDS)
-        if not isinstance(reply, EncryptedAnswer) or len(reply.columns) != self.offer.outputs:
+        reply = await ask(self.caller, self.endpoint, question)
+        if len(reply.columns) != self.offer.outputs:
             raise MalformedMessage(f"{self.offer.outputs} ciphertexts were due")
         return await asyncio.to_thread(self.keys.decrypt, list(reply.columns), len(rows), DECIMALS)

@@ -6,7 +6,7 @@ from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.quantities import Seconds
 from koinon.privacy.encrypted.ckks import evaluate
 from koinon.privacy.encrypted.models import EncryptedModel
-from koinon.wire.encrypted import EncryptedAnswer, EncryptedQuestion
+from koinon.wire.encrypted import EncryptedQuestion
 from koinon.worker import Channel, Limits, Worker
 
 _MOST_BYTES: Final = 192 * 1024 * 1024
@@ -20,8 +20,14 @@ class Work(Record, frozen=True):
     question: EncryptedQuestion
 
 
-async def answer(model: EncryptedModel, question: EncryptedQuestion, limits: Limits = LIMITS) -> EncryptedAnswer:
-    """Answer in a child.
+class Done(Record, frozen=True):
+    """One ciphertext for each output."""
+
+    columns: tuple[bytes, ...]
+
+
+async def answer(model: EncryptedModel, question: EncryptedQuestion, limits: Limits = LIMITS) -> tuple[bytes, ...]:
+    """Answer in a child: one ciphertext for each output.
 
     Raises:
         InvalidInput, MalformedMessage: as ``ckks.evaluate``.
@@ -29,10 +35,10 @@ async def answer(model: EncryptedModel, question: EncryptedQuestion, limits: Lim
     """
     async with Worker.start("koinon.privacy.encrypted.worker:main", limits) as worker:
         await worker.send(encode(Work(model, question)))
-        return decode(EncryptedAnswer, await worker.receive(), limit=_MOST_BYTES)
+        return decode(Done, await worker.receive(), limit=_MOST_BYTES).columns
 
 
 def main(channel: Channel) -> None:
     """The child."""
     work = decode(Work, channel.receive(), limit=_MOST_BYTES)
-    channel.send(encode(EncryptedAnswer(evaluate(work.model, work.question.public, work.question.columns))))
+    channel.send(encode(Done(evaluate(work.model, work.question.public, work.question.columns))))

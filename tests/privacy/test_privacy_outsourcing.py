@@ -1,0 +1,209 @@
+"""Work given to strangers: what liars, silence and late answers can do, and evidence that anybody can check."""
+
+from contextlib import AsyncExitStack
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from koinon.crypto.random import SystemRng
+from koinon.crypto.signature import NodeKey
+from koinon.kernel.errors import Forged, InvalidInput, Unavailable
+from koinon.kernel.ids import NodeId
+from koinon.net.transport import Transport
+from koinon.privacy.encrypted import replication
+from koinon.privacy.encrypted.freivalds import PRIMES, is_product
+from koinon.privacy.encrypted.models import EncryptedModel, Link, layer
+from koinon.privacy.encrypted.outsourcing import outsource
+from koinon.privacy.encrypted.replication import Answered, Ask, Begin, Event, Lost, Named, Settled, State, step
+from koinon.privacy.encrypted.service import is_wrong, serve
+from koinon.privacy.rep4.adversary import SeededRng
+from koinon.wire.encrypted import EncryptedQuestion
+
+MODEL = EncryptedModel((layer(np.array([[0.5, -2.0]]), np.array([0.25])),), Link.IDENTITY)
+LIAR = EncryptedModel((layer(np.array([[0.5, -2.0 + 1e-6]]), np.array([0.25])),), Link.IDENTITY)
+
+
+def played(
+    pieces: int, strangers: int, agree: int, liars: set[int], silent: set[int], seed: int
+) -> tuple[State, list[Settled], list[Named], int]:
+    """The whole work with strangers that answer in any order; each liar has an answer of its own."""
+    rng = SeededRng(str(seed).encode())
+    state = replication.begin(pieces, strangers, agree, rng)
+    waiting: list[Event] = [Begin()]
+    settled: list[Settled] = []
+    named: list[Named] = []
+    asked = 0
+    while waiting:
+        state, effects = step(state, waiting.pop(rng.below(len(waiting))))
+        for effect in effects:
+            match effect:
+                case Ask(stranger, piece) if stranger in silent:
+                    asked += 1
+                    waiting.append(Lost(stranger, piece))
+                case Ask(stranger, piece):
+                    asked += 1
+                    said = b"lie %d" % stranger if stranger in liars else b"truth"
+                    waiting.append(Answered(stranger, piece, said))
+                case Settled():
+                    settled.append(effect)
+                case Named():
+                    named.append(effect)
+    return state, settled, named, asked
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_every_piece_is_right_and_only_liars_are_named(data: st.DataObject) -> None:
+    strangers = data.draw(st.integers(3, 7))
+    agree = data.draw(st.integers(2, 3))
+    bad = data.draw(st.sets(st.integers(0, strangers - 1), max_size=strangers - agree))
+    liars = data.draw(st.sets(st.sampled_from(sorted(bad)))) if bad else set()
+    seed = data.draw(st.integers(0, 2**20))
+    state, settled, named, asked = played(6, strangers, agree, liars, bad - liars, seed)
+    assert state.is_done
+    assert sorted(each.piece for each in settled) == list(range(6))
+    assert all(each.stranger not in bad for each in settled)
+    assert {each.stranger for each in named} <= liars
+    assert state.silent <= bad - liars
+    assert asked >= 6 * agree
+    paid = replication.shares(state, strangers)
+    assert all(paid[liar] == 0 for liar in state.liars)
+    assert sum(paid) <= 6 * agree
+
+
+def test_with_honest_strangers_nobody_is_asked_needlessly() -> None:
+    _, _, named, asked = played(50, 6, 2, set(), set(), 1)
+    assert asked == 100
+    assert not named
+
+
+def test_every_liar_that_was_asked_is_named() -> None:
+    state, _, named, _ = played(200, 5, 2, {1, 3}, set(), 2)
+    assert state.liars == {1, 3} == {each.stranger for each in named}
+
+
+def test_strangers_who_lie_together_and_are_drawn_together_win_which_is_the_stated_limit() -> None:
+    state = replication.begin(1, 3, 2, SeededRng(b""))
+    state, effects = step(state, Begin())
+    for effect in effects:
+        assert isinstance(effect, Ask)
+        state, last = step(state, Answered(effect.stranger, 0, b"the same lie"))
+    assert state.pieces[0].settled == b"the same lie"
+    assert isinstance(last[0], Settled)
+
+
+def test_too_few_answers_end_the_work_with_a_reason() -> None:
+    with pytest.raises(Unavailable, match="piece 1 was answered by 1 of 3 strangers, of whom no 2 agree"):
+        played(1, 3, 2, set(), {0, 1}, 3)
+
+
+def test_answers_nobody_asked_for_change_nothing() -> None:
+    state, _ = step(replication.begin(2, 3, 2, SeededRng(b"")), Begin())
+    asked = state.pieces[0].order[0]
+    never = state.pieces[0].order[2]
+    for event in (Answered(never, 0, b""), Answered(asked, 7, b""), Answered(99, 0, b""), Lost(never, 1), Lost(0, -1)):
+        expected = step(state, event)[0]
+        assert expected == state or (event == Lost(never, 1) and never in state.pieces[1].order[:2])
+    state, _ = step(state, Answered(asked, 0, b"x"))
+    assert step(state, Answered(asked, 0, b"y")) == (state, ())
+    assert step(state, Begin()) == (state, ())
+
+
+@pytest.mark.parametrize(("pieces", "strangers", "agree"), [(0, 3, 2), (10**9, 3, 2), (1, 3, 1), (1, 1, 2)])
+def test_work_that_cannot_be_shared_out_is_refused(pieces: int, strangers: int, agree: int) -> None:
+    with pytest.raises(InvalidInput):
+        replication.begin(pieces, strangers, agree, SeededRng(b""))
+
+
+# ------------------------------------------------------------------------------------------------------- for real
+
+
+async def test_a_stranger_that_computes_something_else_is_found_and_anybody_can_check_it() -> None:
+    rng, rows = SystemRng(), np.random.default_rng(1).normal(size=(9, 2))
+    keys = [NodeKey.generate(rng) for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(Transport.open(key, "127.0.0.1", 0)) for key in keys]
+        client = await stack.enter_async_context(Transport.open(NodeKey.generate(rng), "127.0.0.1", 0))
+        for number, (node, key) in enumerate(zip(nodes, keys, strict=True)):
+            serve(node.handle, key, {"risk": LIAR if number == 1 else MODEL})
+        endpoints = [node.endpoint for node in nodes]
+        # With this draw the liar is asked about one piece or more.
+        result = await outsource(client, endpoints, "risk", MODEL, rows, SeededRng(b"draw"), piece_rows=3)
+    np.testing.assert_allclose(result.answers, MODEL.in_the_clear(rows), atol=1e-3)
+    assert {wrong.node for wrong in result.evidence} == {keys[1].node_id}
+    assert result.earned[1] == 0 < min(result.earned[0], result.earned[2])
+    assert result.silent == ()
+    wrong = result.evidence[0]
+    assert await is_wrong(wrong.node, MODEL, wrong.question, wrong.answer)
+    assert not await is_wrong(wrong.node, LIAR, wrong.question, wrong.answer)
+    with pytest.raises(Forged):
+        await is_wrong(NodeId(keys[0].node_id), MODEL, wrong.question, wrong.answer)
+    other = EncryptedQuestion("another", wrong.question.public, wrong.question.columns)
+    with pytest.raises(Forged):
+        await is_wrong(wrong.node, MODEL, other, wrong.answer)
+    changed = msgspec.structs.replace(wrong.answer, columns=(b"put in its mouth",))
+    with pytest.raises(Forged):
+        await is_wrong(wrong.node, MODEL, wrong.question, changed)
+
+
+async def test_a_stranger_that_is_gone_is_replaced() -> None:
+    rng, rows = SystemRng(), np.ones((4, 2))
+    keys = [NodeKey.generate(rng) for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(Transport.open(key, "127.0.0.1", 0)) for key in keys]
+        client = await stack.enter_async_context(Transport.open(NodeKey.generate(rng), "127.0.0.1", 0))
+        for node, key in zip(nodes[:2], keys[:2], strict=True):
+            serve(node.handle, key, {"risk": MODEL})
+        endpoints = [node.endpoint for node in nodes]
+        result = await outsource(client, endpoints, "risk", MODEL, rows, SeededRng(b"draw"), piece_rows=2)
+        np.testing.assert_allclose(result.answers, MODEL.in_the_clear(rows), atol=1e-3)
+        assert set(result.silent) <= {keys[2].node_id}
+        assert not result.evidence
+        with pytest.raises(Unavailable, match="no 3 agree"):
+            await outsource(client, endpoints, "risk", MODEL, rows, SeededRng(b"draw"), agree=3)
+        with pytest.raises(InvalidInput, match="takes rows of 2 numbers"):
+            await outsource(client, endpoints, "risk", MODEL, np.ones((4, 3)), SeededRng(b"draw"))
+
+
+# ------------------------------------------------------------------------------------------------------- products
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(1, 8), st.integers(0, 2**32), st.booleans())
+def test_a_product_is_recognised_and_one_wrong_number_is_found(
+    rows: int, inner: int, columns: int, seed: int, huge: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    top = 2**27 if huge else 1000
+    left, right = random.integers(-top, top, (rows, inner)), random.integers(-top, top, (inner, columns))
+    claimed = left @ right
+    assert is_product(left, right, claimed, SystemRng())
+    row, column = random.integers(0, rows), random.integers(0, columns)
+    for error in (1, -7, PRIMES[0], PRIMES[1], -PRIMES[0] * 5):
+        wrong = claimed.copy()
+        wrong[row, column] += error
+        assert not is_product(left, right, wrong, SystemRng())
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "claimed"),
+    [
+        (np.ones((2, 2)), np.ones((2, 2), np.int64), np.ones((2, 2), np.int64)),
+        (np.ones(2, np.int64), np.ones((2, 2), np.int64), np.ones((2, 2), np.int64)),
+        (np.ones((2, 3), np.int64), np.ones((2, 2), np.int64), np.ones((2, 2), np.int64)),
+        (np.ones((2, 2), np.int64), np.ones((2, 2), np.int64), np.ones((2, 3), np.int64)),
+        (np.full((2, 2), 2**30), np.full((2, 2), 2**30), np.ones((2, 2), np.int64)),
+        (np.full((2, 2), -(2**63)), np.ones((2, 2), np.int64), np.ones((2, 2), np.int64)),
+    ],
+)
+def test_what_cannot_be_checked_is_refused(left: np.ndarray, right: np.ndarray, claimed: np.ndarray) -> None:
+    with pytest.raises(InvalidInput):
+        is_product(left, right, claimed, SystemRng())
+
+
+def test_a_claim_larger_than_any_product_is_wrong() -> None:
+    one = np.ones((1, 1), np.int64)
+    assert not is_product(one, one, one + PRIMES[0] * PRIMES[1], SystemRng())
