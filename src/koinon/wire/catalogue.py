@@ -39,6 +39,7 @@ class Done(Message, frozen=True):
 
 _M = TypeVar("_M", bound=type[Message])
 
+_NUMBER_BYTES: Final = 2
 _by_number: Final[dict[int, type[Message]]] = {}
 _numbers: Final[dict[type[Message], int]] = {}
 _answers: Final[dict[type[Message], frozenset[type[Message]]]] = {}
@@ -107,6 +108,19 @@ def unpack(number: int, body: bytes | memoryview) -> Message:
     if kind is None:
         raise MalformedMessage(f"no message has the number {number:#06x}")
     return decode(kind, body, limit=_limits[kind])
+
+
+def to_frame(value: Message) -> bytes:
+    """A message as one frame of a link or a worker's channel: its number in two bytes, then its encoding."""
+    number, body = pack(value)
+    return number.to_bytes(_NUMBER_BYTES, "big") + body
+
+
+def from_frame(frame: bytes | bytearray) -> Message:
+    """Raises MalformedMessage unless ``frame`` holds exactly one message of the catalogue."""
+    if len(frame) < _NUMBER_BYTES:
+        raise MalformedMessage("a frame begins with the number of its message, in two bytes")
+    return unpack(int.from_bytes(frame[:_NUMBER_BYTES], "big"), memoryview(frame)[_NUMBER_BYTES:])
 
 
 message(0x0101)(Failure)

@@ -11,7 +11,8 @@ from koinon.wire.catalogue import Message, message
 
 _LIST_LIMIT: Final = 1 << 20
 _SHARES_LIMIT: Final = 1 << 20
-_WORDS_LIMIT: Final = (64 << 20) + 1024
+_WORDS_LIMIT: Final = (64 << 20) + 65536
+_ROWS_LIMIT: Final = 256 << 20
 
 
 class RoundTerms(Record, frozen=True):
@@ -156,3 +157,45 @@ class RoundFailure(Message, frozen=True):
 
     session: bytes
     reason: str
+
+
+@message(0x090C, limit=_WORDS_LIMIT)
+class TrainingRound(Message, frozen=True):
+    """Aggregator to owner: train from these parameters (little-endian float64) and enter the round of these terms."""
+
+    terms: RoundTerms
+    parameters: bytes
+
+
+@message(0x090D, limit=_WORDS_LIMIT)
+class TrainingOver(Message, frozen=True):
+    """Aggregator to owner: no further round follows, and this is the joint model."""
+
+    reason: str
+    parameters: bytes
+
+
+@message(0x0911, limit=_ROWS_LIMIT)
+class HoldRows(Message, frozen=True):
+    """Node to its own worker: the plan, how many owners there are, which one we are, our rows (float64, row-major)."""
+
+    plan: bytes
+    owners: int
+    owner: int
+    features: bytes
+    targets: bytes
+
+
+@message(0x0912, limit=_WORDS_LIMIT)
+class TrainLocally(Message, frozen=True):
+    """Node to its own worker: train on the rows from these parameters."""
+
+    round: int
+    parameters: bytes
+
+
+@message(0x0913, limit=_WORDS_LIMIT)
+class LocalWords(Message, frozen=True):
+    """Worker to its node: the clipped and encoded update, before masking."""
+
+    words: bytes

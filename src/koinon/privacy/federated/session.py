@@ -53,14 +53,19 @@ def check_terms(terms: RoundTerms) -> None:
         raise InvalidInput("a round names study, model, aggregator and owners by 32 bytes each")
     if not 2 <= len(terms.owners) <= MOST_HOLDERS or len(set(terms.owners)) != len(terms.owners):
         raise InvalidInput(f"a round has 2 to {MOST_HOLDERS} owners, each named once; got {len(terms.owners)}")
-    if not 2 <= terms.threshold <= len(terms.owners) or 2 * terms.threshold <= len(terms.owners):
-        raise InvalidInput(
-            f"the threshold must be more than half of the {len(terms.owners)} owners and at most all of them,"
-            f" or a lying aggregator could unmask one of them; got {terms.threshold}"
-        )
+    check_threshold(terms.threshold, len(terms.owners))
     if not 0 <= terms.round < MOST_ROUNDS or not 1 <= terms.length <= LONGEST or not 0 <= terms.fraction_bits <= 40:
         raise InvalidInput(f"a round has a number, 1 to {LONGEST} words and 0 to 40 fraction bits")
     check_range(len(terms.owners), terms.limit, terms.word_bits)
+
+
+def check_threshold(threshold: int, owners: int) -> None:
+    """Raises InvalidInput for a threshold with which a lying aggregator could unmask somebody all alone."""
+    if not 2 <= threshold <= owners or 2 * threshold <= owners:
+        raise InvalidInput(
+            f"the threshold must be more than half of the {owners} owners and at most all of them,"
+            f" or a lying aggregator could unmask one of them; got {threshold}"
+        )
 
 
 def tolerated(terms: RoundTerms) -> int:

@@ -30,14 +30,15 @@ from koinon.privacy.rep4.shares import Shares
 from koinon.privacy.rep4.signing import NodeSignatures
 from koinon.privacy.rep4.tampering import FaultyLink
 from koinon.privacy.sharing import accept_package, check_same_run
-from koinon.wire.catalogue import Message, pack, unpack
+from koinon.wire.catalogue import Message
+from koinon.wire.catalogue import from_frame as from_frame
+from koinon.wire.catalogue import to_frame as to_frame
 from koinon.wire.committee import POSITIONS, Aborted, Input, Listening, Output, Prepare, Progress, Run
 from koinon.wire.discovery import Endpoint
 from koinon.wire.failures import failure_of
 from koinon.worker.channel import AsyncChannel
 
 CERTIFICATE_DOMAIN: Final = "koinon/rep4/worker-key/1"
-_NUMBER_BYTES: Final = 2
 _ROUNDS_PER_PROGRESS: Final = 25
 _CONNECTING_SECONDS: Final = 15.0
 _RETRY_SECONDS: Final = 0.1
@@ -48,19 +49,6 @@ _M = TypeVar("_M", bound=Message)
 def certify(node: NodeKey, session: bytes, position: int, ephemeral: bytes) -> bytes:
     """A node's signature that this ephemeral key is its worker's, in this run and at this position."""
     return node.sign(CERTIFICATE_DOMAIN, _certified(session, position, ephemeral))
-
-
-def to_frame(message: Message) -> bytes:
-    """A message as a frame of the worker channel: its catalogue number in two bytes, then its encoding."""
-    number, body = pack(message)
-    return number.to_bytes(_NUMBER_BYTES, "big") + body
-
-
-def from_frame(frame: bytes) -> Message:
-    """Raises MalformedMessage unless ``frame`` holds exactly one message of the catalogue."""
-    if len(frame) < _NUMBER_BYTES:
-        raise MalformedMessage("a frame of the worker channel starts with a message number of two bytes")
-    return unpack(int.from_bytes(frame[:_NUMBER_BYTES], "big"), frame[_NUMBER_BYTES:])
 
 
 async def main(channel: AsyncChannel) -> None:

@@ -1,0 +1,290 @@
+"""A training over links: the aggregator in one node, every owner in its own.
+
+The aggregator tells each owner a round's terms and the joint model; owners train, mask and answer. Each owner has a
+reader and a writer task, so that one that does not read delays nobody. An owner whose link ends is gone for good; one
+that is only slow is left out of the round and asked again in the next.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from koinon.crypto.signature import NodeKey
+from koinon.kernel.effects import Link, Rng
+from koinon.kernel.errors import Expired, KoinonError, MalformedMessage, ProtocolAbort, Unavailable
+from koinon.kernel.ids import NodeId
+from koinon.kernel.quantities import Seconds
+from koinon.privacy.federated import aggregator, client, training
+from koinon.privacy.federated.session import session_of
+from koinon.privacy.federated.training import Coordinator, TrainingPlan
+from koinon.privacy.federated.worker import parameters_from, parameters_to
+from koinon.wire.catalogue import Message, from_frame, to_frame
+from koinon.wire.federated import RoundFailure, RoundTerms, TrainingOver, TrainingRound
+
+MOST_FAILURES: Final = 3
+"""Rounds in a row without a sum after which the training ends."""
+_WAITING_MESSAGES: Final = 256
+_UNREAD_MESSAGES: Final = 8
+
+Train = Callable[[int, np.ndarray], Awaitable[np.ndarray]]
+"""An owner's encoded update for a round that starts from these parameters; see ``worker.LocalTraining.words``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long the aggregator waits: for owners to train, and for their answers in every other stage."""
+
+    training: Seconds
+    stage: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Who takes part in which study: its 32-byte name, the aggregator's node, and the owners' nodes in order."""
+
+    study: bytes
+    aggregator: NodeId
+    owners: tuple[NodeId, ...]
+
+    def terms(self, plan: TrainingPlan, number: int, parameters: np.ndarray) -> RoundTerms:
+        """The terms of one round."""
+        return training.round_terms(plan, self.study, number, parameters, self.aggregator, self.owners)
+
+
+def link_label(study: bytes) -> str:
+    """What aggregator and owners call their links."""
+    return f"federated {study.hex()}"
+
+
+# ----------------------------------------------------------------------------------------------------- aggregator
+
+Watch = Callable[[aggregator.AggregatorEvent], None]
+
+
+async def coordinate(
+    plan: TrainingPlan,
+    roster: Roster,
+    links: Mapping[int, Link],
+    pace: Pace,
+    watch: Watch = lambda _: None,
+    report: Callable[[training.RoundReport], None] = lambda _: None,
+) -> Coordinator:
+    """Lead a training to its end and tell the owners the joint model.
+
+    Args:
+        links: to the owners by number; those that did not come are missing.
+        watch: told every event of every round before it is taken; whoever keeps them can ``recompute`` the sums.
+        report: told what is known after each round.
+
+    Raises:
+        InvalidInput: a plan that cannot be used.
+        Unavailable: too few owners are left, or several rounds in a row gave no sum; the owners have been told.
+    """
+    model = training.check_plan(plan, len(roster.owners))
+    state, failures = training.start(plan, model), 0
+    async with _Owners(links) as owners:
+        while not state.finished:
+            terms = roster.terms(plan, state.round, state.joint.parameters)
+            try:
+                summed = await _round(terms, state.joint.parameters, owners, pace, watch)
+                state, failures = training.finish_round(state, plan, summed.survivors, summed.words), 0
+                report(state.history[-1])
+            except (Unavailable, ProtocolAbort) as problem:
+                failures += 1
+                # Every round that owners entered counts, or a lying aggregator could ask for any number of answers.
+                state = replace(state, round=state.round + 1)
+                few = len(owners.present) < plan.threshold
+                if few or failures == MOST_FAILURES or state.round >= plan.rounds:
+                    left = f"{len(owners.present)} of {len(roster.owners)} owners are left"
+                    reason = f"the training ended in round {state.round - 1} ({left}): {problem}"
+                    owners.tell_all(TrainingOver(reason[:500], b""))
+                    await owners.flush(pace.stage)
+                    raise Unavailable(reason) from None
+        owners.tell_all(TrainingOver(state.finished, parameters_to(training.result(state, plan))))
+        await owners.flush(pace.stage)
+    return state
+
+
+async def _round(
+    terms: RoundTerms, parameters: np.ndarray, owners: "_Owners", pace: Pace, watch: Watch
+) -> aggregator.Summed:
+    """One round. Raises Unavailable where it gives no sum."""
+    loop = asyncio.get_running_loop()
+    session = session_of(terms)
+    state, _ = aggregator.begin(terms)
+    stage, deadline = 0, loop.time() + pace.training
+    owners.tell_all(TrainingRound(terms, parameters_to(parameters)))
+    pending: list[aggregator.AggregatorEvent] = [
+        aggregator.Gone(owner) for owner in range(len(terms.owners)) if owner not in owners.present
+    ]
+    while True:
+        if not pending:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    owner, message = await owners.news.get()
+            except TimeoutError:
+                pending.append(aggregator.StageOver(stage))
+            else:
+                if message is None:
+                    pending.append(aggregator.Gone(owner))
+                elif getattr(message, "session", b"") == session:
+                    pending.append(aggregator.Received(owner, message))
+                # Anything else is late: an answer in a round that went on without this owner.
+                continue
+        event = pending.pop(0)
+        watch(event)
+        state, effects = aggregator.step(state, event)
+        for effect in effects:
+            match effect:
+                case aggregator.Tell():
+                    owners.tell(effect.owner, effect.message)
+                case aggregator.StageBegan():
+                    stage, deadline = effect.stage, loop.time() + pace.stage
+                case aggregator.Expel():
+                    owners.expel(effect.owner)
+                case aggregator.Summed():
+                    return effect
+                case aggregator.Failed():
+                    raise Unavailable(effect.reason)
+
+
+class _Owners:
+    """Messages from and to all owners whose links are open.
+
+    Attributes:
+        present: owners that have not left.
+        news: messages by owner; None in place of the last one.
+    """
+
+    def __init__(self, links: Mapping[int, Link]) -> None:
+        self.present = set(links)
+        self.news: asyncio.Queue[tuple[int, Message | None]] = asyncio.Queue(_WAITING_MESSAGES)
+        self._links = dict(links)
+        self._outgoing: dict[int, asyncio.Queue[bytes]] = {owner: asyncio.Queue() for owner in links}
+        self._readers: dict[int, asyncio.Task[None]] = {}
+        self._writers: dict[int, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> "_Owners":
+        for owner, link in self._links.items():
+            self._readers[owner] = asyncio.create_task(self._read(owner, link), name=f"read from owner {owner}")
+            self._writers[owner] = asyncio.create_task(self._write(owner, link), name=f"write to owner {owner}")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = (*self._readers.values(), *self._writers.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def tell(self, owner: int, message: Message) -> None:
+        """Queue a message; an owner that has not taken the last few is hung up on."""
+        if owner not in self.present:
+            return
+        if self._outgoing[owner].qsize() >= _UNREAD_MESSAGES:
+            self.expel(owner)
+            return
+        self._outgoing[owner].put_nowait(to_frame(message))
+
+    def tell_all(self, message: Message) -> None:
+        """Queue a message for everybody who is present."""
+        for owner in sorted(self.present):
+            self.tell(owner, message)
+
+    def expel(self, owner: int) -> None:
+        """Hear this owner no more; what was queued for it is still sent."""
+        self.present.discard(owner)
+        self._readers[owner].cancel()
+
+    async def flush(self, seconds: Seconds) -> None:
+        """Wait until everything was handed over, or its owner is gone."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for owner in sorted(self.present):
+                    await self._outgoing[owner].join()
+
+    async def _read(self, owner: int, link: Link) -> None:
+        with suppress(Unavailable, MalformedMessage):  # both end what this owner has to say
+            while True:
+                await self.news.put((owner, from_frame(await link.receive())))
+        self.present.discard(owner)
+        await self.news.put((owner, None))
+
+    async def _write(self, owner: int, link: Link) -> None:
+        queue = self._outgoing[owner]
+        gone = False
+        while True:
+            frame = await queue.get()
+            if not gone:
+                try:
+                    await link.send(frame)
+                except KoinonError:
+                    gone = True  # the reader sees the end of the link and says so
+            queue.task_done()
+
+
+# ----------------------------------------------------------------------------------------------------- owner
+
+
+async def contribute(
+    plan: TrainingPlan, roster: Roster, owner: int, key: NodeKey, link: Link, train: Train, rng: Rng, silence: Seconds
+) -> np.ndarray:
+    """Take part in a training as owner number ``owner``.
+
+    Args:
+        train: gives our encoded update for a round; runs elsewhere, such as in ``worker.local_training``.
+        silence: the longest wait for the aggregator's next message.
+
+    Returns:
+        The joint model's parameters (size,).
+
+    Raises:
+        InvalidInput: a plan that cannot be used, or rows that do not fit it.
+        ProtocolAbort: the aggregator said something that no honest one says; nothing more is sent.
+        Unavailable, Expired: the link ended or was silent, or the aggregator gave the training up.
+    """
+    model = training.check_plan(plan, len(roster.owners))
+    state: client.ClientState | None = None
+    entered, last = 0, -1
+    while True:
+        message = await _next(link, silence)
+        match message:
+            case TrainingOver():
+                if not message.parameters:
+                    raise Unavailable(f"the aggregator ended the training: {message.reason[:500]}")
+                return parameters_from(message.parameters, model.size)
+            case TrainingRound():
+                parameters = parameters_from(message.parameters, model.size)
+                number = message.terms.round
+                if not last < number < plan.rounds or entered >= plan.rounds:
+                    raise ProtocolAbort(f"the aggregator asks for round {number} after round {last} of {plan.rounds}")
+                if message.terms != roster.terms(plan, number, parameters):
+                    raise ProtocolAbort("the aggregator's terms are not those of the study, or of another model")
+                entered, last = entered + 1, number
+                words = await train(number, parameters)
+                state, effects = client.begin(message.terms, owner, words, key, rng.bytes(32))
+            case _ if state is None:
+                raise ProtocolAbort(f"the aggregator sent a {type(message).__name__} before any round")
+            case _:
+                state, effects = client.step(state, message, key)
+        for effect in effects:
+            match effect:
+                case client.Say():
+                    await link.send(to_frame(effect.message))
+                case client.Stop() if not isinstance(message, RoundFailure):
+                    raise ProtocolAbort(effect.reason)
+
+
+async def _next(link: Link, silence: Seconds) -> Message:
+    try:
+        async with asyncio.timeout(silence):
+            frame = await link.receive()
+    except TimeoutError:
+        raise Expired(f"the aggregator said nothing for {silence:.0f} s") from None
+    try:
+        return from_frame(frame)
+    except MalformedMessage as problem:
+        raise ProtocolAbort(f"the aggregator sent what is no message: {problem}") from None
