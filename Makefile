@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test check format wheel oracle clean
+.PHONY: demo test check format wheel oracle flower clean
 
 demo: $(VENV)/.run
 	$(BIN)/koinon demo $(ARGS)
@@ -54,5 +54,15 @@ $(VENV)-oracle/.done: $(ORACLE)
 	$(VENV)-oracle/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(ORACLE) ethereum-execution
 	touch $@
 
+# Flower, whose pins do not go with ours, for a test that trains its clients through our secure aggregation.
+FLOWER := tests/privacy/flower_constraints.txt
+flower: $(VENV)-flower/.done
+
+$(VENV)-flower/.done: $(FLOWER)
+	@test -n "$(PYTHON)" || { echo "Koinon needs Python 3.11, 3.12 or 3.13; install one, or name it: make PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv $(VENV)-flower
+	$(VENV)-flower/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(FLOWER) flwr blake3 msgspec safe-pysha3 uvloop psutil
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-oracle dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-oracle $(VENV)-flower dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,6 +1,6 @@
 """What holds for all tests.
 
-Tests marked ``browser``, ``node`` or ``assemblyscript`` are skipped where Chromium or npm packages are missing, and say
+Tests marked ``browser``, ``node``, ``assemblyscript`` or ``flower`` are skipped where what they need is missing, and say
 what to install. With ``CI=true`` nothing may be skipped, for any reason: a skip is a failure, so that a green run has
 run everything.
 """
@@ -26,7 +26,7 @@ settings.load_profile("koinon")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for marker in ("browser", "node", "assemblyscript"):
+    for marker in ("browser", "node", "assemblyscript", "flower"):
         reason = missing_for(marker)
         for item in items:
             if reason is not None and item.get_closest_marker(marker) is not None:

@@ -6,6 +6,7 @@ from typing import Final
 
 NODE_MODULES: Final = Path(__file__).resolve().parent.parent / "contracts" / "node_modules"
 ASSEMBLYSCRIPT: Final = NODE_MODULES.parent / "wasm" / "node_modules" / "assemblyscript"
+FLOWER: Final = NODE_MODULES.parent.parent / ".venv-flower" / "bin" / "python"
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -24,10 +25,17 @@ def foundry_program(name: str) -> str:
     return str(next(iter(sorted(NODE_MODULES.glob(f"@foundry-rs/{name}-*/bin/{name}*")))))
 
 
+def flower_program() -> str | None:
+    """The Python of the environment that ``make flower`` makes, or None."""
+    return str(FLOWER) if FLOWER.exists() else None
+
+
 def missing_for(marker: str) -> str | None:
     """What tests with this marker lack here, as a sentence, or None."""
     if marker == "browser":
         return None if browser_program() else "Chromium is not installed; install the package chromium"
+    if marker == "flower":
+        return None if flower_program() else "Flower is not installed; run make flower"
     if shutil.which("node") is None:
         return "Node.js is not installed; install it, then run npm ci in contracts/"
     if marker == "assemblyscript":

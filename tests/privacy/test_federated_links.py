@@ -76,6 +76,18 @@ async def honest(agreed: TrainingPlan, owner: int, link: Link) -> np.ndarray:
 # ----------------------------------------------------------------------------------------------------- processes
 
 
+async def accepted(transport: Transport, owner: int, process: asyncio.subprocess.Process) -> Link:
+    """The link of an owner's process; fails at once if the process ends instead."""
+    arriving = asyncio.ensure_future(transport.accept_link(node(owner).node_id, link_label(STUDY), 240))
+    ending = asyncio.ensure_future(process.wait())
+    await asyncio.wait((arriving, ending), return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    if not arriving.done():
+        arriving.cancel()
+        pytest.fail(f"owner {owner} ended with {process.returncode} before it dialled")
+    return arriving.result()
+
+
 @pytest.mark.long
 async def test_owner_processes_train_though_one_is_killed_in_a_round_sample(tmp_path: Path) -> None:
     agreed, (rows, held) = small(), cancer()
@@ -104,10 +116,7 @@ async def test_owner_processes_train_though_one_is_killed_in_a_round_sample(tmp_
             )  # fmt: skip
             processes.append(process)
         try:
-            links: dict[int, Link] = {
-                owner: await transport.accept_link(node(owner).node_id, link_label(STUDY), 240)
-                for owner in range(OWNERS)
-            }
+            links = {owner: await accepted(transport, owner, process) for owner, process in enumerate(processes)}
             state = await coordinate(agreed, names(), links, PACE, watch, report)
             told = [(await process.communicate())[0].decode().strip() for process in processes]
         finally:

@@ -71,12 +71,14 @@ async def coordinate(
     links: Mapping[int, Link],
     pace: Pace,
     watch: Watch = lambda _: None,
+    start: np.ndarray | None = None,
     report: Callable[[training.RoundReport], None] = lambda _: None,
 ) -> Coordinator:
     """Lead a training to its end and tell the owners the joint model.
 
     Args:
         links: to the owners by number; those that did not come are missing.
+        start: the first parameters, where the model of the plan does not give them.
         watch: told every event of every round before it is taken; whoever keeps them can ``recompute`` the sums.
         report: told what is known after each round.
 
@@ -85,7 +87,7 @@ async def coordinate(
         Unavailable: too few owners are left, or several rounds in a row gave no sum; the owners have been told.
     """
     model = training.check_plan(plan, len(roster.owners))
-    state, failures = training.start(plan, model), 0
+    state, failures = training.start(plan, model, start), 0
     async with _Owners(links) as owners:
         while not state.finished:
             terms = roster.terms(plan, state.round, state.joint.parameters)

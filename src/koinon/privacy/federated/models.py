@@ -137,6 +137,28 @@ class Perceptron:
         return layers
 
 
+@dataclass(frozen=True, slots=True)
+class BroughtModel:
+    """A model that only its owners can train, such as a Flower client: nothing but its size is agreed on."""
+
+    size: int
+
+    def initial(self, seed: int) -> np.ndarray:
+        """Zeros: where that is no start for the model, the coordinator is given other parameters."""
+        del seed
+        return np.zeros(self.size)
+
+    def loss_and_gradient(
+        self, parameters: np.ndarray, rows: np.ndarray, targets: np.ndarray
+    ) -> tuple[float, np.ndarray]:
+        """Raises InvalidInput: its owner trains it."""
+        raise InvalidInput("this plan's model is brought by its owners; nobody else can train it or predict with it")
+
+    def predict(self, parameters: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Raises InvalidInput: its owner trains it."""
+        raise InvalidInput("this plan's model is brought by its owners; nobody else can train it or predict with it")
+
+
 def perceptron(features: int, hidden: tuple[int, ...], classes: int, penalty: float = 0.0) -> Perceptron:
     """A checked perceptron. Raises InvalidInput for widths or penalties that make none."""
     widths = (features, *hidden, classes)

@@ -20,7 +20,7 @@ from koinon.kernel.effects import Rng
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import Hash32
 from koinon.privacy.federated import encoding
-from koinon.privacy.federated.models import Model, Perceptron, perceptron
+from koinon.privacy.federated.models import MOST_PARAMETERS, BroughtModel, Model, Perceptron, perceptron
 from koinon.privacy.federated.noise import NoisePlan, check_noise, deviation, draw, furthest, guarantee, whole_within
 from koinon.privacy.federated.session import check_threshold
 from koinon.privacy.federated.strategies import (
@@ -51,6 +51,7 @@ class TrainingPlan(Record, frozen=True):
 
     Attributes:
         features, hidden, classes, penalty: of the perceptron that is trained.
+        size: number of parameters of a model that owners bring themselves, in place of a perceptron; else 0.
         rounds: at most so many.
         clip: an update longer than this (L2) is shortened to it.
         most_rows: an owner's weight is its rows over this, at most 1; 0 weighs all owners alike.
@@ -74,6 +75,7 @@ class TrainingPlan(Record, frozen=True):
     seed: int = 0
     fraction_bits: int = 24
     word_bits: int = 64
+    size: int = 0
     noise: NoisePlan | None = None
 
 
@@ -104,9 +106,18 @@ class Coordinator:
     finished: str = ""
 
 
-def check_plan(plan: TrainingPlan, owners: int) -> Perceptron:
+def model_of(plan: TrainingPlan) -> Perceptron | BroughtModel:
+    """What is trained. Raises InvalidInput for a model that is none."""
+    if not plan.size:
+        return perceptron(plan.features, plan.hidden, plan.classes, plan.penalty)
+    if not 1 <= plan.size <= MOST_PARAMETERS:
+        raise InvalidInput(f"a model has 1 to {MOST_PARAMETERS} parameters; got {plan.size}")
+    return BroughtModel(plan.size)
+
+
+def check_plan(plan: TrainingPlan, owners: int) -> Perceptron | BroughtModel:
     """The model of a plan. Raises InvalidInput naming the first setting that cannot be used by so many owners."""
-    model = perceptron(plan.features, plan.hidden, plan.classes, plan.penalty)
+    model = model_of(plan)
     check_plans(plan.local, plan.server)
     if not 1 <= plan.rounds <= 10_000:
         raise InvalidInput(f"a training has 1 to 10000 rounds; got {plan.rounds}")
@@ -134,7 +145,7 @@ def privacy_of(plan: TrainingPlan) -> tuple[float, float] | None:
     """(ε, δ) of each owner as a whole if all rounds are run; None without noise. Raises InvalidInput."""
     if plan.noise is None:
         return None
-    length = length_of(plan, perceptron(plan.features, plan.hidden, plan.classes, plan.penalty))
+    length = length_of(plan, model_of(plan))
     return guarantee(plan.noise, plan.rounds, length, plan.threshold, plan.clip, plan.fraction_bits)
 
 
@@ -158,7 +169,7 @@ def round_terms(
         aggregator=aggregator,
         owners=tuple(owners),
         threshold=plan.threshold,
-        length=length_of(plan, perceptron(plan.features, plan.hidden, plan.classes, plan.penalty)),
+        length=length_of(plan, model_of(plan)),
         word_bits=plan.word_bits,
         fraction_bits=plan.fraction_bits,
         limit=limit_of(plan),
@@ -216,17 +227,30 @@ def contribution(
         InvalidInput: training diverged.
     """
     used = rows.training(plan)
-    clipped = local_update(plan, model, parameters, used, owner, number)
-    limit = limit_of(plan)
+    update = local_update(plan, model, parameters, used, owner, number)
     if plan.noise is not None:
-        whole = whole_within(clipped, plan.clip, plan.fraction_bits)
-        return encoding.as_words(whole + draw(whole.size, _units(plan, plan.noise), rng), plan.word_bits)
-    weight = min(1.0, len(used.targets) / plan.most_rows) if plan.most_rows else 1.0
+        return words_of(plan, update, len(used.targets), float("nan"), rng)
     judged = rows.held_back()
     loss, _ = model.loss_and_gradient(parameters, judged.features, judged.targets)
-    bounded = min(LARGEST_LOSS, loss) if isfinite(loss) else LARGEST_LOSS
-    values = np.concatenate([clipped * weight, [weight, weight * bounded / LARGEST_LOSS]])
-    return encoding.encode(values, plan.fraction_bits, limit, plan.word_bits)
+    return words_of(plan, update, len(used.targets), loss, rng)
+
+
+def words_of(plan: TrainingPlan, update: np.ndarray, rows: int, loss: float, rng: Rng) -> np.ndarray:
+    """A clipped update as words: noised where that is agreed, else weighed, with its weight and its loss behind it.
+
+    Args:
+        update: (size,), not longer than the plan's clip.
+        rows: how many it was trained on.
+        loss: of the joint model before it; ignored with noise. A loss that is not finite counts as the largest.
+        rng: for noise only.
+    """
+    if plan.noise is not None:
+        whole = whole_within(update, plan.clip, plan.fraction_bits)
+        return encoding.as_words(whole + draw(whole.size, _units(plan, plan.noise), rng), plan.word_bits)
+    weight = min(1.0, rows / plan.most_rows) if plan.most_rows else 1.0
+    bounded = min(LARGEST_LOSS, max(0.0, loss)) if isfinite(loss) else LARGEST_LOSS
+    values = np.concatenate([update * weight, [weight, weight * bounded / LARGEST_LOSS]])
+    return encoding.encode(values, plan.fraction_bits, limit_of(plan), plan.word_bits)
 
 
 def local_update(
@@ -247,9 +271,9 @@ def clip_norm(update: np.ndarray, norm: float) -> np.ndarray:
 # ----------------------------------------------------------------------------------------------------- the coordinator
 
 
-def start(plan: TrainingPlan, model: Model) -> Coordinator:
-    """Before the first round."""
-    return Coordinator(begin_model(model.initial(plan.seed)))
+def start(plan: TrainingPlan, model: Model, parameters: np.ndarray | None = None) -> Coordinator:
+    """Before the first round, from the model's own start or from given parameters (size,)."""
+    return Coordinator(begin_model(model.initial(plan.seed) if parameters is None else parameters))
 
 
 def finish_round(state: Coordinator, plan: TrainingPlan, survivors: tuple[int, ...], words: np.ndarray) -> Coordinator:
