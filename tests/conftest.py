@@ -1,8 +1,8 @@
 """What holds for all tests.
 
-Tests marked ``browser``, ``node``, ``assemblyscript`` or ``flower`` are skipped where what they need is missing, and say
-what to install. With ``CI=true`` nothing may be skipped, for any reason: a skip is a failure, so that a green run has
-run everything.
+Tests marked ``browser``, ``node``, ``assemblyscript`` or ``flower`` are skipped where what they need is missing, and
+say what to install. With ``CI=true`` nothing may be skipped, for any reason: a skip is a failure, so that a green run
+has run everything.
 """
 
 import os

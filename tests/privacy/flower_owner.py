@@ -1,6 +1,6 @@
 """A real Flower client as an owner: runs in the environment that ``make flower`` makes, started by its test.
 
-PYTHONPATH=src:tests/privacy .venv-flower/bin/python tests/privacy/flower_owner.py PLAN ROWS OWNER OWNERS AGGREGATOR PORT
+python tests/privacy/flower_owner.py PLAN ROWS OWNER OWNERS AGGREGATOR PORT, with src on the path
 """
 
 import asyncio

@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 from federated_owner import roster
-from installed import flower_program
 from test_federated_links import LEADER, OWNERS, PACE, TREE, accepted
 from test_federated_training import cancer, evenly, plan
 
+from installed import flower_program
 from koinon.crypto.hash import blake3
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import InvalidInput
