@@ -1,5 +1,6 @@
 """The four-party protocols against NumPy on the same words."""
 
+from collections import Counter
 from collections.abc import Generator
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from privacy_scenes import computed, outcomes, shared, signed
 
-from koinon.privacy.rep4 import arithmetic, comparison, lockstep
+from koinon.privacy.rep4 import arithmetic, comparison, lockstep, shuffling
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.shares import Shares, constant, joined
 from koinon.privacy.secret import Product
@@ -123,6 +124,25 @@ def test_sign_of_every_edge_value() -> None:
 def test_sign_of_any_word(values: list[int]) -> None:
     words = np.array(values, np.uint64)
     assert (computed(comparison.negative, words) == words >> np.uint64(63)).all()
+
+
+@pytest.mark.parametrize("shape", [(1,), (40,), (23, 3), (0, 2)])
+def test_a_shuffle_keeps_the_rows_and_changes_their_order(shape: tuple[int, ...]) -> None:
+    words = random_words(15, *shape)
+    got = computed(shuffling.shuffle, words)
+    assert sorted(row.tolist() for row in got) == sorted(row.tolist() for row in words)
+    assert shape[0] < 2 or (got != words).any()
+    assert got.shape == shape
+
+
+def test_a_shuffle_is_uniform() -> None:
+    """Of all orders of three rows each is as frequent as it should be."""
+    runs = 600
+    words = np.arange(3, dtype=np.uint64)
+    counts = Counter(tuple(computed(shuffling.shuffle, words, seed=b"%d" % run)) for run in range(runs))
+    assert len(counts) == 6
+    # χ² with five degrees of freedom exceeds 25.7 once in ten thousand times; the seeds are fixed.
+    assert sum((count - runs / 6) ** 2 / (runs / 6) for count in counts.values()) < 25.7
 
 
 def test_opening_shows_everybody_the_same_words() -> None:

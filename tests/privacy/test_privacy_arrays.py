@@ -71,6 +71,7 @@ SAME: dict[str, Pair] = {
     "smallest": (lambda x: ordering.smallest(x, 1), lambda x: x.min(1), 3e-6),
     "place of the largest": (lambda x: ordering.index_of_largest(x, 0), lambda x: x.argmax(0), 0),
     "place of the smallest": (lambda x: ordering.index_of_smallest(x, 1), lambda x: x.argmin(1), 0),
+    "sorted after a shuffle": (lambda x: ordering.sort(ordering.shuffle(x), 0)[0], lambda x: np.sort(x, 0), 3e-6),
     "sorted": (lambda x: ordering.sort(x, 0)[0], lambda x: np.sort(x, 0), 3e-6),
     "median": (lambda x: ordering.median(x, 0), lambda x: np.median(x, 0), 1e-5),
     "quantile": (lambda x: ordering.quantile(x[:, 1], 0.9), lambda x: np.quantile(x[:, 1], 0.9), 1e-5),

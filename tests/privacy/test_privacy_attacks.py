@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from privacy_scenes import new_parties, shared
 
-from koinon.privacy.rep4 import adversary, arithmetic, comparison, lockstep
+from koinon.privacy.rep4 import adversary, arithmetic, comparison, lockstep, shuffling
 from koinon.privacy.rep4.lockstep import Ending
 from koinon.privacy.rep4.party import HASH_BYTES, HEADER, Party
 from koinon.privacy.rep4.shares import Shares
@@ -121,7 +121,8 @@ def everything(party: Party, x: Shares, y: Shares) -> Generator[None, None, Shar
 
     product = yield from arithmetic.multiply_truncate(party, x, y, Product.ELEMENTWISE, 20, None)
     halved = yield from arithmetic.truncate(party, product, 3)
-    return (yield from comparison.negative(party, halved))
+    moved = yield from shuffling.shuffle(party, halved)
+    return (yield from comparison.negative(party, moved))
 
 
 def leaky(party: Party, x: Shares, y: Shares) -> Generator[None, None, Shares]:
@@ -191,7 +192,7 @@ def check(first: int, count: int) -> None:
 
 
 def test_no_lie_of_one_party_is_accepted() -> None:
-    check(0, 144)
+    check(0, 160)
 
 
 @pytest.mark.long

@@ -145,18 +145,18 @@ def _scenario(
 
 
 @sim.command()
-@SEEDS
-@FIRST
+@click.option("--trials", default=100, type=click.IntRange(1, 10**7), show_default=True, help="How many trials.")
+@click.option("--from", "first", default=1, type=click.IntRange(0), show_default=True, help="Seed of the first trial.")
 @JSON
-def rep4(seeds: int, first: int, as_json: bool) -> None:
+def rep4(trials: int, first: int, as_json: bool) -> None:
     """Four-party computation with one position that lies once: is it caught before anything opens, is nobody framed?"""
     from koinon.privacy.rep4.adversary import summary, trial
 
-    verdicts = [trial(seed) for seed in range(first, first + seeds)]
+    verdicts = [trial(seed) for seed in range(first, first + trials)]
     counts = summary(verdicts)
     bad = [verdict for verdict in verdicts if verdict.wrong or verdict.framed or verdict.sent_on]
     if as_json:
-        print_json({"runs": seeds, "first_seed": first, "lies": counts, "broken": [one.seed for one in bad]})
+        print_json({"trials": trials, "first_seed": first, "lies": counts, "broken": [one.seed for one in bad]})
     else:
         names = ("trials", "told", "detected", "wrong", "framed", "sent_on")
         print_table(
@@ -166,7 +166,7 @@ def rep4(seeds: int, first: int, as_json: bool) -> None:
         )
     if bad:
         raise KoinonError(
-            f"{len(bad)} of {seeds} trials broke a property; replay the first: koinon sim rep4 --seeds 1"
+            f"{len(bad)} of {trials} trials broke a property; replay the first: koinon sim rep4 --trials 1"
             f" --from {bad[0].seed}"
         )
 

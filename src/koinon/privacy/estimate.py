@@ -18,6 +18,7 @@ MULTIPLY: Final = (1, 48)
 MULTIPLY_TRUNCATE: Final = (3, 88)
 TRUNCATE: Final = (3, 56)
 NEGATIVE: Final = (4, 284)
+SHUFFLE: Final = (4, 96)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,9 @@ class OutlineMachine:
     def noise(self, shape: tuple[int, ...], deviation: int) -> Outline:
         del deviation
         return _outline(shape)
+
+    def shuffle(self, data: Outline) -> Protocol:
+        return self._cost(data.shape, SHUFFLE)
 
     def observe(self, data: Outline, limit: float, label: str) -> None:
         """There is no data to check."""

@@ -12,6 +12,8 @@ import numpy as np
 
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray, concatenate, constant_like, exchange, where
+from koinon.privacy.graph import Node
+from koinon.privacy.secret import shuffled
 
 
 def largest(x: SecretArray, axis: int = -1) -> SecretArray:
@@ -53,6 +55,13 @@ def sort(x: SecretArray, axis: int = -1, carried: Sequence[SecretArray] = ()) ->
     place = axis % x.ndim
     back = [*range(place), x.ndim - 1, *range(place, x.ndim - 1)]
     return tuple(column.transpose(*back) for column in columns)
+
+
+def shuffle(rows: SecretArray) -> SecretArray:
+    """The rows (along axis 0) in a uniformly random order that nobody knows, not even the four: four rounds."""
+    if not rows.ndim:
+        raise InvalidInput("one number has no rows to shuffle")
+    return SecretArray(Node((rows.node,), rows.shape, shuffled), rows.precision, is_bit=rows.is_bit)
 
 
 def quantile(x: SecretArray, fraction: float, axis: int = -1) -> SecretArray:

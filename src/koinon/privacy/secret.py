@@ -89,6 +89,9 @@ class Machine(Protocol):
     def noise(self, shape: tuple[int, ...], deviation: int) -> Any:
         """Words that are integers around 0, drawn in secret; see ``noise`` below."""
 
+    def shuffle(self, data: Any) -> Generator[None, None, Any]:
+        """The rows (axis 0) in a secret, uniformly random order."""
+
     def observe(self, data: Any, limit: float, label: str) -> None:
         """Told that every |word| ≤ limit by the lemma ``label``; an engine that sees plain numbers checks it."""
 
@@ -297,6 +300,12 @@ def negative(value: Secret) -> Generator[None, None, Secret]:
     """1 where the number is below 0, else 0, as integers: four rounds."""
     data = yield from value.machine.negative(value.data)
     return Secret(value.machine, data, 0, 1.0)
+
+
+def shuffled(value: Secret) -> Generator[None, None, Secret]:
+    """The rows (axis 0) in a uniformly random order that nobody knows: four rounds."""
+    data = yield from value.machine.shuffle(value.data)
+    return replace(value, data=data)
 
 
 def together(*protocols: Generator[None, None, Any]) -> Generator[None, None, list[Any]]:

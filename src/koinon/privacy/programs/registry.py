@@ -35,6 +35,7 @@ _ARITHMETIC: Final = (
     "koinon.privacy.rep4.ring",
     "koinon.privacy.rep4.session",
     "koinon.privacy.rep4.shares",
+    "koinon.privacy.rep4.shuffling",
     "koinon.privacy.rep4.streams",
     "koinon.privacy.secret",
     "koinon.privacy.sharing",

@@ -1,19 +1,17 @@
-"""The tamper harness: one corrupted position, every kind of lie, at a message drawn by lot; and what came of it.
+"""The tamper harness: one corrupted position, every kind of lie, at any message; and what came of it.
 
-    python -m koinon.privacy.rep4.adversary --trials 1000 --from 0 --json
+    koinon sim rep4 --trials 1000 --from 0 --json
 
 Every trial is determined by its seed. It runs a whole session (agreement, range checks, products, truncation,
-comparison, output) twice: honestly, to count the messages and know the result, and with the corruption.
+comparison, shuffling, output) twice: honestly, to count the messages and know the result, and with the corruption.
 """
 
-import argparse
-import json
-import sys
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cache
+from math import gcd
 from typing import Final
 
 import numpy as np
@@ -29,14 +27,16 @@ from koinon.privacy.rep4 import abort
 from koinon.privacy.rep4.lockstep import Ending
 from koinon.privacy.rep4.party import HEADER, Party, complaint_frame
 from koinon.privacy.rep4.session import Outcome
+from koinon.privacy.rep4.shares import Shares, four
 from koinon.privacy.rep4.simulation import Dealt, simulate
-from koinon.privacy.secret import Machine, Product, Secret, multiply
+from koinon.privacy.secret import Machine, Product, Secret, multiply, shuffled, together, truncate
 from koinon.privacy.sharing import Dealing, deal
 from koinon.wire.committee import NOBODY, POSITIONS, Column, Complaint, OutputPackage
 
 _TOLERANCE: Final = 2.0**-14
 _BITS: Final = 20
 _COMMITMENT_ROUND: Final = 1
+_GOLDEN: Final = 0.618
 
 
 class Lie(Enum):
@@ -51,6 +51,7 @@ class Lie(Enum):
     COMPLAINT = "accuses two honest positions"
     FORGERY = "forges the complaint of another"
     OPENING = "its package for the result party"
+    INPUT = "its share of an owner's rows, then honestly used"
 
 
 class SeededRng:
@@ -80,6 +81,22 @@ class OneLie:
     round: int = -1
     victims: set[int] = field(default_factory=set)
 
+    def inputs(self, position: int, shares: list[Shares]) -> list[Shares]:
+        """What this position computes with, of what the owners dealt to it."""
+        if position != self.cheater or self.lie is not Lie.INPUT:
+            return shares
+        held = [(number, j) for number in range(len(shares)) for j in POSITIONS if j != position]
+        self.opportunities = len(held)
+        if self.target < 0:
+            return shares
+        self.round = 0
+        number, j = held[self.target]
+        parts = [None if part is None else part.copy() for part in shares[number].parts]
+        self._flip(shares[number].part(j) if (part := parts[j]) is None else part)
+        changed = list(shares)
+        changed[number] = replace(shares[number], parts=four(parts), limbs={})
+        return changed
+
     def before(self, party: Party) -> None:
         if party.position != self.cheater or self.lie is not Lie.STATE:
             return
@@ -88,7 +105,7 @@ class OneLie:
                 self._flip(message.value)
 
     def frames(self, party: Party, frames: dict[int, bytes]) -> dict[int, bytes]:
-        if party.position != self.cheater or self.lie in (Lie.STATE, Lie.OPENING):
+        if party.position != self.cheater or self.lie in (Lie.STATE, Lie.OPENING, Lie.INPUT):
             return frames
         return {peer: frame for peer in frames for frame in self._changed(party, peer, frames[peer])}
 
@@ -181,12 +198,17 @@ class Verdict:
 
 
 def trial(seed: int) -> Verdict:
-    """Run one trial."""
+    """Run one trial.
+
+    Seeds that follow each other tell every lie at every position in turn; as they go on, every message of the session
+    is met once before any is met again.
+    """
     rng = SeededRng(b"trial" + seed.to_bytes(8, "big"))
     lie, cheater = tuple(Lie)[seed % len(Lie)], seed // len(Lie) % 4
-    target = rng.below(opportunities(lie, cheater)) if lie is not Lie.OPENING else 0
+    target = _target(seed // (len(Lie) * len(POSITIONS)), opportunities(lie, cheater)) if lie is not Lie.OPENING else 0
     corruption = OneLie(cheater, lie, target, rng)
-    endings = simulate(_probe(), _dealt(), SeededRng(b"keys" + seed.to_bytes(8, "big")), corruption)
+    keys = SeededRng(b"keys" + seed.to_bytes(8, "big"))
+    endings = simulate(_probe(), _dealt(), keys, corruption, corruption.inputs)
     return _judge(seed, corruption, endings)
 
 
@@ -205,8 +227,16 @@ def summary(verdicts: Sequence[Verdict]) -> dict[str, dict[str, int]]:
 def opportunities(lie: Lie, cheater: int) -> int:
     """How often a position could tell this lie in one session."""
     counter = OneLie(cheater, lie, -1, SeededRng(b"count"))
-    simulate(_probe(), _dealt(), SeededRng(b"count"), counter)
+    simulate(_probe(), _dealt(), SeededRng(b"count"), counter, counter.inputs)
     return counter.opportunities
+
+
+def _target(number: int, count: int) -> int:
+    """The number-th of ``count`` opportunities, in an order that spreads over the session and repeats none early."""
+    stride = round(count * _GOLDEN)
+    while gcd(stride, count) != 1:
+        stride += 1
+    return number * stride % count
 
 
 def _judge(seed: int, corruption: OneLie, endings: Sequence[Ending]) -> Verdict:
@@ -261,14 +291,21 @@ def _compute(machine: Machine, inputs: Sequence[Secret]) -> Generator[None, None
     left, right = inputs
     logits = yield from multiply(left.T, right, kind=Product.MATRIX)
     chances = yield from sigmoid(logits.times(4), _BITS)
-    squares = yield from multiply(chances, chances, fraction_bits=_BITS)
-    return (squares,)
+    squares, gram, rows = yield from together(
+        multiply(chances, chances, fraction_bits=_BITS),
+        multiply(left, left, kind=Product.GRAM),
+        shuffled(left),
+    )
+    moments = yield from truncate(gram + rows.sum(0), _BITS)
+    return squares, moments
 
 
 @cache
 def _probe() -> Program:
     columns = (Column("a", -1.0, 1.0), Column("b", -1.0, 1.0))
-    return Program("probe", ((3, 2), (3, 2)), columns, _BITS, (1,), (("squares", (2, 2)),), _compute)
+    return Program(
+        "probe", ((3, 2), (3, 2)), columns, _BITS, (1,), (("squares", (2, 2)), ("moments", (2, 2))), _compute
+    )
 
 
 _LEFT: Final = np.array([[0.5, 1.0], [-0.25, -1.0], [0.75, 1.0]])
@@ -288,26 +325,8 @@ def _dealt() -> tuple[Dealt, ...]:
 def _truth() -> np.ndarray:
     endings = simulate(_probe(), _dealt(), SeededRng(b"truth"))
     values, liars = reconstruct([ending.result.package for ending in endings], endings[0].result.package.session)
-    if liars or np.abs(values - (1 / (1 + np.exp(-4 * _LEFT.T @ _RIGHT))).ravel() ** 2).max() > 1e-3:
+    squares = 1 / (1 + np.exp(-4 * _LEFT.T @ _RIGHT)) ** 2
+    moments = _LEFT.T @ _LEFT + _LEFT.sum(0)
+    if liars or np.abs(values - np.concatenate([squares.ravel(), moments.ravel()])).max() > 1e-3:
         raise AssertionError("the honest run is wrong already")
     return values
-
-
-def main(arguments: Sequence[str]) -> int:
-    """The command: exit code 1 if anything happened that must never be."""
-    parser = argparse.ArgumentParser(description="Corrupt one of four parties at a message drawn by lot, many times.")
-    parser.add_argument("--trials", type=int, default=360)
-    parser.add_argument("--from", dest="first", type=int, default=0, help="seed of the first trial")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(arguments)
-    verdicts = [trial(seed) for seed in range(options.first, options.first + options.trials)]
-    counts = summary(verdicts)
-    print(json.dumps(counts, indent=2) if options.json else "\n".join(f"{lie}: {row}" for lie, row in counts.items()))
-    bad = [verdict for verdict in verdicts if verdict.wrong or verdict.framed or verdict.sent_on]
-    for verdict in bad:
-        print(f"seed {verdict.seed}: {verdict}", file=sys.stderr)
-    return 1 if bad else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from koinon.privacy.differential.noise import WORDS, rounded_normal
-from koinon.privacy.rep4 import arithmetic, comparison
+from koinon.privacy.rep4 import arithmetic, comparison, shuffling
 from koinon.privacy.rep4.arithmetic import Protocol
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.shares import Shares, constant, four, joined
@@ -57,6 +57,9 @@ class Rep4Machine:
         drawn = [self.party.draw(index, (*shape, WORDS)) for index in range(NOISE_PARTS)]
         parts = [None if words is None else rounded_normal(words, deviation).view(np.uint64) for words in drawn]
         return Shares(four(parts), shape)
+
+    def shuffle(self, data: Shares) -> Protocol:
+        return shuffling.shuffle(self.party, data)
 
     def observe(self, data: Any, limit: float, label: str) -> None:
         """Shares show nothing; the lemma stands."""

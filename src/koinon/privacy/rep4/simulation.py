@@ -3,7 +3,7 @@
 It runs exactly the protocol of the four workers, from dealing to opening; only the links and the signatures are ideal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,7 @@ from koinon.privacy.rep4 import lockstep
 from koinon.privacy.rep4.lockstep import Corruption, Ending
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.session import Terms, take_part
+from koinon.privacy.rep4.shares import Shares
 from koinon.privacy.rep4.signing import IdealSignatures
 from koinon.privacy.sharing import Dealing, accept_package, deal
 from koinon.wire.committee import POSITIONS, ShareManifest, SharePackage
@@ -64,18 +65,32 @@ class SimulatedRep4:
         return Result(named_outputs(program, values), liars)
 
 
-def simulate(program: Program, dealt: Sequence[Dealt], rng: Rng, corruption: Corruption | None = None) -> list[Ending]:
-    """Four parties on dealt inputs, one of them perhaps corrupted; how each ended."""
+def simulate(
+    program: Program,
+    dealt: Sequence[Dealt],
+    rng: Rng,
+    corruption: Corruption | None = None,
+    used: Callable[[int, list[Shares]], list[Shares]] | None = None,
+) -> list[Ending]:
+    """Four parties on dealt inputs, one of them perhaps corrupted; how each ended.
+
+    Args:
+        used: (position, its shares of the inputs) → what a corrupted position computes with instead.
+    """
     identity = rng.bytes(32)
     session = _terms(program, identity, [manifest for manifest, _ in dealt]).digest()
     secrets = (rng.bytes(32), rng.bytes(32), rng.bytes(32), rng.bytes(32))
     parties = [Party(position, session, IdealSignatures(position, secrets)) for position in POSITIONS]
+
+    def accepted(position: int) -> list[Shares]:
+        return [accept_package(manifest, position, packages[position]) for manifest, packages in dealt]
+
     protocols = [
         take_part(
             parties[position],
             identity,
             program,
-            [accept_package(manifest, position, packages[position]) for manifest, packages in dealt],
+            accepted(position) if used is None else used(position, accepted(position)),
             rng,
         )
         for position in POSITIONS
