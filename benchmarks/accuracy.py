@@ -17,7 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn import cluster, datasets, linear_model, metrics, model_selection, naive_bayes
+from sklearn import (
+    cluster,
+    datasets,
+    decomposition,
+    ensemble,
+    linear_model,
+    metrics,
+    model_selection,
+    naive_bayes,
+    neighbors,
+    tree,
+)
 
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Backend, PlainInput
@@ -26,9 +37,25 @@ from koinon.privacy.computation import Revealed, program, reveal, run, table
 from koinon.privacy.estimate import estimate
 from koinon.privacy.learn.bayes import GaussianBayes
 from koinon.privacy.learn.clusters import KMeans
+from koinon.privacy.learn.components import PrincipalComponents
 from koinon.privacy.learn.linear import LinearRegression
 from koinon.privacy.learn.logistic import LogisticRegression, MultinomialRegression
+from koinon.privacy.learn.neighbours import NeighboursClassifier
+from koinon.privacy.learn.poisson import PoissonRegression
+from koinon.privacy.learn.trees import (
+    BoostedClassifier,
+    BoostedRegressor,
+    ForestClassifier,
+    ForestRegressor,
+    Shape,
+    TreeClassifier,
+    TreeRegressor,
+)
 from koinon.privacy.rep4.simulation import SimulatedRep4
+
+MOST_CLASSES = 20
+"""Targets with more values than this are numbers, and are not stratified."""
+LARGEST_COUNT = 512.0
 
 INTRODUCTION = """# Accuracy beside scikit-learn
 
@@ -99,6 +126,15 @@ def log_loss(probabilities: np.ndarray, data: Data) -> float:
     whole = probabilities if probabilities.ndim == 2 else np.column_stack([1 - probabilities, probabilities])
     kept = np.clip(whole, 2.0**-12, 1)
     return float(metrics.log_loss(data.truth, kept / kept.sum(1, keepdims=True)))
+
+
+def deviance(predicted: np.ndarray, data: Data) -> float:
+    return float(metrics.d2_tweedie_score(data.truth, np.maximum(predicted, 1e-6), power=1))
+
+
+def kept_variance(components: np.ndarray, data: Data) -> float:
+    centred = data.test - data.train.mean(0)
+    return float(((centred @ components.T) ** 2).sum() / (centred**2).sum())
 
 
 def inertia(centres: np.ndarray, data: Data) -> float:
@@ -195,6 +231,107 @@ CASES: list[Case] = [
         log_loss,
     ),
     Case(
+        "Poisson regression, α = 1",
+        "diabetes",
+        datasets.load_diabetes,
+        None,
+        "D²",
+        lambda x, y, t: PoissonRegression(LARGEST_COUNT, 1.0).fit(x, y).predict(t),
+        on_standard(lambda: linear_model.PoissonRegressor(alpha=1.0, tol=1e-8, max_iter=1_000)),
+        deviance,
+    ),
+    Case(
+        "decision tree, depth 3",
+        "wine",
+        datasets.load_wine,
+        None,
+        "accuracy",
+        lambda x, y, t: TreeClassifier(3, Shape(3)).fit(x, y).predict(t),
+        on_scaled(lambda: tree.DecisionTreeClassifier(max_depth=3, random_state=0)),
+        accuracy,
+    ),
+    Case(
+        "regression tree, depth 3",
+        "diabetes",
+        datasets.load_diabetes,
+        1.0,
+        "R²",
+        lambda x, y, t: TreeRegressor(Shape(3, smallest=5.0)).fit(x, y).predict(t),
+        on_scaled(lambda: tree.DecisionTreeRegressor(max_depth=3, min_samples_leaf=5, random_state=0)),
+        r2,
+    ),
+    Case(
+        "random forest, 20 trees of depth 4",
+        "breast cancer",
+        datasets.load_breast_cancer,
+        None,
+        "log-loss",
+        lambda x, y, t: ForestClassifier(2, 20, Shape(4)).fit(x, y > 0.5).predict_proba(t),
+        on_scaled(lambda: ensemble.RandomForestClassifier(20, max_depth=4, random_state=0), "predict_proba"),
+        log_loss,
+    ),
+    Case(
+        "regression forest, 20 trees of depth 4",
+        "diabetes",
+        datasets.load_diabetes,
+        1.0,
+        "R²",
+        lambda x, y, t: ForestRegressor(20, Shape(4, smallest=5.0)).fit(x, y).predict(t),
+        on_scaled(
+            lambda: ensemble.RandomForestRegressor(
+                20, max_depth=4, min_samples_leaf=5, max_features=1 / 3, random_state=0
+            )
+        ),
+        r2,
+    ),
+    Case(
+        "boosted trees, 20 of depth 3",
+        "breast cancer",
+        datasets.load_breast_cancer,
+        None,
+        "log-loss",
+        lambda x, y, t: BoostedClassifier(2, 20, 0.3, Shape(3)).fit(x, y > 0.5).predict_proba(t),
+        on_scaled(
+            lambda: ensemble.GradientBoostingClassifier(n_estimators=20, learning_rate=0.3, random_state=0),
+            "predict_proba",
+        ),
+        log_loss,
+    ),
+    Case(
+        "boosted regression trees, 20 of depth 3",
+        "diabetes",
+        datasets.load_diabetes,
+        1.0,
+        "R²",
+        lambda x, y, t: BoostedRegressor(20, 0.1, Shape(3, smallest=5.0)).fit(x, y).predict(t),
+        on_scaled(
+            lambda: ensemble.GradientBoostingRegressor(
+                n_estimators=20, learning_rate=0.1, min_samples_leaf=5, random_state=0
+            )
+        ),
+        r2,
+    ),
+    Case(
+        "5 nearest neighbours",
+        "wine",
+        datasets.load_wine,
+        None,
+        "accuracy",
+        lambda x, y, t: NeighboursClassifier(3, 5).fit(x, y).predict(t),
+        on_scaled(lambda: neighbors.KNeighborsClassifier(5)),
+        accuracy,
+    ),
+    Case(
+        "principal components, 3",
+        "breast cancer",
+        datasets.load_breast_cancer,
+        None,
+        "share of variance kept",
+        lambda x, _y, _t: PrincipalComponents(3).fit(x).components,
+        lambda data: np.asarray(decomposition.PCA(3).fit(data.train).components_),
+        kept_variance,
+    ),
+    Case(
         "k-means, k = 10",
         "digits",
         datasets.load_digits,
@@ -221,7 +358,11 @@ def prepared(case: Case) -> Data:
     """Split, then scale by the training rows' ranges."""
     features, target = case.loader(return_X_y=True)
     train, test, known, truth = model_selection.train_test_split(
-        features, target, test_size=0.25, random_state=0, stratify=target if case.top is None else None
+        features,
+        target,
+        test_size=0.25,
+        random_state=0,
+        stratify=target if len(np.unique(target)) <= MOST_CLASSES else None,
     )
     low, high = train.min(0), train.max(0)
     middle, half = (low + high) / 2, np.maximum((high - low) / 2, 1e-9)

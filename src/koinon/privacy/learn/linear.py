@@ -111,21 +111,30 @@ class LinearRegression:
 
     def _solved(self, both: SecretArray, count: int) -> SecretArray:
         """(d,) weights on standardised columns from their correlations (d + 1, d + 1) with the target, the last."""
-        width = both.shape[0] - 1
-        moments, cross = both[:width, :width], both[:width, width:]
-        size = 1.05 * width + self.penalty / count
-        ridge = size / _CONDITION
-        identity = np.eye(width)
-        inverse = inverse_of(moments + identity * (self.penalty / count + ridge), size + ridge, ridge)
-        system = moments + identity * (self.penalty / count)
-        reach = (self.steps + 1) / (2 * sqrt(ridge)) + 1.0
-        weights = constant_like(moments, np.zeros((width, 1)))
-        for _ in range(self.steps):
-            fitted = matrix_product(system, weights, Claim("ITERATED-RIDGE", 3.2))
-            residual = bounded(cross - fitted, "ITERATED-RIDGE", 2.1)
-            step = matrix_product(inverse, residual, Claim("ITERATED-RIDGE", 2 * reach))
-            weights = bounded(weights + step, "ITERATED-RIDGE", reach)
-        return weights.reshape(-1)
+        return iterated_ridge(both[:-1, :-1], both[:-1, -1:], self.penalty / count, self.steps)
+
+
+def iterated_ridge(matrix: SecretArray, right: SecretArray, share: float, steps: int) -> SecretArray:
+    """(d,) solution w of (G + share · I) w = b, see above.
+
+    Args:
+        matrix: G, (d, d) positive semi-definite with a diagonal of 1, or 0 where all of a row and of b is 0.
+        right: b, (d, 1), equal to G^½ u for a u no longer than 1.
+    """
+    width = matrix.shape[0]
+    size = 1.05 * width + share
+    ridge = size / _CONDITION
+    identity = np.eye(width)
+    inverse = inverse_of(matrix + identity * (share + ridge), size + ridge, ridge)
+    system = matrix + identity * share
+    reach = (steps + 1) / (2 * sqrt(ridge)) + 1.0
+    weights = constant_like(matrix, np.zeros((width, 1)))
+    for _ in range(steps):
+        fitted = matrix_product(system, weights, Claim("ITERATED-RIDGE", 3.2))
+        residual = bounded(right - fitted, "ITERATED-RIDGE", 2.1)
+        step = matrix_product(inverse, residual, Claim("ITERATED-RIDGE", 2 * reach))
+        weights = bounded(weights + step, "ITERATED-RIDGE", reach)
+    return weights.reshape(-1)
 
 
 def inverse_of(matrix: SecretArray, size: float, smallest: float) -> SecretArray:
