@@ -1,1 +1,22 @@
-"""Private computation: one Backend interface, several engines."""
+"""Private computation: statistics, learning, joins and inference on data that nobody shows."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from koinon.privacy.graphs.jax_function import run
+    from koinon.privacy.graphs.jax_primitives import supported_primitives
+
+__all__ = ["run", "supported_primitives"]
+
+
+def __getattr__(name: str) -> Any:
+    """Functions that need JAX (``pip install koinon[jax]``) come when they are asked for."""
+    if name == "run":
+        from koinon.privacy.graphs.jax_function import run
+
+        return run
+    if name == "supported_primitives":
+        from koinon.privacy.graphs.jax_primitives import supported_primitives
+
+        return supported_primitives
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -113,6 +113,10 @@ class SecretArray:
     def broadcast_to(self, *shape: int) -> "SecretArray":
         return self._rearranged(lambda words: np.broadcast_to(words, shape))
 
+    def rearranged(self, change: Callable[[np.ndarray], np.ndarray]) -> "SecretArray":
+        """Another layout of the same numbers, each left out, once or more often there: index, transpose, broadcast."""
+        return self._rearranged(change)
+
     def _rearranged(self, change: Callable[[np.ndarray], np.ndarray]) -> "SecretArray":
         def arranged(words: np.ndarray) -> np.ndarray:
             return np.atleast_1d(change(words.reshape(self.shape)))

@@ -5,17 +5,35 @@ results need, and merges the rounds of whatever does not depend on each other: a
 its last operand is ready. The order is that in which the nodes were made, the same at every party.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Final
 
+from koinon.kernel.errors import Refused
 from koinon.privacy.secret import Secret
 
 Rule = Callable[..., "Secret | Generator[None, None, Secret]"]
 """Operands' Secrets → the result, or the protocol that computes it."""
 
 _numbers: Final = count()
+_origin: Final = ContextVar("origin", default="")
+
+
+class RefusedAt(Refused):
+    """A refusal that names the line that asked for the operation."""
+
+
+@contextmanager
+def made_by(origin: str) -> Iterator[None]:
+    """Nodes made inside have this origin."""
+    token = _origin.set(origin)
+    try:
+        yield
+    finally:
+        _origin.reset(token)
 
 
 class Node:
@@ -24,15 +42,17 @@ class Node:
     Attributes:
         operands: the nodes whose results it takes, in the order of the rule's arguments.
         shape: of the result.
+        origin: what asked for it, such as a line of a user's function; empty if unknown.
     """
 
-    __slots__ = ("number", "operands", "rule", "shape")
+    __slots__ = ("number", "operands", "origin", "rule", "shape")
 
     def __init__(self, operands: Sequence["Node"], shape: tuple[int, ...], rule: Rule) -> None:
         self.number = next(_numbers)
         self.operands = tuple(operands)
         self.shape = shape
         self.rule = rule
+        self.origin = _origin.get()
 
 
 class Leaf(Node):
@@ -79,7 +99,10 @@ def evaluate(results: Sequence[Node], inputs: dict[Leaf, Secret]) -> Generator[N
             node = by_number[heappop(startable)]
             outcome: Any = inputs.get(node) if isinstance(node, Leaf) else None
             if outcome is None:
-                outcome = node.rule(*(ready[operand] for operand in node.operands))
+                try:
+                    outcome = node.rule(*(ready[operand] for operand in node.operands))
+                except Refused as problem:
+                    raise _located(problem, node) from problem
             if isinstance(outcome, Secret):
                 finish(node, outcome)
                 continue
@@ -101,6 +124,15 @@ def _advance(
     except StopIteration as end:
         del running[node]
         finish(node, end.value)
+    except Refused as problem:
+        raise _located(problem, node) from problem
+
+
+def _located(problem: Refused, node: Node) -> Refused:
+    """The refusal with the line of the user's function that asked for the operation, where that is known."""
+    if not node.origin or isinstance(problem, RefusedAt):
+        return problem
+    return RefusedAt(f"{problem} ({node.origin})")
 
 
 def _needed(results: Sequence[Node]) -> list[Node]:
