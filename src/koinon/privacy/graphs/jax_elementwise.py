@@ -117,7 +117,8 @@ def _inverse(array: SecretArray, lowest: float) -> SecretArray:
 
 
 def _within_levels(x: Secret, lowest: float) -> float:
-    return min(max(lowest, x.bound * 2.0 ** -(elementary.MOST_LEVELS - 1)), x.bound)
+    """``lowest``, or the least that the precision and the number of levels can tell from 0."""
+    return min(max(lowest, x.bound * 2.0 ** -(elementary.MOST_LEVELS - 1), 2.0 ** (2 - x.fraction_bits)), x.bound)
 
 
 def _exponential(step: Step, x: Hidden) -> Value:

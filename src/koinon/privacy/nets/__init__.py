@@ -1,0 +1,1 @@
+"""Neural networks on secret rows: training, and answering."""
