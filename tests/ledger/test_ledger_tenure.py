@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,18 @@ async def wait_for_slashing(network: list[Node], account: Address) -> int:
             if reports:
                 return len(reports)
             await network[0].wait_final(height + 1)
+
+
+async def test_epochs_end_on_a_chain_where_nothing_happens(tmp_path: Path, rich: LocalAccount) -> None:
+    """Or else what is frozen for some eras would stay frozen until somebody paid for all their blocks."""
+    beating = replace(DEV.parameters, epochs=Epochs(10, 4, seats=4, least=1, alternates=16, open=True, heartbeat=1))
+    kind = dataclasses.replace(DEV, parameters=beating)
+    async with asyncio.timeout(300), open_staked_network(4, 4, tmp_path, rich, kind) as network:
+        for node in network:
+            await node.wait_final(11)
+        chain = network[0].chain
+        blocks = [chain.block_at(height) for height in range(1, 12)]
+        assert not any(block.transactions for block in blocks)
+        gaps = [child.header.timestamp - parent.header.timestamp for parent, child in pairwise(blocks)]
+        assert sum(gaps) >= 2, "a block a second and its successors, not as many as can be made"
+        assert len({node.chain.header_at(11).state_root for node in network}) == 1

@@ -46,7 +46,10 @@ def propose(
     effect: Propose,
     clock: Callable[[], float] = time.time,
 ) -> Block | None:
-    """Build and execute the block that Giskard asked for; None if it needs transactions and none fits."""
+    """Build and execute the block that Giskard asked for; None if it needs transactions and none fits.
+
+    A block that is due by the chain's heartbeat needs none.
+    """
     parent = chain.header_of(effect.parent)
     assert parent is not None, "Giskard proposes on executed blocks only"
     view, accumulator = chain.parent_state(effect.parent)
@@ -55,7 +58,9 @@ def propose(
     epoch = parent.epoch if effect.closing else chain.epoch_of(effect.height)
     validators = chain.set_of(epoch)
     beneficiary = _beneficiary(chain, validators, position)
-    timestamp = UnixSeconds(max(parent.timestamp, int(clock())))
+    now = clock()
+    timestamp = UnixSeconds(max(parent.timestamp, int(now)))
+    required = effect.required or (chain.heartbeat is not None and now >= chain.heartbeat)
     context = chain.context_for(parent, timestamp, beneficiary, mix)
     candidates = iter(()) if effect.closing else mempool.candidates(view, context.base_fee)
     executed, rejected = build_block(
@@ -70,7 +75,7 @@ def propose(
     )
     mempool.drop(rejection.transaction for rejection in rejected)
     # What waits for a lower base fee gets an empty block, which lowers it; or else the chain would stand still.
-    if not executed.transactions and not effect.required and not mempool.has_candidate(view):
+    if not executed.transactions and not required and not mempool.has_candidate(view):
         return None
     header = Header(
         chain_id=chain.genesis.chain_id,

@@ -121,6 +121,14 @@ class Chain(History):
             known = self._sets[Epoch(epoch)] = ValidatorSet(decode(tuple[Validator, ...], entry))
         return known
 
+    @property
+    def heartbeat(self) -> UnixSeconds | None:
+        """When a block is due though nothing waits; None for never. Every validator knows the same moment."""
+        epochs = self.genesis.parameters.epochs
+        if epochs is None or not epochs.heartbeat:
+            return None
+        return UnixSeconds(self.final_header.timestamp + epochs.heartbeat)
+
     def begin_epoch(self) -> None:
         """Forget the closing blocks of the epoch that has ended."""
         self.executed.clear()

@@ -105,7 +105,7 @@ Outward = Broadcast | Answer | SetTimer | Fetch | EpochBegan | Contradiction | D
 
 @dataclass(frozen=True)
 class Wake:
-    """Nothing happened but that transactions may be waiting."""
+    """Nothing happened but that transactions may be waiting, or a block may be due without any."""
 
 
 class Consensus:
@@ -202,10 +202,15 @@ class Consensus:
                 waiting.extend(self._perform(effects))
                 if self.state.ended is not None:
                     waiting = deque(self._begin_epoch())
-            pending = self._mempool.has_candidate(self._chain.state_after(self.tip()))
+            pending = self._is_due() or self._mempool.has_candidate(self._chain.state_after(self.tip()))
             if pending == self.state.pending or self.state.halted:
                 return
             waiting.append(PendingChanged(pending, time.monotonic()))
+
+    def _is_due(self) -> bool:
+        """Whether a block is to be made though nothing waits."""
+        due = self._chain.heartbeat
+        return due is not None and time.time() >= due
 
     def _hear(self, heard: Heard) -> Iterator[Received]:
         """A message as Giskard takes it; what is of another epoch is kept, answered or dropped."""

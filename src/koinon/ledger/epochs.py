@@ -24,6 +24,8 @@ class Epochs(Record, frozen=True):
         alternates: how many candidates can be elected; the others have less stake.
         open: anybody may stake, and tips go to the staking contract, which shares them. Otherwise members vote on
             members, each has a seat, and tips go to the proposer's account.
+        heartbeat: seconds without a final block after which one is made though nothing waits, so that epochs end, and
+            with them what is frozen for some; 0 for never.
     """
 
     length: Annotated[int, Meta(ge=4, le=1_000_000)]
@@ -32,6 +34,7 @@ class Epochs(Record, frozen=True):
     least: Annotated[int, Meta(ge=1, le=512)]
     alternates: Annotated[int, Meta(ge=1, le=512)]
     open: bool
+    heartbeat: Annotated[int, Meta(ge=0, le=86_400)] = 0
 
     def check(self) -> None:
         """Raise InvalidInput where the numbers contradict each other."""

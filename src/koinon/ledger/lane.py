@@ -27,6 +27,7 @@ class EventLane:
         self._events: asyncio.Queue[tuple[Happening, asyncio.Future[None] | None]] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, "ledger")
         self._timer: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         """How many events wait."""
@@ -51,6 +52,14 @@ class EventLane:
             delay = max(0.0, at - time.monotonic())
             self._timer = self._loop.call_later(delay, lambda: self.put(TimerFired(max(at, time.monotonic()))))
 
+    def wake_at(self, moment: float | None) -> None:
+        """Put ``Wake`` at this time of the wall clock, instead of when it was to be put before; None for never."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if moment is not None:
+            self._alarm = self._loop.call_later(max(0.0, moment - time.time()), self.put, Wake())
+
     async def work(self, prepare: Callable[[], None]) -> None:
         """Hand events to the thread, after ``prepare``: all that wait in one go, since each hand-over costs more than
         most events."""
@@ -70,4 +79,6 @@ class EventLane:
 
     async def close(self) -> None:
         """Wait for the event that is being worked off; the others are dropped."""
+        self.set_timer(None)
+        self.wake_at(None)
         await asyncio.to_thread(self._thread.shutdown)

@@ -263,6 +263,7 @@ class Validator:
                     if validator._reporting is not None:
                         validator._reporting.start()
                     validator._lane.put(Wake())
+                    validator._lane.wake_at(chain.heartbeat)
                     yield validator
                     for task in running:
                         task.cancel()
@@ -371,6 +372,7 @@ class Validator:
 
     def _wake_waiters(self) -> None:
         self._final_since = time.monotonic()
+        self._lane.wake_at(self.chain.heartbeat)
         self._final_moved.set()
         self._final_moved = asyncio.Event()
         self._announcements.final(self.chain.final_height)
@@ -399,7 +401,6 @@ class Validator:
         return Progress(self._first_height, last, known) if known - last > _UNDER_WAY else None
 
     async def _close(self) -> None:
-        self._lane.set_timer(None)
         self._store.stop_waiting()
         self._acquaintances.close()
         if self._reporting is not None:
