@@ -84,6 +84,12 @@ def header(
     )
 
 
+A1 = header(GENESIS, 1)
+A2 = header(A1, 1, 1)
+A3 = header(A2, 1, 2)
+"""The blocks of view 1 in most tests."""
+
+
 def proposal(
     made: Header,
     certificate: QuorumCertificate | None = None,

@@ -4,6 +4,9 @@ from dataclasses import replace as change
 
 import pytest
 from ledger_giskard import (
+    A1,
+    A2,
+    A3,
     CHAIN_ID,
     GENESIS,
     GENESIS_CERTIFICATE,
@@ -40,10 +43,7 @@ from koinon.ledger.giskard.state import Effect, Report
 from koinon.ledger.types import PrepareVote, ProposalEvidence, ReportEvidence, Validator, ValidatorSet, VoteEvidence
 from koinon.wire.consensus import BLOOM_BYTES
 
-A1 = header(GENESIS, 1)
 RIVAL = header(GENESIS, 1, 0, b"rival")
-A2 = header(A1, 1, 1)
-A3 = header(A2, 1, 2)
 BLOCKS = two_blocks(A1, proposal(A1).signature, RIVAL, proposal(RIVAL).signature)
 VOTES = two_votes(vote(A1, 2), vote(RIVAL, 2))
 HIDDEN = hidden_parent(vote(A3, 2), view_change(1, 2, GENESIS_CERTIFICATE))

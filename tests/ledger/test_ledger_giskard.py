@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 from ledger_giskard import (
+    A1,
+    A2,
+    A3,
     BLOCKS_PER_VIEW,
     GENESIS,
     GENESIS_CERTIFICATE,
@@ -42,10 +45,6 @@ from koinon.ledger.giskard.state import (
     TimerFired,
 )
 from koinon.ledger.types import PrepareVote, QuorumCertificate, ViewChange, ViewEntry, ViewSync, header_hash
-
-A1 = header(GENESIS, 1)
-A2 = header(A1, 1, 1)
-A3 = header(A2, 1, 2)
 
 
 def votes_in(effects: list[Effect]) -> list[PrepareVote]:

@@ -70,6 +70,14 @@ def test_every_epoch_is_reached_and_has_its_own_validators() -> None:
     assert verdict.epoch == 3
 
 
+def test_who_is_two_epochs_behind_is_shown_the_way() -> None:
+    """GISKARD-LIVENESS-4: node 3 of this seed, of no set after the first, sleeps through the whole second epoch."""
+    scenario = Scenario(nodes=7, byzantine=2, epochs=3, spare=4, voting=Voting.COLLECTED)
+    verdict = run(scenario, 1_000_466)
+    assert verdict.live
+    assert verdict.epoch == 2
+
+
 def test_without_faults_no_view_is_lost() -> None:
     calm = Scenario(byzantine=0, crashes=0, partitions=0, faults=Faults(), calm_at=1.0, quiet_at=3.0, base_timeout=1.0)
     verdict = run(calm, 1)

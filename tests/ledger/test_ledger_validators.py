@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
 from eth_account.signers.local import LocalAccount
 from ledger_network import Keys, final_place, make_genesis, open_network, sign
@@ -11,6 +12,7 @@ from koinon.crypto.signature import NodeKey
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Forged, InvalidInput, MalformedMessage, Refused
 from koinon.kernel.quantities import Height
+from koinon.ledger.catchup import CatchUp
 from koinon.ledger.chain import Chain
 from koinon.ledger.finality import verify_finality
 from koinon.ledger.genesis import Genesis, funded
@@ -39,6 +41,23 @@ async def test_every_validator_gives_the_same_answer(tmp_path: Path, rich: Local
         assert len(views) == 1
         proof = validators[1].chain.finality_proof(heights[0])
         assert verify_finality(proof.headers, proof.certificates, validators[2].chain.validators).height == heights[0]
+
+
+async def test_a_validator_that_is_behind_says_how_far(
+    tmp_path: Path, rich: LocalAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_network(1, tmp_path, rich) as (validator,):
+        assert validator.rpc_url is not None
+        async with httpx.AsyncClient() as client:
+
+            async def syncing() -> object:
+                asked = {"jsonrpc": "2.0", "id": 1, "method": "eth_syncing", "params": []}
+                return (await client.post(validator.rpc_url or "", json=asked)).json()["result"]
+
+            assert await syncing() is False
+            # As after the word of another validator that has more blocks.
+            monkeypatch.setattr(CatchUp, "known_height", Height(100))
+            assert await syncing() == {"startingBlock": "0x0", "currentBlock": "0x0", "highestBlock": "0x64"}
 
 
 async def test_a_stranger_can_read_blocks_but_not_take_part(tmp_path: Path, rich: LocalAccount) -> None:

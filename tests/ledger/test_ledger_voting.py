@@ -3,6 +3,9 @@
 from dataclasses import replace as change
 
 from ledger_giskard import (
+    A1,
+    A2,
+    A3,
     BLOCKS_PER_VIEW,
     GENESIS,
     GENESIS_CERTIFICATE,
@@ -40,10 +43,6 @@ from koinon.ledger.giskard.state import (
 )
 from koinon.ledger.giskard.turn import VIEWS_AHEAD, VIEWS_BEHIND
 from koinon.ledger.types import Certified, PrepareVote, ViewEntry, ViewSync, header_hash
-
-A1 = header(GENESIS, 1)
-A2 = header(A1, 1, 1)
-A3 = header(A2, 1, 2)
 
 
 def collecting(position: int) -> State:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from koinon.kernel.ids import ZERO_HASH, Hash32, NodeId
-from koinon.kernel.quantities import Height, Seconds
+from koinon.kernel.quantities import Epoch, Height, Seconds
 from koinon.ledger.giskard.epochs import EarlyMessages, message_epoch
 from koinon.ledger.giskard.protocol import step
 from koinon.ledger.giskard.roster import EpochPlan
@@ -34,7 +34,7 @@ from koinon.ledger.giskard.state import (
     TimerFired,
 )
 from koinon.ledger.giskard.turn import ancestors
-from koinon.ledger.types import Block, EpochSync, FinalityProof, PrepareVote, header_hash
+from koinon.ledger.types import Block, EpochSync, FinalityProof, PrepareVote, ViewChange, header_hash
 from koinon.sim.disk import Disk
 from koinon.wire.consensus import ConsensusMessage
 
@@ -163,11 +163,13 @@ class Honest:
         if position is not None or isinstance(message, EpochSync):
             self.take(Received(0 if position is None else position, message, self.now))
 
-    def _answer_earlier(self, sender: int, epoch: int, message: Any) -> None:
-        previous = self._previous
+    def _answer_earlier(self, sender: int, epoch: Epoch, message: Any) -> None:
+        """GISKARD-LIVENESS-4: by the step that the epoch ended with while it is at hand, later by the proof alone."""
+        previous, position = self._previous, self.simulation.plans[epoch].position_of(sender)
         if previous is None or epoch != previous.configuration.epoch:
+            if isinstance(message, ViewChange) and position is not None:
+                self.simulation.network.send(self.node, sender, EpochSync(self.simulation.ends[epoch]))
             return
-        position = self.simulation.plans[epoch].position_of(sender)
         if position is not None:
             _, effects = step(previous, Received(position, message, self.now))
             for effect in effects:
