@@ -415,8 +415,7 @@ def test_the_owners_are_told_why_a_round_failed() -> None:
 def test_events_without_an_end_or_with_a_failed_one_give_no_sum() -> None:
     with pytest.raises(InvalidInput, match="end before"):
         aggregator.recompute(terms(), [])
-    with pytest.raises(InvalidInput, match="had no sum"):
-        aggregator.recompute(terms(), [aggregator.StageOver(0)])
+    assert isinstance(aggregator.recompute(terms(), [aggregator.StageOver(0)]), aggregator.Failed)
 
 
 # ----------------------------------------------------------------------------------------------------- sharing

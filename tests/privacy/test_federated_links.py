@@ -130,6 +130,7 @@ async def test_owner_processes_train_though_one_is_killed_in_a_round_sample(tmp_
     assert accuracy(made, state.joint.parameters, held) > 0.93
     first = names().terms(agreed, 0, made.initial(agreed.seed))
     again = aggregator.recompute(first, events[0])
+    assert isinstance(again, aggregator.Summed)
     model = training.finish_round(training.start(agreed, made), agreed, again.survivors, again.words)
     assert model.history[0] == state.history[0]
 

@@ -175,6 +175,32 @@ class TrainingOver(Message, frozen=True):
     parameters: bytes
 
 
+class RoundEvent(Record, frozen=True):
+    """0: owner ``number`` sent this framed ``message``; 1: it left; 2: the time of stage ``number`` was up."""
+
+    kind: int
+    number: int
+    message: bytes
+
+
+@message(0x090E, limit=_ROWS_LIMIT)
+class RoundEvents(Message, frozen=True):
+    """Leader to the other members of a committee: all that the aggregator took in a round, in order."""
+
+    round: int
+    events: tuple[RoundEvent, ...]
+    is_last: bool
+
+
+@message(0x090F, limit=1024)
+class Endorsement(Message, frozen=True):
+    """A member's signature on the result of a training that it led or repeated."""
+
+    position: int
+    digest: bytes
+    signature: bytes
+
+
 @message(0x0911, limit=_ROWS_LIMIT)
 class HoldRows(Message, frozen=True):
     """Node to its own worker: the plan, how many owners there are, which one we are, our rows (float64, row-major)."""

@@ -155,21 +155,18 @@ def step(state: AggregatorState, event: AggregatorEvent) -> _Next:
             return _advance(replace(state, awaited=frozenset()), ()) if event.stage == state.stage else (state, ())
 
 
-def recompute(terms: RoundTerms, events: Iterable[AggregatorEvent]) -> Summed:
-    """The sum that follows from a round's events, for whoever doubts the one that was given out.
+def recompute(terms: RoundTerms, events: Iterable[AggregatorEvent]) -> Summed | Failed:
+    """What follows from a round's events, for whoever doubts what was given out.
 
     Raises:
-        InvalidInput: no sum follows from them.
+        InvalidInput: the events end before the round does.
     """
     state, _ = begin(terms)
     for event in events:
         state, effects = step(state, event)
         for effect in effects:
-            match effect:
-                case Summed():
-                    return effect
-                case Failed():
-                    raise InvalidInput(f"the round of these events had no sum: {effect.reason}")
+            if isinstance(effect, Summed | Failed):
+                return effect
     raise InvalidInput("the events end before the round does")
 
 

@@ -62,6 +62,8 @@ def link_label(study: bytes) -> str:
 
 # ----------------------------------------------------------------------------------------------------- aggregator
 
+Ended = Callable[[int, bool], Awaitable[None]]
+"""Takes the number of a round that has ended, and whether it was the last."""
 Watch = Callable[[aggregator.AggregatorEvent], None]
 
 
@@ -73,6 +75,7 @@ async def coordinate(
     watch: Watch = lambda _: None,
     start: np.ndarray | None = None,
     report: Callable[[training.RoundReport], None] = lambda _: None,
+    ended: Ended | None = None,
 ) -> Coordinator:
     """Lead a training to its end and tell the owners the joint model.
 
@@ -81,6 +84,7 @@ async def coordinate(
         start: the first parameters, where the model of the plan does not give them.
         watch: told every event of every round before it is taken; whoever keeps them can ``recompute`` the sums.
         report: told what is known after each round.
+        ended: awaited after every round, with or without a sum; see ``witness.Account``.
 
     Raises:
         InvalidInput: a plan that cannot be used.
@@ -90,7 +94,8 @@ async def coordinate(
     state, failures = training.start(plan, model, start), 0
     async with _Owners(links) as owners:
         while not state.finished:
-            terms = roster.terms(plan, state.round, state.joint.parameters)
+            number = state.round
+            terms = roster.terms(plan, number, state.joint.parameters)
             try:
                 summed = await _round(terms, state.joint.parameters, owners, pace, watch)
                 state, failures = training.finish_round(state, plan, summed.survivors, summed.words), 0
@@ -102,10 +107,12 @@ async def coordinate(
                 few = len(owners.present) < plan.threshold
                 if few or failures == MOST_FAILURES or state.round >= plan.rounds:
                     left = f"{len(owners.present)} of {len(roster.owners)} owners are left"
-                    reason = f"the training ended in round {state.round - 1} ({left}): {problem}"
+                    reason = f"the training ended in round {number} ({left}): {problem}"
                     owners.tell_all(TrainingOver(reason[:500], b""))
                     await owners.flush(pace.stage)
                     raise Unavailable(reason) from None
+            if ended is not None:
+                await ended(number, bool(state.finished))
         owners.tell_all(TrainingOver(state.finished, parameters_to(training.result(state, plan))))
         await owners.flush(pace.stage)
     return state

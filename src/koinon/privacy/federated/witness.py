@@ -1,0 +1,176 @@
+"""The rest of a committee beside the member that leads a training: it repeats every round and vouches for the result.
+
+The leader passes on every round's events as it took them. Owners' messages are signed, so a witness that repeats the
+aggregator's step on them (``aggregator.recompute``) has the sum that the owners' words have, moves the joint model as
+the plan says, and signs a hash of the final parameters. Three equal signatures of four members mean that the result is
+right if one of the three is honest about what it computed. What a leader can still do: say of an owner that it was
+late. Witnesses see nothing that the leader does not see: masked updates, opened shares, sums.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from koinon.crypto.hash import tagged_hash
+from koinon.crypto.signature import NodeKey, verify_node_signature
+from koinon.kernel.effects import Link
+from koinon.kernel.errors import InvalidInput, KoinonError, MalformedMessage, ProtocolAbort
+from koinon.kernel.ids import Hash32, NodeId
+from koinon.kernel.quantities import Seconds
+from koinon.privacy.federated import aggregator, training
+from koinon.privacy.federated.links import Roster
+from koinon.privacy.federated.training import Coordinator, TrainingPlan
+from koinon.privacy.federated.worker import parameters_to
+from koinon.wire.catalogue import from_frame, to_frame
+from koinon.wire.federated import Endorsement, RoundEvent, RoundEvents
+
+ENOUGH: Final = 3
+"""Of four members' signatures."""
+_RECEIVED, _GONE, _STAGE_OVER = 0, 1, 2
+_DOMAIN: Final = "koinon/federated/result/1"
+
+
+def written(number: int, events: Sequence[aggregator.AggregatorEvent], *, is_last: bool) -> RoundEvents:
+    """A round's events for the witnesses."""
+    return RoundEvents(number, tuple(map(_written, events)), is_last)
+
+
+def read(message: RoundEvents) -> list[aggregator.AggregatorEvent]:
+    """The events again. Raises MalformedMessage for what is no event."""
+    return [_read(event) for event in message.events]
+
+
+def follow(state: Coordinator, plan: TrainingPlan, roster: Roster, message: RoundEvents) -> Coordinator:
+    """Repeat one round on our own state.
+
+    Raises:
+        ProtocolAbort: the leader's events are not those of the round that follows from what it told before.
+    """
+    if state.finished or message.round != state.round:
+        raise ProtocolAbort(f"the leader tells of round {message.round} when round {state.round} was due", {0})
+    terms = roster.terms(plan, state.round, state.joint.parameters)
+    without = replace(state, round=state.round + 1)  # a round that gave no sum: the next one has the same model
+    try:
+        ended = aggregator.recompute(terms, read(message))
+    except InvalidInput as problem:
+        raise ProtocolAbort(f"the leader's account of round {state.round} does not hold: {problem}", {0}) from None
+    if isinstance(ended, aggregator.Failed):
+        return without
+    try:
+        return training.finish_round(state, plan, ended.survivors, ended.words)
+    except ProtocolAbort:
+        return without
+
+
+def result_hash(study: bytes, state: Coordinator, plan: TrainingPlan) -> Hash32:
+    """What members sign: the study, and the joint model's parameters."""
+    return tagged_hash(_DOMAIN, study, parameters_to(training.result(state, plan)))
+
+
+def endorse(study: bytes, state: Coordinator, plan: TrainingPlan, position: int, key: NodeKey) -> Endorsement:
+    """This member's signature on the result."""
+    digest = result_hash(study, state, plan)
+    return Endorsement(position, digest, key.sign(_DOMAIN, digest))
+
+
+def accept(
+    study: bytes, parameters: np.ndarray, members: Sequence[NodeId], endorsements: Sequence[Endorsement]
+) -> tuple[int, ...]:
+    """The positions that vouch for these parameters; for the result party.
+
+    Raises:
+        ProtocolAbort: fewer than three members do.
+    """
+    digest = tagged_hash(_DOMAIN, study, parameters_to(parameters))
+    found = set()
+    for each in endorsements:
+        if each.digest == digest and 0 <= each.position < len(members):
+            try:
+                verify_node_signature(members[each.position], _DOMAIN, each.digest, each.signature)
+            except KoinonError:
+                continue  # a signature that is not the member's counts for nothing
+            found.add(each.position)
+    if len(found) < ENOUGH:
+        raise ProtocolAbort(f"{len(found)} of {len(members)} members vouch for this model, and {ENOUGH} must")
+    return tuple(sorted(found))
+
+
+async def witness(
+    plan: TrainingPlan, roster: Roster, position: int, key: NodeKey, link: Link, start: np.ndarray | None = None
+) -> tuple[Coordinator, Endorsement]:
+    """Follow a training over the link from its leader, and endorse what comes out.
+
+    Raises:
+        ProtocolAbort: the leader's account of a round does not fit; nothing is endorsed.
+        Unavailable: the leader is gone.
+    """
+    state = training.start(plan, training.check_plan(plan, len(roster.owners)), start)
+    while True:
+        message = from_frame(await link.receive())
+        if not isinstance(message, RoundEvents):
+            raise ProtocolAbort(f"the leader sent a {type(message).__name__} in place of a round's events", {0})
+        state = follow(state, plan, roster, message)
+        if message.is_last:
+            endorsement = endorse(roster.study, state, plan, position, key)
+            await link.send(to_frame(endorsement))
+            return state, endorsement
+
+
+class Account:
+    """What a leader tells its witnesses; its methods are for ``links.coordinate``'s ``watch`` and ``ended``."""
+
+    def __init__(self, links: Sequence[Link], seconds: Seconds) -> None:
+        """``seconds`` is the longest wait for a witness; one that is slower, or gone, is one signature less."""
+        self._links, self._seconds = list(links), seconds
+        self._events: list[aggregator.AggregatorEvent] = []
+
+    def watch(self, event: aggregator.AggregatorEvent) -> None:
+        """One event of the round that goes on."""
+        self._events.append(event)
+
+    async def ended(self, number: int, is_last: bool) -> None:
+        """Tell the witnesses of the round that has ended."""
+        frame = to_frame(written(number, self._events, is_last=is_last))
+        self._events = []
+        await asyncio.gather(*(self._with(link, link.send(frame)) for link in list(self._links)))
+
+    async def endorsements(self) -> list[Endorsement]:
+        """Those of the witnesses that followed to the end."""
+        frames = await asyncio.gather(*(self._with(link, link.receive()) for link in list(self._links)))
+        found = []
+        for frame in frames:
+            with suppress(MalformedMessage):
+                answer = from_frame(frame) if frame is not None else None
+                if isinstance(answer, Endorsement):
+                    found.append(answer)
+        return found
+
+    async def _with(self, link: Link, doing: Awaitable[bytes | None]) -> bytes | None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await doing
+        except (KoinonError, TimeoutError):
+            self._links.remove(link)
+            return None
+
+
+def _written(event: aggregator.AggregatorEvent) -> RoundEvent:
+    match event:
+        case aggregator.Received():
+            return RoundEvent(_RECEIVED, event.owner, to_frame(event.message))
+        case aggregator.Gone():
+            return RoundEvent(_GONE, event.owner, b"")
+        case aggregator.StageOver():
+            return RoundEvent(_STAGE_OVER, event.stage, b"")
+
+
+def _read(event: RoundEvent) -> aggregator.AggregatorEvent:
+    if event.kind == _RECEIVED:
+        return aggregator.Received(event.number, from_frame(event.message))
+    if event.message or event.kind not in (_GONE, _STAGE_OVER):
+        raise MalformedMessage("an event of a round is a message, a departure or the end of a stage")
+    return aggregator.Gone(event.number) if event.kind == _GONE else aggregator.StageOver(event.number)

@@ -1,0 +1,36 @@
+"""A committee member's node that follows a training and endorses it, as a process of its own.
+
+python tests/privacy/federated_witness.py PLAN POSITION OWNERS LEADER PORT: plan and node id in hexadecimal
+"""
+
+import asyncio
+import sys
+
+from federated_owner import PATIENCE, STUDY, roster
+
+from koinon.crypto.signature import NodeKey
+from koinon.kernel.codec import decode
+from koinon.kernel.ids import NodeId
+from koinon.net.transport import Transport
+from koinon.privacy.federated.training import TrainingPlan
+from koinon.privacy.federated.witness import witness
+from koinon.wire.discovery import Endpoint
+
+LABEL = f"federated witness {STUDY.hex()}"
+
+
+def member(position: int) -> NodeKey:
+    return NodeKey.from_seed(bytes([49 - position]) * 32)
+
+
+async def main(plan: str, position: str, owners: str, leader: str, port: str) -> None:
+    agreed, seat, node = decode(TrainingPlan, bytes.fromhex(plan)), int(position), NodeId(bytes.fromhex(leader))
+    async with Transport.open(member(seat), "127.0.0.1") as transport:
+        link = await transport.link(Endpoint(node, "127.0.0.1", int(port)), LABEL, PATIENCE)
+        _, endorsement = await witness(agreed, roster(node, int(owners)), seat, member(seat), link)
+        await link.close()
+    print(endorsement.digest.hex())
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
