@@ -68,7 +68,7 @@ def _environment(block: dict[str, str], state: State) -> vm.BlockEnvironment:
         chain_id=U64(1),
         state=state,
         block_gas_limit=Uint(30_000_000),
-        block_hashes=[],
+        block_hashes=[Bytes32(bytes([height]) * 32) for height in range(_number(block["number"]))],
         coinbase=Address(_bytes(block["coinbase"])),
         number=Uint(_number(block["number"])),
         base_fee_per_gas=Uint(_number(block["base_fee"])),

@@ -172,6 +172,26 @@ async def test_a_trace_too_large_is_an_error() -> None:
         assert (error["code"], "bytes of call data" in error["message"]) == (-32005, True)
 
 
+async def test_what_a_call_would_change_is_what_the_transaction_changes() -> None:
+    asked = {"tracer": "prestateTracer", "tracerConfig": {"diffMode": True}}
+    async with serve() as client:
+        store = await deploy(client, STORE)
+        fields = {"from": FIRST, "to": store, "data": "0x" + (9).to_bytes(32, "big").hex(), "gas": hex(10**5)}
+        told = await client.result("debug_traceCall", fields, "latest", asked)
+        before = await client.result("eth_getTransactionCount", FIRST, "latest")
+        name = await client.result("eth_sendTransaction", fields)
+        done = await client.result("debug_traceTransaction", name, asked)
+        assert [without_money(told[half]) for half in ("pre", "post")] == [
+            without_money(done[half]) for half in ("pre", "post")
+        ]
+        assert len(told["post"][store]["storage"]) == 1
+        assert int(before, 16) == told["pre"][FIRST]["nonce"]
+        # What is taken back leaves nothing but that its sender tried.
+        reverting = await deploy(client, REVERTING)
+        failed = await client.result("debug_traceCall", {**fields, "to": reverting}, "latest", asked)
+        assert without_money(failed["post"]) == {FIRST: {"nonce": failed["pre"][FIRST]["nonce"] + 1}}
+
+
 async def test_overrides_change_the_state_of_one_call_only() -> None:
     async with serve() as client:
         word = "0x" + (7).to_bytes(32, "big").hex()

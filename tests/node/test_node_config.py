@@ -1,12 +1,14 @@
 """node.toml: every mistake is one sentence that names file, line, key, what was expected and what was found."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import Address, NodeId
+from koinon.kernel.quantities import Gas, Seconds
+from koinon.ledger.rpc.limits import BOUNDS, Limits
 from koinon.node.config import BootstrapNode, ChainConfig, NodeConfig, read_config, write_config
 from koinon.node.logs import LogConfig
 
@@ -25,6 +27,7 @@ WHOLE = NodeConfig(
     keep_blocks=1000,
     monitor_port=9464,
     log=LogConfig("WARNING", "json", "node.jsonl", 1 << 20, 3),
+    rpc_limits=Limits(batch=50, call_gas=Gas(10**7), call_seconds=Seconds(2.0)),
 )
 
 # Name of the case → (what is replaced in the file, by what, what the sentence must name).
@@ -59,6 +62,11 @@ CASES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "a format unknown": ('"json"', '"xml"', ("log.format", "one of text, json", '"xml"')),
     "a tiny log": ("file_bytes = 1048576", "file_bytes = 10", ("log.file_bytes", "4096", "found 10")),
     "too few blocks kept": ("keep_blocks = 1000", "keep_blocks = 10", ("keep_blocks", "256", "found 10")),
+    "a limit with a slip": ("batch = 50", "batches = 50", ("rpc.batches", "did you mean batch?")),
+    "a limit of nothing": ("batch = 50", "batch = 0", ("rpc.batch", "from 1 to 10000", "found 0")),
+    "a limit with a fraction": ("call_seconds = 2", "call_seconds = 2.5", ("rpc.call_seconds", "a whole number")),
+    "a limit as text": ("call_gas = 10000000", 'call_gas = "all"', ("rpc.call_gas", '"all"')),
+    "limits that are no table": ("[rpc]", "[[rpc]]", ("rpc", "a table [rpc]")),
     "a port of the monitor too high": ("monitor_port = 9464", "monitor_port = 70000", ("monitor_port", "found 70000")),
 }
 
@@ -72,7 +80,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_what_is_written_is_read(file: Path) -> None:
     assert read_config(file) == WHOLE
-    without = replace(WHOLE, monitor_port=None, log=LogConfig())
+    without = replace(WHOLE, monitor_port=None, log=LogConfig(), rpc_limits=Limits())
     write_config(file, without)
     assert read_config(file) == without
 
@@ -97,6 +105,13 @@ def test_the_address_of_a_chain_is_not_repeated(file: Path) -> None:
     with pytest.raises(InvalidInput) as raised:
         read_config(file)
     assert "secret" not in str(raised.value)
+
+
+def test_every_limit_of_the_rpc_can_be_set() -> None:
+    usual = Limits()
+    assert {field.name for field in fields(Limits)} == set(BOUNDS)
+    for name, (least, most) in BOUNDS.items():
+        assert least <= getattr(usual, name) <= most, name
 
 
 def test_old_files_without_the_newer_keys_are_read(file: Path) -> None:

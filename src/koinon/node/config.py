@@ -3,10 +3,11 @@
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import Address, NodeId, parse_address, parse_node_id, to_hex
+from koinon.ledger.rpc.limits import BOUNDS, Limits
 from koinon.node.logs import FORMATS, LEVELS, LogConfig
 from koinon.node.tables import Table, nearest
 
@@ -27,6 +28,7 @@ KEYS: Final = (
     "allow_faults",
     "bootstrap",
     "chain",
+    "rpc",
     "log",
 )
 LEAST_KEPT: Final = 256
@@ -79,6 +81,8 @@ class NodeConfig:
     """Of how many final blocks a validator keeps transactions and receipts; None for all."""
     monitor_port: int | None = None
     """Where ``/metrics`` and ``/health`` are answered; None for nowhere, 0 for any free port."""
+    rpc_limits: Limits = field(default_factory=Limits)
+    """What each client of a validator's JSON-RPC is granted."""
     log: LogConfig = field(default_factory=LogConfig)
 
 
@@ -96,6 +100,8 @@ def read_config(path: Path) -> NodeConfig:
     chain, log = table.table("chain"), table.table("log", optional=True)
     chain.only(("rpc", "chain_id", "suite"))
     log.only(("level", "format", "file", "file_bytes", "kept_files"))
+    limits = table.table("rpc", optional=True)
+    limits.only(tuple(BOUNDS))
     suite = chain.table("suite", optional=True)
     if table.flag("hide_address", default=False) and "validator" not in table.texts("roles"):
         raise table.error("hide_address", "false unless the node is a validator: whom else should others call", True)
@@ -118,6 +124,7 @@ def read_config(path: Path) -> NodeConfig:
         monitor_host=table.text("monitor_host", default=LOOPBACK),
         monitor_port=table.whole("monitor_port", 0, LAST_PORT) if "monitor_port" in values else None,
         keep_blocks=table.whole("keep_blocks", LEAST_KEPT, 2**62) if "keep_blocks" in values else None,
+        rpc_limits=_read_limits(limits),
         log=LogConfig(
             level=log.choice("level", LEVELS, default="INFO"),
             format=log.choice("format", FORMATS, default="text"),
@@ -167,6 +174,7 @@ def write_config(path: Path, config: NodeConfig) -> None:
         "[chain.suite]",
         *(f"{name} = {_quoted(to_hex(address))}" for name, address in config.chain.suite),
         "",
+        *_limits(config.rpc_limits),
         "[log]",
         f"level = {_quoted(config.log.level)}",
         f"format = {_quoted(config.log.format)}  # text or json",
@@ -177,6 +185,18 @@ def write_config(path: Path, config: NodeConfig) -> None:
     temporary = path.with_suffix(".new")
     temporary.write_text("\n".join(lines) + "\n", "utf-8")
     temporary.replace(path)
+
+
+def _read_limits(table: Table) -> Limits:
+    values: dict[str, Any] = {key: table.whole(key, *BOUNDS[key]) for key in table.values}
+    return Limits(**values)
+
+
+def _limits(limits: Limits) -> list[str]:
+    """The limits that are not as they come, with their table; nothing where all are."""
+    usual = Limits()
+    lines = [f"{key} = {getattr(limits, key):.0f}" for key in BOUNDS if getattr(limits, key) != getattr(usual, key)]
+    return ["[rpc]", *lines, ""] if lines else []
 
 
 def _quoted(text: str) -> str:

@@ -13,6 +13,7 @@ from koinon.kernel.quantities import Gas, Height
 from koinon.ledger.evm.tracing import Tracer
 from koinon.ledger.execution import BlockContext, Call, CallResult
 from koinon.ledger.history import TransactionPlace
+from koinon.ledger.journal import Journal
 from koinon.ledger.rpc import readers
 from koinon.ledger.rpc.accounts import call_of, overridden_context
 from koinon.ledger.rpc.forms import data
@@ -166,15 +167,16 @@ def _call_form(view: LedgerView, call: Call, context: BlockContext, state: State
     """A call's trace."""
     deadline = view.deadline()
 
-    def run(tracer: Tracer, on: StateView = state) -> CallResult:
-        return view.engine.call(call, context, on, tracer)
+    def run(tracer: Tracer) -> CallResult:
+        return view.engine.call(call, context, state, tracer)
 
     if options.tracer == "prestateTracer":
-        if options.differences:
-            raise Refused("a call changes nothing that could be shown; trace a transaction in diffMode")
         recorded = RecordedState(state)
-        run(Watch(deadline), recorded)
-        return prestate_form(recorded)
+        journal = Journal(recorded)
+        journal.begin_transaction(view.engine.warm)
+        view.engine.call_in(journal, call, context, Watch(deadline))
+        journal.end_transaction()
+        return difference_form(state, journal.difference()) if options.differences else prestate_form(recorded)
     if options.tracer == "callTracer":
         tree = CallTree(deadline, with_logs=options.with_logs, only_top=options.only_top)
         result = run(tree)

@@ -57,6 +57,26 @@ class Limits:
     unread_messages: int = 1024
 
 
+BOUNDS: Final = {
+    "body_bytes": (1 << 10, 1 << 26),
+    "batch": (1, 10_000),
+    "answer_bytes": (1 << 10, 1 << 28),
+    "units_per_second": (1, 10**9),
+    "burst_units": (1_000, 10**9),
+    "call_gas": (21_000, 2**40),
+    "call_seconds": (1, 3600),
+    "waiting_calls": (1, 10_000),
+    "filters": (1, 100_000),
+    "filter_seconds": (1, 30 * 86_400),
+    "connections": (1, 10_000),
+    "subscriptions": (1, 10_000),
+    "sockets": (1, 10_000),
+    "unread_messages": (1, 1_000_000),
+}
+"""The least and the most that an operator may set for each. The dearest request costs 500 units: less saved up than
+1,000 would forbid it for ever."""
+
+
 @dataclass(frozen=True)
 class Deadline:
     """When a whole request must be done with: monotonic seconds, and what was granted."""

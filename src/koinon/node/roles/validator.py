@@ -28,7 +28,12 @@ async def open_validator(context: Context, seed: bytes, stack: AsyncExitStack) -
         raise InvalidInput("this node has no validator key; make it with: koinon node init --role validator")
 
     opening = Validator.open(
-        ValidatorConfig(rpc_host=config.host, rpc_port=config.rpc_port, keep_blocks=config.keep_blocks),
+        ValidatorConfig(
+            rpc_host=config.host,
+            rpc_port=config.rpc_port,
+            rpc_limits=config.rpc_limits,
+            keep_blocks=config.keep_blocks,
+        ),
         BlsKey.from_seed(seed),
         context.transport,
         context.keys.node.node_id,
