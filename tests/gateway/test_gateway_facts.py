@@ -9,7 +9,7 @@ from koinon.contracts.transactions import Transaction
 from koinon.gateway.facts import Absent
 from koinon.gateway.source import ChainSource
 from koinon.gateway.status import NodeStatus
-from koinon.gateway.views import Flow
+from koinon.gateway.views.parts import Flow
 from koinon.kernel.errors import Refused
 from koinon.kernel.ids import to_hex
 from koinon.kernel.quantities import Gas, Wei

@@ -1,22 +1,40 @@
-"""The precompiled contracts of BLS12-381 and point evaluation against py_ecc, and what each refuses."""
+"""The precompiled contracts of BLS12-381 and point evaluation against py_ecc, EIP-2537's vectors and c-kzg-4844, and
+what each refuses."""
 
 import hashlib
+import json
 import random
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import ckzg
+import eth_account
 import pytest
 from py_ecc.bls.hash_to_curve import clear_cofactor_G1, map_to_curve_G1
 from py_ecc.optimized_bls12_381 import FQ, G1, G2, add, curve_order, field_modulus, multiply, neg, normalize
 
 from koinon.ledger.evm.precompiles import bls12_381 as bls
 from koinon.ledger.evm.precompiles import bls12_381_precompiles, bn254, cancun_precompiles, hashing, modexp
-from koinon.ledger.evm.precompiles.point_evaluation import FIELD_ELEMENTS, POINT_EVALUATION, SCALAR_MODULUS
+from koinon.ledger.evm.precompiles.point_evaluation import FIELD_ELEMENTS, POINT_EVALUATION, SCALAR_MODULUS, TAU_G2
 from koinon.ledger.precompile import Precompile, PrecompileFailure, precompile_address
 
 _TAU_G1 = bytes.fromhex(
     "ad3eb50121139aa34db1d545093ac9374ab7bca2c0f3bf28e27c8dcd8fc7cb42d25926fc0c97b336e9f0fb35e5a04c81"
 )
 """[τ]₁ of the trusted setup, the commitment to the polynomial X."""
+
+
+VECTORS = json.loads((Path(__file__).parent / "evm_vectors" / "eip-2537-sample.json").read_text())
+SAYS = {
+    "invalid input length": "bytes; got",
+    "invalid fp.Element encoding": "not below the field's modulus",
+    "invalid field element top bytes": "not below the field's modulus",
+    "invalid point: not on curve": "not on the",
+    "g1 point is not in the correct subgroup": "not in the subgroup",
+}
+SETUP = Path(eth_account.__file__).parent / "typed_transactions" / "blob_transactions" / "kzg_trusted_setup.txt"
+"""The ceremony's output as c-kzg-4844 reads it: two counts, then points in G1 by Lagrange's basis, G2, G1 by powers."""
 
 
 def first(point: object) -> bytes:
@@ -63,6 +81,18 @@ def test_groups_of_bls12_381() -> None:
     assert bls.PAIRING.run(bytes(128) + second(d)) == scalar(1)
 
 
+@pytest.mark.parametrize("number", VECTORS)
+def test_vectors_of_eip_2537(number: str) -> None:
+    contract = bls12_381_precompiles()[precompile_address(int(number, 16))]
+    for vector in VECTORS[number]:
+        data = bytes.fromhex(vector["Input"])
+        if "Expected" in vector:
+            assert contract.run(data).hex() == vector["Expected"], vector["Name"]
+        else:
+            with pytest.raises(PrecompileFailure, match=SAYS[vector["ExpectedError"]]):
+                contract.run(data)
+
+
 def test_additions_take_points_outside_the_subgroup_and_nothing_else_does() -> None:
     stray = outside_the_subgroup()
     assert bls.G1_ADD.run(stray + bytes(128)) == stray
@@ -103,6 +133,37 @@ def test_point_evaluation_of_the_polynomial_x() -> None:
     for says, data in bad.items():
         with pytest.raises(PrecompileFailure, match=says):
             POINT_EVALUATION.run(data)
+
+
+@pytest.fixture(scope="module")
+def setup() -> Any:
+    return ckzg.load_trusted_setup(str(SETUP), 0)
+
+
+def test_the_point_is_that_of_the_trusted_setup() -> None:
+    lines = SETUP.read_text().split()
+    assert [int(count) for count in lines[:2]] == [FIELD_ELEMENTS, 65]
+    assert TAU_G2.hex() == lines[2 + FIELD_ELEMENTS + 1]
+    assert _TAU_G1.hex() == lines[2 + FIELD_ELEMENTS + 65 + 1]
+
+
+@pytest.mark.long  # reading the setup alone takes seconds
+def test_point_evaluation_is_that_of_c_kzg_on_a_sample(setup: Any) -> None:
+    numbers = random.Random(11)
+    for _ in range(3):
+        blob = b"".join(scalar(numbers.randrange(SCALAR_MODULUS)) for _ in range(FIELD_ELEMENTS))
+        z = numbers.randrange(SCALAR_MODULUS)
+        commitment = ckzg.blob_to_kzg_commitment(blob, setup)
+        proof, value = ckzg.compute_kzg_proof(blob, scalar(z), setup)
+        y = int.from_bytes(value)
+        assert POINT_EVALUATION.run(_evaluation(commitment, z, y, proof))
+        for wrong in (
+            _evaluation(commitment, z, (y + 1) % SCALAR_MODULUS, proof),
+            _evaluation(commitment, (z + 1) % SCALAR_MODULUS, y, proof),
+            _evaluation(proof, z, y, commitment),
+        ):
+            with pytest.raises(PrecompileFailure, match="does not hold"):
+                POINT_EVALUATION.run(wrong)
 
 
 REFUSED: dict[str, tuple[Precompile, Callable[[], bytes]]] = {

@@ -19,7 +19,7 @@ from koinon.gateway.guard import HEADERS, Guard
 from koinon.gateway.problems import problem_of
 from koinon.gateway.rendering import FOLDER, render
 from koinon.gateway.source import ChainSource
-from koinon.gateway.views import ProblemPage, View
+from koinon.gateway.views.parts import ProblemPage, View
 from koinon.gateway.words import Language, choose_language
 from koinon.kernel.errors import InvalidInput, KoinonError
 from koinon.kernel.ids import parse_hash, to_hex

@@ -10,7 +10,7 @@ from typing import Any
 from koinon.contracts.abi import Entry as Parameter
 from koinon.contracts.abi import Interface, Method, decode, type_name
 from koinon.contracts.artifacts import artifact
-from koinon.gateway.views import Argument
+from koinon.gateway.views.chain import Argument
 from koinon.kernel.errors import MalformedMessage
 
 TEXT_WORDS = frozenset({"reason", "name", "criteria"})

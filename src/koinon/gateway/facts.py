@@ -8,7 +8,7 @@ from koinon.gateway.journal import Entry, Journal, about
 from koinon.gateway.origins import of_entry, of_sum, of_view, verbatim
 from koinon.gateway.reading import ChainReader
 from koinon.gateway.status import NodeStatus
-from koinon.gateway.views import Event, Flow, Head, Origin, Party, Quantity, Sentence, Tone
+from koinon.gateway.views.parts import Event, Flow, Head, Origin, Party, Quantity, Sentence, Tone
 from koinon.gateway.writing import exact_decimal, exact_time, shorten
 from koinon.kernel.errors import InvalidInput
 

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from koinon.gateway.views import Flow, GraphNode, ModelPage, NetworkPage
+from koinon.gateway.views.models import GraphNode, ModelPage
+from koinon.gateway.views.network import NetworkPage
+from koinon.gateway.views.parts import Flow
 from koinon.gateway.words import Language, say
 from koinon.gateway.writing import exact_decimal
 

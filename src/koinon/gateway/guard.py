@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from koinon.gateway.problems import problem
-from koinon.gateway.views import ProblemPage
+from koinon.gateway.views.parts import ProblemPage
 
 LONGEST_ADDRESS: Final = 2_048
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})

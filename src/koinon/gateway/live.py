@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from koinon.gateway.views import View
+from koinon.gateway.views.parts import View
 from koinon.kernel.errors import Unavailable
 
 MAXIMUM_READERS: Final = 256

@@ -9,7 +9,7 @@ import shlex
 from typing import Any
 
 from koinon.gateway.journal import Entry
-from koinon.gateway.views import Origin, Sentence
+from koinon.gateway.views.parts import Origin, Sentence
 
 
 def sentence(text: str, **values: str | int | Sentence) -> Sentence:

@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 
 from koinon.gateway.facts import Absent
 from koinon.gateway.origins import sentence, verbatim
-from koinon.gateway.views import ProblemPage, Sentence
+from koinon.gateway.views.parts import ProblemPage, Sentence
 from koinon.kernel.errors import Expired, InvalidInput, MalformedMessage, Refused, Unavailable
 
 UNCHANGED: Final = sentence("Nothing was changed: this site only reads. No money moved and no data left its owner.")

@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from koinon.gateway import figures
-from koinon.gateway.views import Quantity, Sentence, View
+from koinon.gateway.views.parts import Quantity, Sentence, View
 from koinon.gateway.words import Language, say
 from koinon.gateway.writing import clip, exact_decimal, exact_time, grouped, iso_time, measured, rounded, shorten
 

@@ -20,20 +20,12 @@ from koinon.gateway.origins import sentence
 from koinon.gateway.pages import chain, models, money, network, studies
 from koinon.gateway.reading import RANGE_BLOCKS, ChainReader, Requests
 from koinon.gateway.status import NodeStatus, PublicOnly, StatusSource
-from koinon.gateway.views import (
-    BlockPage,
-    BlocksPage,
-    Head,
-    ModelPage,
-    ModelsPage,
-    NetworkPage,
-    ReceiptsPage,
-    Sentence,
-    SettlementPage,
-    StudiesPage,
-    StudyPage,
-    TransactionPage,
-)
+from koinon.gateway.views.chain import BlockPage, BlocksPage, TransactionPage
+from koinon.gateway.views.models import ModelPage, ModelsPage
+from koinon.gateway.views.money import ReceiptsPage, SettlementPage
+from koinon.gateway.views.network import NetworkPage
+from koinon.gateway.views.parts import Head, Sentence
+from koinon.gateway.views.studies import StudiesPage, StudyPage
 from koinon.kernel.errors import KoinonError, MalformedMessage, Unavailable
 
 POLL_SECONDS: Final = 1.0

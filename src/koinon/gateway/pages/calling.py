@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Final
 
-from koinon.gateway.views import Call
+from koinon.gateway.views.models import Call
 
 PLAIN_ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.-]{1,120}(:[0-9]{1,5})?(/[A-Za-z0-9._~-]{1,40}){0,4}/?")
 PLAIN_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9]|[.-](?=[a-z0-9])){2,63}")

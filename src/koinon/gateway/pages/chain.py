@@ -12,18 +12,8 @@ from koinon.gateway.journal import about
 from koinon.gateway.origins import rpc_command, sentence
 from koinon.gateway.pages.tracing import call_name, traced
 from koinon.gateway.reading import Block, height_of, parse_block, text
-from koinon.gateway.views import (
-    BlockPage,
-    BlockRow,
-    BlocksPage,
-    DecodedLog,
-    Origin,
-    Party,
-    Quantity,
-    Sentence,
-    TransactionPage,
-    TransactionRow,
-)
+from koinon.gateway.views.chain import BlockPage, BlockRow, BlocksPage, DecodedLog, TransactionPage, TransactionRow
+from koinon.gateway.views.parts import Origin, Party, Quantity, Sentence
 from koinon.kernel.errors import MalformedMessage, Unavailable
 
 BLOCKS_OF_A_PAGE: Final = 24

@@ -10,7 +10,7 @@ from koinon.gateway.origins import of_entry, sentence
 from koinon.gateway.pages.calling import ways_to_call
 from koinon.gateway.pages.provenance import provenance_of
 from koinon.gateway.pages.vectors import criteria_of, grade_of, weakest
-from koinon.gateway.views import (
+from koinon.gateway.views.models import (
     Criterion,
     Endpoint,
     EvaluatorRow,
@@ -18,11 +18,9 @@ from koinon.gateway.views import (
     ModelPage,
     ModelRow,
     ModelsPage,
-    Quantity,
-    Sentence,
     Share,
-    Tone,
 )
+from koinon.gateway.views.parts import Quantity, Sentence, Tone
 from koinon.gateway.writing import exact_decimal, shorten
 
 GRADE_RULE: Final = sentence(

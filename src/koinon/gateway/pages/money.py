@@ -15,19 +15,8 @@ from koinon.gateway.facts import (
 from koinon.gateway.journal import Entry, about, keys, last_of
 from koinon.gateway.origins import sentence
 from koinon.gateway.pages.models import name_of_service
-from koinon.gateway.views import (
-    AnchorRow,
-    ChannelRow,
-    Event,
-    Flow,
-    Measure,
-    PassRow,
-    Quantity,
-    ReceiptsPage,
-    ServiceRow,
-    SettlementPage,
-    Tone,
-)
+from koinon.gateway.views.money import AnchorRow, ChannelRow, PassRow, ReceiptsPage, ServiceRow, SettlementPage
+from koinon.gateway.views.parts import Event, Flow, Measure, Quantity, Tone
 from koinon.gateway.writing import shorten
 
 

@@ -9,7 +9,8 @@ from koinon.gateway.journal import about, keys, last_of
 from koinon.gateway.origins import rpc_command, sentence
 from koinon.gateway.pages.chain import block_rows
 from koinon.gateway.pages.studies import phase_of, study_rows
-from koinon.gateway.views import MapLink, NetworkPage, Organisation, Origin, Sentence
+from koinon.gateway.views.network import MapLink, NetworkPage, Organisation
+from koinon.gateway.views.parts import Origin, Sentence
 
 ROLE_BITS: Final = ((1, "compute"), (2, "evaluate"), (4, "serve"))
 ROLE_ORDER: Final = ("validator", "owner", "publisher", "compute", "evaluate", "serve")

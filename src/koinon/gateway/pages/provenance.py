@@ -6,7 +6,8 @@ from typing import Final
 from koinon.gateway.facts import Facts, named
 from koinon.gateway.journal import about
 from koinon.gateway.origins import sentence, verbatim
-from koinon.gateway.views import GraphEdge, GraphNode, Sentence
+from koinon.gateway.views.models import GraphEdge, GraphNode
+from koinon.gateway.views.parts import Sentence
 
 KINDS: Final = ("dataset", "model", "service")
 COLUMNS: Final = {"dataset": 0, "study": 1, "model": 2, "variant": 3, "service": 4}

@@ -17,21 +17,8 @@ from koinon.gateway.facts import (
 )
 from koinon.gateway.journal import Entry, about, keys, last_of
 from koinon.gateway.origins import of_view, sentence
-from koinon.gateway.views import (
-    Attempt,
-    Event,
-    Flow,
-    Measure,
-    Member,
-    Owner,
-    Quantity,
-    Sentence,
-    StudiesPage,
-    StudyPage,
-    StudyRow,
-    Term,
-    Tone,
-)
+from koinon.gateway.views.parts import Event, Flow, Measure, Quantity, Sentence, Tone
+from koinon.gateway.views.studies import Attempt, Member, Owner, StudiesPage, StudyPage, StudyRow, Term
 from koinon.gateway.writing import shorten
 
 PHASES: Final = ("unknown", "proposed", "locked", "drawing", "running", "completed", "ended")

@@ -8,7 +8,7 @@ from koinon.contracts.rpc import RpcError, quantity
 from koinon.gateway.decoding import arguments, write_value
 from koinon.gateway.facts import Facts
 from koinon.gateway.reading import text
-from koinon.gateway.views import Trace, TracedCall
+from koinon.gateway.views.chain import Trace, TracedCall
 from koinon.kernel.errors import MalformedMessage
 
 CALLS_OF_A_PAGE: Final = 200

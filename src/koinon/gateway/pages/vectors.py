@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from koinon.gateway.views import Criterion, Origin, Quantity
+from koinon.gateway.views.models import Criterion
+from koinon.gateway.views.parts import Origin, Quantity
 from koinon.trust import vector as trust
 
 LABELS: Final = {

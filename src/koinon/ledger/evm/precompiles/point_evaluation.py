@@ -26,13 +26,12 @@ _G2: Final = BlstP2Element.uncompress(
         "024aa2b2f08f0a91260805272dc51051c6e47ad4fa403b02b4510b647ae3d1770bac0326a805bbefd48056c8c121bdb8"
     )
 )
-_TAU_G2: Final = BlstP2Element.uncompress(
-    bytes.fromhex(
-        "b5bfd7dd8cdeb128843bc287230af38926187075cbfbefa81009a2ce615ac53d2914e5870cb452d2afaaab24f3499f72"
-        "185cbfee53492714734429b7b38608e23926c911cceceac9a36851477ba4c60b087041de621000edc98edada20c1def2"
-    )
+TAU_G2: Final = bytes.fromhex(
+    "b5bfd7dd8cdeb128843bc287230af38926187075cbfbefa81009a2ce615ac53d2914e5870cb452d2afaaab24f3499f72"
+    "185cbfee53492714734429b7b38608e23926c911cceceac9a36851477ba4c60b087041de621000edc98edada20c1def2"
 )
 """[τ]₂ of the ceremony of 2023: the second of the setup's monomial points in G2."""
+_TAU: Final = BlstP2Element.uncompress(TAU_G2)
 
 _ANSWER: Final = FIELD_ELEMENTS.to_bytes(32) + SCALAR_MODULUS.to_bytes(32)
 
@@ -52,7 +51,7 @@ def _evaluate(data: bytes) -> bytes:
     except ValueError:
         raise PrecompileFailure("the commitment or the proof is no point of the group G1") from None
     left = miller_loop(committed + -_G1.scalar_mul(y), _G2)
-    right = miller_loop(proof, _TAU_G2 + -_G2.scalar_mul(z))
+    right = miller_loop(proof, _TAU + -_G2.scalar_mul(z))
     if not final_verify(left, right):
         raise PrecompileFailure("the proof does not hold")
     return _ANSWER
