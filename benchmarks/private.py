@@ -21,10 +21,9 @@ import numpy as np
 
 from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
-from koinon.kernel.codec import encode
 from koinon.privacy.opening import reconstruct
 from koinon.privacy.programs import logistic_regression, registry
-from koinon.privacy.programs.logistic_regression import Parameters, to_raw_units
+from koinon.privacy.programs.logistic_regression import Parameters, in_study, to_raw_units
 from koinon.privacy.rep4 import arithmetic, comparison, links
 from koinon.privacy.rep4.agreement import agree
 from koinon.privacy.rep4.checkpoint import checkpoint
@@ -181,7 +180,7 @@ async def regression() -> dict[str, Any]:
                 (peers[0], peers[1], peers[2], peers[3]),
                 logistic_regression.NAME,
                 algorithm,
-                encode(parameters),
+                in_study(parameters),
                 bytes(32),
                 inputs,
                 300.0,

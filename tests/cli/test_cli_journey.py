@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from cli_terminal import Ended, koinon, run, start
 
@@ -70,6 +71,7 @@ def test_main_job_by_hand(place: Place) -> None:
     steps_cannot_be_skipped(place)
     a_restarted_publisher_goes_on_where_it_was(place)
     the_model_goes_to_market(place)
+    the_rows_are_described_without_being_shown(place)
     a_stranger_calls_and_pays_exactly(place)
     a_stranger_audits_and_anyone_verifies(place)
     a_changed_byte_is_named(place)
@@ -168,6 +170,45 @@ def the_model_goes_to_market(place: Place) -> None:
     assert shown["weights"] == hardened["weights"]
     assert shown["vector"] == validated["vector"]
     assert [one["url"] for one in shown["endpoints"]] == [one["url"] for one in served["endpoints"]]
+
+
+def the_rows_are_described_without_being_shown(place: Place) -> None:
+    """Another program on the same network: no target, no model, a table of numbers for the result party."""
+    study = place.folder / "statistics.toml"
+    owners: list[str | Path] = [word for name in OWNERS for word in ("--owner", place.home(name) / "identity.json")]
+    done(
+        koinon(
+            *("study", "new", study, "--from", place.folder / "all.csv", "--program", "statistics/1", *owners),
+            *("--set", "bins=4", "--open", "mean", "--open", "correlation", "--open", "histogram"),
+            *("--title", "Tumours, described", "--purpose", "Tumour risk: what the rows look like"),
+        )
+    )
+    assert facts("study", "estimate", study)["rounds"] > 0
+    for name in OWNERS:
+        facts("data", "add", place.rows[name], "--ranges", study, "--home", place.home(name))
+    refused = koinon("study", "propose", study, "--home", place.company)
+    assert (refused.code, "does not allow the program statistics/1" in refused.err) == (3, True)
+    for name in OWNERS:
+        policy = place.home(name) / "policy.toml"
+        allowed = policy.read_text("utf-8").replace('["logistic-regression/1"]', '["statistics/1"]')
+        policy.write_text(allowed.replace('["coefficients", "intercept"]', '["mean", "correlation", "histogram"]'))
+    number = facts("study", "propose", study, "--home", place.company)["study"]
+    trained = facts("study", "train", str(number), "--home", place.company)
+    assert trained["outputs"] == {"mean": [31], "correlation": [31, 31], "histogram": [31, 4]}
+    held = [list(csv.reader(place.rows[name].read_text("utf-8").splitlines())) for name in OWNERS]
+    header, pooled = held[0][0], np.array([row for table in held for row in table[1:]], np.float64)
+    found = facts("study", "result", str(number), "--home", place.company)
+    assert found["mean"]["rows"] == header
+    means = np.array(found["mean"]["values"])[:, 0]
+    assert np.abs(means - pooled.mean(0)).max() < 1e-2
+    assert np.abs(np.array(found["correlation"]["values"]) - np.corrcoef(pooled.T)).max() < 1e-2
+    counts = np.array(found["histogram"]["values"])
+    assert (counts.sum(1) <= len(pooled)).all()
+    assert not ((counts > 0) & (counts < 5)).any()
+    done(koinon("study", "result", str(number), "--home", place.company, "--csv", place.folder / "tables"))
+    assert (place.folder / "tables" / "mean.csv").read_text("utf-8").startswith(",mean\n")
+    unpublished = koinon("model", "publish", str(number), "--name", "no.model", "--home", place.company)
+    assert (unpublished.code, "makes no model" in unpublished.err) == (2, True)
 
 
 def a_stranger_calls_and_pays_exactly(place: Place) -> None:

@@ -20,7 +20,7 @@ from koinon.data.schema import Schema
 from koinon.data.table import Table
 from koinon.jobs.study import Party, StudyFile, Terms, sign_study, specification_hash
 from koinon.journey.desk import Desk
-from koinon.journey.results import Study, Trained
+from koinon.journey.results import Output, Study, Trained
 from koinon.kernel.codec import encode
 from koinon.kernel.ids import Address, NodeId
 from koinon.kernel.quantities import BasisPoints, Seconds, TokenAmount, UnixSeconds
@@ -187,8 +187,7 @@ async def trained_model(network: Network) -> tuple[Trained, StudyFile]:
         attempt=0,
         committee=tuple(state.committee),
         output_digest=digest_of("output"),
-        coefficients=COEFFICIENTS,
-        intercept=INTERCEPT,
+        outputs=(Output("coefficients", (3,), COEFFICIENTS), Output("intercept", (1,), (INTERCEPT,))),
         training_rows=(40, 50, 60),
         liars=(),
         incidents=(),

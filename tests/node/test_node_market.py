@@ -97,9 +97,16 @@ async def test_an_output_of_another_width_is_refused_whole(network: Network) -> 
 
     publisher = await network.node("publisher", ("publisher",))
     trained, study = await trained_model(network)
-    short = msgspec.structs.replace(trained, coefficients=trained.coefficients[:2])
-    with pytest.raises(InvalidInput, match="2 coefficients and the study 3 columns"):
-        await publish(desk_of(publisher)[0], short, study, "illness-risk", 2)
+    coefficients, intercept = trained.outputs
+    short = msgspec.structs.replace(coefficients, shape=(2,), values=coefficients.values[:2])
+    for outputs, sentence in (
+        ((short, intercept), r"shape \(2,\) and must have \(3,\)"),
+        ((intercept,), "not those that the study declares"),
+        ((msgspec.structs.replace(short, shape=(3,)), intercept), "does not fill its shape"),
+    ):
+        wrong = msgspec.structs.replace(trained, outputs=outputs)
+        with pytest.raises(InvalidInput, match=sentence):
+            await publish(desk_of(publisher)[0], wrong, study, "illness-risk", 2)
 
 
 async def test_the_split_of_a_study_is_whole_and_leaves_out_who_gets_nothing(network: Network) -> None:

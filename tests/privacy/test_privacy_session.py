@@ -308,7 +308,7 @@ def domain(rows: np.ndarray, flags: tuple[int, ...] = (1,)) -> list[Ending]:
     parties = new_parties()
     good = shared(np.array([[5, ONE], [0, -ONE % 2**64]], np.uint64), 1)
     words = shared(np.asarray(rows, np.int64).view(np.uint64), 2)
-    protocols = [check_domain(parties[i], [good[i], words[i]], BITS, flags, 1) for i in POSITIONS]
+    protocols = [check_domain(parties[i], [good[i], words[i]], BITS, [flags, flags], 1) for i in POSITIONS]
     return lockstep.run(parties, protocols)
 
 

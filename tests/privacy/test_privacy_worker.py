@@ -15,11 +15,10 @@ from test_privacy_programs import cancer, pooled_scores, scores
 
 from koinon.crypto.hash import keccak256
 from koinon.crypto.signature import NodeKey
-from koinon.kernel.codec import encode
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage, Unavailable
 from koinon.privacy.opening import reconstruct
 from koinon.privacy.programs import logistic_regression, registry
-from koinon.privacy.programs.logistic_regression import Parameters, to_raw_units
+from koinon.privacy.programs.logistic_regression import Parameters, in_study, to_raw_units
 from koinon.privacy.rep4.adversary import SeededRng
 from koinon.privacy.rep4.worker import certify, from_frame, to_frame
 from koinon.privacy.sharing import Dealing, deal
@@ -82,7 +81,7 @@ def run_message(position: int, peers: tuple[Peer, Peer, Peer, Peer], parameters:
         peers=peers,
         program=logistic_regression.NAME,
         algorithm=registry.algorithm_hash(logistic_regression.NAME),
-        parameters=encode(parameters),
+        parameters=in_study(parameters),
         result_party=bytes(32),
         inputs=tuple(Input(manifest, packages[position]) for manifest, packages in dealt),
         deadline_seconds=120.0,

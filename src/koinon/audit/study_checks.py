@@ -45,6 +45,7 @@ class StudyOutline(Record, frozen=True):
     terms: Any
     chain_id: int
     studies_contract: Address
+    settings: bytes = b""
 
 
 def study_of(exhibit: Exhibit) -> StudyOutline:

@@ -12,10 +12,12 @@ from koinon.wire.committee import Column
 
 
 def read_ranges(path: Path, target: str | None) -> Schema:
-    """The ``[[columns]]`` (name, low, high) and the ``target`` of a TOML file, such as a study file.
+    """The ``[[columns]]`` (name, low, high) and the 0/1 ``target`` of a TOML file, such as a study file.
+
+    A target that is one of the columns is a column like the others: the schema then has no 0/1 target.
 
     Args:
-        target: takes the place of the file's; needed where it has none.
+        target: takes the place of the file's; needed where it has none. Empty: the rows have no 0/1 target.
 
     Raises:
         InvalidInput: the file is no TOML or has no such columns; the sentence names what is wrong.
@@ -28,9 +30,10 @@ def read_ranges(path: Path, target: str | None) -> Schema:
     if not isinstance(entries, list) or not entries:
         raise InvalidInput(f"{path.name} has no [[columns]] with name, low and high")
     found = target if target is not None else table.get("target")
-    if not isinstance(found, str) or not found:
-        raise InvalidInput(f"{path.name} names no target; give --target")
-    schema = Schema(tuple(_column(entry, path.name) for entry in entries), found)
+    if not isinstance(found, str):
+        raise InvalidInput(f"{path.name} names no target; give --target, or an empty one where there is none")
+    columns = tuple(_column(entry, path.name) for entry in entries)
+    schema = Schema(columns, "" if found in {column.name for column in columns} else found)
     check_schema(schema)
     return schema
 
@@ -45,7 +48,7 @@ def suggested_ranges(path: Path, target: str | None) -> Schema:
     from koinon.data.table import infer_schema
 
     if target is None:
-        raise InvalidInput("say with --target which 0/1 column is to be predicted")
+        raise InvalidInput("say with --target which 0/1 column is to be predicted; --target '' where there is none")
     schema = infer_schema(path, target)
     errors.print(f"note: {PUBLIC_RANGE_WARNING}")
     return schema

@@ -15,6 +15,7 @@ from koinon.contracts.client import ChainClient
 from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import AccountKey
 from koinon.jobs.study import Party, Terms
+from koinon.journey.predictors import arrays_of
 from koinon.journey.results import Audited
 from koinon.journey.story import Tell, main_job
 from koinon.kernel.errors import InvalidInput
@@ -334,7 +335,8 @@ def score(rows: Rows, audited: Audited) -> Scores:
     low = np.array([low for _, low, _ in rows.ranges])
     high = np.array([high for _, _, high in rows.ranges])
     scaled = (held_out.features - (low + high) / 2) / ((high - low) / 2)
-    joint = 1 / (1 + np.exp(-(scaled @ np.array(trained.coefficients) + trained.intercept)))
+    opened = arrays_of(trained)
+    joint = 1 / (1 + np.exp(-(scaled @ opened["coefficients"] + opened["intercept"][0])))
     everything = list(rows.tables.values())
     return Scores(
         alone={name: plain(table.features, table.target) for name, table in rows.tables.items()},

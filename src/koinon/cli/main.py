@@ -34,7 +34,10 @@ COMMANDS: Final = {
     "suite": ("koinon.cli.suite:suite", "The contracts a network works with: deploy, adopt, show."),
     "account": ("koinon.cli.account:account", "Keys, balances and payments: new, show, pay, approve, withdraw."),
     "data": ("koinon.cli.data:data", "Your rows, which never leave but as shares: add, list."),
-    "study": ("koinon.cli.study:study", "A private computation: new, estimate, propose, train, show."),
+    "study": (
+        "koinon.cli.study:study",
+        "A joint computation: programs, new, estimate, propose, train, result, show.",
+    ),
     "model": ("koinon.cli.model:model", "A model: publish, harden, validate, name, serve, show."),
     "call": ("koinon.cli.call:call", "Buy a pass, have rows answered, pay by voucher, check receipts."),
     "audit": ("koinon.cli.audit:audit", "Collect all evidence about a name into one file."),

@@ -83,6 +83,7 @@ def facts_of(result: Record) -> dict[str, Any]:
                 "attempts": result.attempt + 1,
                 "committee": [to_hex(account) for account in result.committee],
                 "training_rows": list(result.training_rows),
+                "outputs": {one.name: list(one.shape) for one in result.outputs},
                 "output_digest": to_hex(result.output_digest),
                 "caught": list(result.liars),
                 "incidents": [

@@ -48,7 +48,10 @@ def study() -> None:
 )
 @click.option("--title", required=True, help="What the study is called.")
 @click.option("--purpose", required=True, help="What for, in a sentence; owners' policies look for phrases in it.")
-@click.option("--target", help="The 0/1 column to be predicted.")
+@click.option("--program", default="logistic-regression/1", show_default=True, help="See: koinon study programs")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the program; repeat.")
+@click.option("--open", "outputs", multiple=True, help="An output that may leave; repeat. [default: all it has]")
+@click.option("--target", help="The column to be predicted, where the program predicts one.")
 @click.option("--group", "sensitive", help="Column whose tertiles fairness is measured over. [default: the first]")
 @click.option(
     "--owner-revenue", default=20.0, type=click.FloatRange(0, 50), show_default=True, help="Per cent to each."
@@ -68,6 +71,9 @@ def new(
     cards: tuple[Path, ...],
     title: str,
     purpose: str,
+    program: str,
+    settings: tuple[str, ...],
+    outputs: tuple[str, ...],
     target: str | None,
     sensitive: str | None,
     owner_revenue: float,
@@ -83,22 +89,30 @@ def new(
 ) -> None:
     """Write a draft to FILE, for you to edit and for the owners to read before anything is signed."""
     from koinon.cli.columns import as_tuples, read_schema
+    from koinon.cli.programs import read_settings
     from koinon.jobs.study import Party, Terms
     from koinon.node.drafts import Draft, write_draft
     from koinon.node.home import Identity
+    from koinon.privacy.programs import registry
+    from koinon.privacy.programs.offer import Target
 
     if file.exists():
         raise InvalidInput(f"{file.name} exists already; choose another name or remove it")
     owners = [Identity.read(card) for card in cards]
-    schema = read_schema(source, target)
+    offer = registry.offer(program)
+    if offer.target is not Target.NONE and target is None and source.suffix.lower() != ".toml":
+        raise InvalidInput(f"say with --target which column {program} is to predict")
+    predicted = "" if offer.target is Target.NONE else target
+    schema = read_schema(source, "" if offer.target is Target.NUMBER else predicted)
     if sensitive is not None:
         schema.index(sensitive)
+    binary = offer.target is Target.BINARY
     draft = Draft(
         title=title,
         purpose=purpose,
         columns=as_tuples(schema),
-        target=schema.target,
-        sensitive_column=sensitive or schema.names[0],
+        target=schema.target if binary else predicted or "",
+        sensitive_column=(sensitive or schema.names[0]) if binary else "",
         owners=tuple(Party(one.name, one.node_id, one.account) for one in owners),
         owner_revenue_basis_points=round(owner_revenue * 100),
         minimum_rows=minimum_rows,
@@ -112,6 +126,9 @@ def new(
             challenge_seconds=challenge_seconds,
             maximum_attempts=attempts,
         ),
+        algorithm=program,
+        outputs=outputs or offer.outputs,
+        settings=read_settings(offer, settings),
     )
     write_new(file, write_draft(draft))
     try:
@@ -199,6 +216,27 @@ def train(number: int, folder: Path, again: bool, as_json: bool) -> None:
     from koinon.cli.steps import carry_on
 
     carry_on(folder, str(number), "train", "study.train", lambda result: result, again=again, as_json=as_json)
+
+
+@study.command()
+@JSON
+def programs(as_json: bool) -> None:
+    """What a study can compute: every program with its outputs and settings."""
+    from koinon.cli.programs import list_programs
+
+    list_programs(as_json=as_json)
+
+
+@study.command()
+@click.argument("number", type=click.IntRange(1))
+@HOME
+@click.option("--csv", "folder_of_tables", type=click.Path(path_type=Path), help="Write each table as a CSV file here.")
+@JSON
+def result(number: int, folder: Path, folder_of_tables: Path | None, as_json: bool) -> None:
+    """The opened outputs of a study of this node, as tables in the units of its columns."""
+    from koinon.cli.programs import show_result
+
+    show_result(folder, number, folder_of_tables, as_json=as_json)
 
 
 @study.command()

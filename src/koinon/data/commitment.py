@@ -83,17 +83,16 @@ def row_salt(secret: bytes, index: int) -> Hash32:
 def encode_rows(table: Table) -> list[bytes]:
     """Each row as bytes: hash of its schema, then features and target as little-endian float64 (−0 written as 0)."""
     prefix = bytes(schema_hash(table.schema))
-    matrix: NDArray[np.float64] = np.column_stack([table.features, table.target]) + 0.0
+    matrix: NDArray[np.float64] = table.matrix + 0.0
     return [prefix + row.astype("<f8").tobytes() for row in matrix]
 
 
-def decode_row(row: bytes, schema: Schema) -> tuple[NDArray[np.float64], int]:
-    """Features (columns,) and target of an encoded row. Raises Forged where it belongs to another schema."""
-    width = len(schema.columns) + 1
+def decode_row(row: bytes, schema: Schema) -> NDArray[np.float64]:
+    """The numbers of an encoded row, the target last. Raises Forged where it belongs to another schema."""
+    width = len(schema.all_names)
     if len(row) != 32 + 8 * width or row[:32] != schema_hash(schema):
         raise Forged("the row was committed under another schema than this one")
-    values = np.array(struct.unpack(f"<{width}d", row[32:]))
-    return values[:-1], int(values[-1])
+    return np.array(struct.unpack(f"<{width}d", row[32:]))
 
 
 def check_row(root: Hash32, proof: RowProof) -> None:

@@ -1,4 +1,4 @@
-"""What a table must look like: named columns with public ranges, and one binary target.
+"""What a table must look like: named columns with public ranges, and at most one binary target.
 
 The ranges are **public**: they stand in the study file and on the model's card, and everything private is scaled by
 them to [−1, 1]. A range that is exactly the smallest and largest value of somebody's rows would publish those two
@@ -31,7 +31,7 @@ PUBLIC_RANGE_WARNING: Final = (
 
 
 class Schema(Record, frozen=True):
-    """The columns of a table in their order, and the name of its 0/1 target."""
+    """The columns of a table in their order, and the name of its 0/1 target; empty where it has none."""
 
     columns: tuple[Column, ...]
     target: str
@@ -39,6 +39,11 @@ class Schema(Record, frozen=True):
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """The columns, and last the target if there is one."""
+        return (*self.names, self.target) if self.target else self.names
 
     def index(self, name: str) -> int:
         """Position of a column. Raises InvalidInput where there is none of that name."""
@@ -63,7 +68,7 @@ def check_schema(schema: Schema) -> None:
     """
     if not 1 <= len(schema.columns) <= MAXIMUM_COLUMNS:
         raise InvalidInput(f"a schema has 1 to {MAXIMUM_COLUMNS} columns; this one has {len(schema.columns)}")
-    check_names((*schema.names, schema.target))
+    check_names(schema.all_names)
     for column in schema.columns:
         if not (math.isfinite(column.low) and math.isfinite(column.high) and column.low < column.high):
             raise InvalidInput(f"the public range of column {column.name!r} must be finite with low below high")

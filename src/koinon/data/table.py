@@ -45,7 +45,7 @@ class Table:
     Attributes:
         schema: columns with public ranges, and the target's name.
         features: float64 (rows, columns), finite, original units, every value inside its column's public range.
-        target: float64 (rows,), each 0 or 1, both present.
+        target: float64 (rows,), each 0 or 1, both present; of shape (0,) where the schema has no target.
     """
 
     schema: Schema
@@ -56,9 +56,14 @@ class Table:
     def rows(self) -> int:
         return int(self.features.shape[0])
 
+    @property
+    def matrix(self) -> FloatArray:
+        """float64 (rows, columns): the features, and last the target if there is one."""
+        return np.column_stack([self.features, self.target]) if self.schema.target else self.features
+
     def take(self, rows: NDArray[np.intp]) -> "Table":
         """The same table with only these rows, in this order."""
-        return Table(self.schema, self.features[rows], self.target[rows])
+        return Table(self.schema, self.features[rows], self.target[rows] if self.schema.target else self.target)
 
     def __repr__(self) -> str:
         return f"Table({self.rows} rows, {len(self.schema.columns)} columns, target {self.schema.target!r})"
@@ -93,10 +98,11 @@ def read_table(
     raw = _read(path, maximum_bytes)
     _check_columns(raw, schema)
     positions = [raw.names.index(name) for name in schema.names]
-    target = raw.values[:, raw.names.index(schema.target)]
+    target = raw.values[:, raw.names.index(schema.target)] if schema.target else np.empty(0)
     features = np.ascontiguousarray(raw.values[:, positions])
     _check_size(raw, minimum_rows)
-    _check_target(raw, target, schema.target)
+    if schema.target:
+        _check_target(raw, target, schema.target)
     _check_variation(features, schema.names)
     _check_duplicates(raw)
     _check_ranges(raw, features, schema)
@@ -132,6 +138,8 @@ def read_features(path: Path, names: tuple[str, ...], left_out: str = "") -> Flo
 def infer_schema(path: Path, target: str, *, maximum_bytes: int = MAXIMUM_FILE_BYTES) -> Schema:
     """The schema that a file's own rows suggest: every numeric column but the target, with widened ranges.
 
+    With an empty target, every column.
+
     The ranges become public when the schema is shared; show ``schema.PUBLIC_RANGE_WARNING`` to whoever asked.
 
     Raises:
@@ -139,10 +147,11 @@ def infer_schema(path: Path, target: str, *, maximum_bytes: int = MAXIMUM_FILE_B
         Unavailable: the file cannot be opened or read.
     """
     raw = _read(path, maximum_bytes)
-    if target not in raw.names:
+    if target and target not in raw.names:
         raise InvalidInput(f"there is no target column {target!r}; the file's columns are {list_names(raw.names)}")
     _check_size(raw, 1)
-    _check_target(raw, raw.values[:, raw.names.index(target)], target)
+    if target:
+        _check_target(raw, raw.values[:, raw.names.index(target)], target)
     kept = [position for position, name in enumerate(raw.names) if name != target]
     if not kept:
         raise InvalidInput(f"the file has only the target column {target!r}; add at least one feature column")
@@ -169,7 +178,10 @@ def write_csv(table: Table, path: Path) -> None:
     try:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([*table.schema.names, table.schema.target])
+            writer.writerow(table.schema.all_names)
+            if not table.schema.target:
+                writer.writerows(table.features.tolist())
+                return
             for features, target in zip(table.features.tolist(), table.target.tolist(), strict=True):
                 writer.writerow([*features, int(target)])
     except OSError as problem:
@@ -329,11 +341,11 @@ def _from_batch(batch: Any, names: tuple[str, ...], offset: int) -> FloatArray:
 
 
 def _check_columns(raw: _Raw, schema: Schema) -> None:
-    if schema.target not in raw.names:
+    if schema.target and schema.target not in raw.names:
         raise InvalidInput(
             f"the target column {schema.target!r} is missing; the file's columns are {list_names(raw.names)}"
         )
-    expected = (*schema.names, schema.target)
+    expected = schema.all_names
     absent = tuple(name for name in expected if name not in raw.names)
     unknown = tuple(name for name in raw.names if name not in expected)
     if absent or unknown:

@@ -24,7 +24,9 @@ class Policy:
         publishers: accounts whose studies are considered; empty for any.
         minimum_parties: data owners that a study must have, this one included: with fewer, an owner could subtract
         its own part.
+        allowed_programs: names of the algorithms that may run on its rows.
         allowed_outputs: names of outputs that may leave.
+        minimum_group: least people behind any count or mean of a group that may leave.
         allow_exact_outputs: whether outputs without differential-privacy noise may leave.
         privacy_epsilon: ε that all noisy answers from one data set may cost together, for ever.
         privacy_delta: the δ for which that ε is computed.
@@ -35,7 +37,9 @@ class Policy:
     purposes: tuple[str, ...]
     publishers: tuple[Address, ...]
     minimum_parties: int
+    allowed_programs: tuple[str, ...]
     allowed_outputs: tuple[str, ...]
+    minimum_group: int
     allow_exact_outputs: bool
     privacy_epsilon: float
     privacy_delta: float
@@ -55,7 +59,9 @@ def read_policy(path: Path) -> Policy:
         "purposes": list,
         "publishers": list,
         "minimum_parties": int,
+        "allowed_programs": list,
         "allowed_outputs": list,
+        "minimum_group": int,
         "allow_exact_outputs": bool,
         "privacy_epsilon": float,
         "privacy_delta": float,
@@ -81,7 +87,9 @@ def read_policy(path: Path) -> Policy:
         purposes=tuple(table["purposes"]),
         publishers=tuple(parse_address(text) for text in table["publishers"]),
         minimum_parties=table["minimum_parties"],
+        allowed_programs=tuple(table["allowed_programs"]),
         allowed_outputs=tuple(table["allowed_outputs"]),
+        minimum_group=table["minimum_group"],
         allow_exact_outputs=table["allow_exact_outputs"],
         privacy_epsilon=float(table["privacy_epsilon"]),
         privacy_delta=float(table["privacy_delta"]),
@@ -95,6 +103,13 @@ def _amount(table: dict[str, Any], key: str, where: str) -> TokenAmount:
         return parse_amount(table[key])
     except InvalidInput as problem:
         raise InvalidInput(f"{where}: {key!r}: {problem}") from None
+
+
+def _smallest_group(study: StudyFile) -> int | None:
+    from koinon.privacy.programs import registry
+    from koinon.privacy.programs.offer import decode_settings, smallest_group
+
+    return smallest_group(decode_settings(registry.offer(study.algorithm), study.settings))
 
 
 def agree(study: StudyFile, policy: Policy, own_account: Address, installed_algorithm: Hash32, rows: int) -> None:
@@ -118,6 +133,11 @@ def agree(study: StudyFile, policy: Policy, own_account: Address, installed_algo
         raise Refused(f"the purpose is none the policy accepts ({'; '.join(policy.purposes)})")
     if len(study.owners) < policy.minimum_parties:
         raise Refused(f"it has {len(study.owners)} data owners; the policy asks for {policy.minimum_parties} or more")
+    if study.algorithm not in policy.allowed_programs:
+        raise Refused(f"the policy does not allow the program {study.algorithm}")
+    group = _smallest_group(study)
+    if group is not None and group < policy.minimum_group:
+        raise Refused(f"it shows groups of {group} people; the policy asks for {policy.minimum_group} or more")
     forbidden = [name for name in study.outputs if name not in policy.allowed_outputs]
     if forbidden:
         raise Refused(f"the output {forbidden[0]!r} is not allowed by the policy")

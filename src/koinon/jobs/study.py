@@ -15,7 +15,7 @@ from koinon.contracts.tokens import parse_amount
 from koinon.crypto.hash import keccak256
 from koinon.crypto.signature import NodeKey, verify_node_signature
 from koinon.kernel.codec import Record, decode, encode
-from koinon.kernel.errors import Forged, InvalidInput
+from koinon.kernel.errors import Forged, InvalidInput, KoinonError
 from koinon.kernel.ids import Address, Hash32, NodeId, parse_address, parse_node_id
 from koinon.kernel.quantities import ALL_BASIS_POINTS, BasisPoints, TokenAmount
 from koinon.wire.committee import Column
@@ -23,10 +23,6 @@ from koinon.wire.committee import Column
 SIGNATURE_DOMAIN: Final = "koinon study file 1"
 MAXIMUM_COLUMNS: Final = 1000
 MAXIMUM_OWNERS: Final = 16
-OUTPUTS: Final = {"logistic-regression/1": ("coefficients", "intercept")}
-"""What each algorithm can open; a study declares exactly which of these leave."""
-NOISY: Final = frozenset({"logistic-regression/1"})
-"""Algorithms that can add differential-privacy noise before anything is opened."""
 LEAST_EPSILON: Final = 0.01
 LARGEST_EPSILON: Final = 50.0
 
@@ -58,8 +54,9 @@ class Terms(Record, frozen=True):
 class StudyFile(Record, frozen=True):
     """The agreed computation.
 
-    ``epsilon`` is what the output costs every row's privacy budget, at a δ of 10⁻⁶ and for one row replaced by another;
-    0 declares an exact, noiseless output.
+    ``target`` is a 0/1 column beside the others, one of the columns, or empty, as the algorithm has it; only with a 0/1
+    target is there a ``sensitive_column``. ``epsilon`` is what the output costs every row's privacy budget, at a δ of
+    10⁻⁶ and for one row replaced by another; 0 declares an exact, noiseless output.
     """
 
     version: int
@@ -80,6 +77,8 @@ class StudyFile(Record, frozen=True):
     terms: Terms
     chain_id: int
     studies_contract: Address
+    settings: bytes = b""
+    """Encoding of the algorithm's own settings record; empty for its defaults."""
 
 
 class SignedStudy(Record, frozen=True):
@@ -146,24 +145,13 @@ def _problems(study: StudyFile) -> "list[str]":
     terms = study.terms
     rule(study.version == 1, f"version {study.version} is not 1, the one this release reads")
     rule(0 < len(study.title) <= 200 and 0 < len(study.purpose) <= 500, "give it a title and a purpose in a sentence")
-    rule(study.algorithm in OUTPUTS, f"no algorithm is called {study.algorithm[:80]!r}; there is {', '.join(OUTPUTS)}")
     rule(1 <= len(names) <= MAXIMUM_COLUMNS, f"it needs 1 to {MAXIMUM_COLUMNS} columns")
     rule(len(set(names)) == len(names), "two columns have the same name")
     rule(all(0 < len(name) <= 200 for name in names), "a column name is empty or longer than 200 characters")
-    rule(study.target not in names and study.target != "", "the target must be a column that is not also a feature")
-    rule(study.sensitive_column in names, f"sensitive_column {study.sensitive_column[:80]!r} is none of the columns")
     for column in study.columns:
         finite = math.isfinite(column.low) and math.isfinite(column.high)
         rule(finite and column.low < column.high, f"column {column.name[:80]!r} needs a finite range with low < high")
-    allowed = OUTPUTS.get(study.algorithm, ())
-    rule(
-        study.outputs != () and set(study.outputs) <= set(allowed) and len(set(study.outputs)) == len(study.outputs),
-        f"outputs must be among {', '.join(allowed)}",
-    )
-    rule(
-        study.epsilon == 0 or study.algorithm in NOISY,
-        "noisy outputs are not offered by this algorithm; set epsilon to 0 (exact) or use another",
-    )
+    found += _program_problems(study, names)
     rule(
         study.epsilon == 0 or LEAST_EPSILON <= study.epsilon <= LARGEST_EPSILON,
         f"epsilon must be 0 (exact) or from {LEAST_EPSILON:g} to {LARGEST_EPSILON:g}",
@@ -188,6 +176,35 @@ def _problems(study: StudyFile) -> "list[str]":
     return found
 
 
+def _program_problems(study: StudyFile, names: list[str]) -> list[str]:
+    """What the algorithm itself has to say: it must be known, with these outputs, this target and these settings."""
+    from koinon.privacy.programs import registry
+    from koinon.privacy.programs.offer import Target, decode_settings
+
+    if study.algorithm not in registry.names():
+        return [f"no algorithm is called {study.algorithm[:80]!r}; there is {', '.join(registry.names())}"]
+    offer = registry.offer(study.algorithm)
+    try:
+        registry.check_outputs(offer, study.outputs)
+        decode_settings(offer, study.settings)
+    except KoinonError as problem:
+        return [str(problem)]
+    if study.epsilon and offer.noisy is None:
+        return ["noisy outputs are not offered by this algorithm; set epsilon to 0 (exact) or use another"]
+    match offer.target:
+        case Target.BINARY if study.target in names or study.target == "":
+            return ["the target must be a column that is not also a feature"]
+        case Target.BINARY if study.sensitive_column not in names:
+            return [f"sensitive_column {study.sensitive_column[:80]!r} is none of the columns"]
+        case Target.NUMBER if study.target not in names:
+            return [f"the target {study.target[:80]!r} must be one of the columns, with its range"]
+        case Target.NONE if study.target != "":
+            return [f"{study.algorithm} predicts nothing; leave the target empty"]
+        case Target.NUMBER | Target.NONE if study.sensitive_column != "":
+            return [f"{study.algorithm} makes no model whose fairness is measured; leave sensitive_column empty"]
+    return []
+
+
 def read_study_toml(
     path: Path, *, algorithm_hash: Callable[[str], Hash32], publisher: Party, chain_id: int, studies_contract: Address
 ) -> StudyFile:
@@ -210,6 +227,7 @@ def read_study_toml(
     reader = _Reader(table, path.name)
     terms = _Reader(reader.table("terms"), f"{path.name} [terms]")
     algorithm = reader.text("algorithm")
+    settings = _settings(algorithm, reader.table("settings") if reader.has("settings") else {})
     study = StudyFile(
         version=1,
         title=reader.text("title"),
@@ -237,11 +255,19 @@ def read_study_toml(
         ),
         chain_id=chain_id,
         studies_contract=studies_contract,
+        settings=settings,
     )
     reader.nothing_else()
     terms.nothing_else()
     check_study(study)
     return study
+
+
+def _settings(algorithm: str, table: dict[str, Any]) -> bytes:
+    from koinon.privacy.programs import registry
+    from koinon.privacy.programs.offer import settings_from
+
+    return settings_from(registry.offer(algorithm), table)
 
 
 def _column(entry: object, where: str) -> Column:
@@ -296,6 +322,9 @@ class _Reader:
 
     def table(self, key: str) -> dict[str, Any]:
         return dict(self._take(key, (dict,), "a table"))
+
+    def has(self, key: str) -> bool:
+        return key in self._left
 
     def nothing_else(self) -> None:
         if self._left:

@@ -4,22 +4,19 @@ Revenue is split as the study file says: each owner its share, the publisher the
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from koinon.contracts.assets import AssetKind, Mint, Minted
 from koinon.jobs.study import StudyFile, specification_hash
 from koinon.journey.desk import Desk
 from koinon.journey.package import replicate, seal_package, uri_of
+from koinon.journey.predictors import Predictor, predictor_of
 from koinon.journey.results import Published, Trained
 from koinon.kernel.errors import InvalidInput, Unavailable
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import ALL_BASIS_POINTS, BasisPoints
 from koinon.models.card import Contribution, ModelCard
 
-if TYPE_CHECKING:
-    from koinon.models.onnx_export import LogisticParameters
-
-TASK: Final = "binary-classification"
 THRESHOLD_PPM: Final = 500_000
 LICENCE: Final = "use through services of this market only"
 
@@ -37,18 +34,18 @@ async def publish(desk: Desk, trained: Trained, study: StudyFile, name: str, cop
         Unavailable: an owner's data set is no asset, or fewer than two nodes keep the package.
     """
     check_output(trained, study)
-    parameters = parameters_of(trained, study)
-    onnx, difference = await asyncio.to_thread(_export, parameters)
+    predictor = await asyncio.to_thread(predictor_of, trained, study)
+    difference = predictor.difference
     desk.say(f"exported to ONNX; answers differ from the trained formula by at most {difference:.1g}", 0.2)
     committee = [(await desk.suite.providers.provider_of(account)).node_id for account in trained.committee]
-    card = card_of(trained, study, name, tuple(bytes(node) for node in committee))
+    card = card_of(trained, study, predictor, name, tuple(bytes(node) for node in committee))
     parents = await _dataset_assets(desk, trained, study)
-    manifest = await seal_package(desk, card, onnx)
+    manifest = await seal_package(desk, card, predictor.onnx)
     desk.say("encrypted with AES-256-GCM; only this node holds the key", 0.4)
     replicas = await replicate(desk, manifest, copies)
     desk.say(f"{len(replicas)} other nodes keep the encrypted package", 0.7)
     payees, shares = revenue_split(study)
-    weights = _weights_hash(onnx)
+    weights = _weights_hash(predictor.onnx)
     model = await desk.suite.assets.mint(
         Mint(
             kind=AssetKind.MODEL,
@@ -69,33 +66,19 @@ def check_output(trained: Trained, study: StudyFile) -> None:
     """Refuse an output that is not this study's. Raises InvalidInput."""
     if specification_hash(study) != trained.study.specification_hash:
         raise InvalidInput("the study file is not the one that the training followed")
-    if len(trained.coefficients) != len(study.columns):
-        raise InvalidInput(
-            f"the output has {len(trained.coefficients)} coefficients and the study {len(study.columns)} columns"
-        )
+    if tuple(sorted(one.name for one in trained.outputs)) != tuple(sorted(study.outputs)):
+        raise InvalidInput("the outputs that were opened are not those that the study declares")
     if not len(trained.training_rows) == len(trained.study.dataset_hashes) == len(study.owners):
         raise InvalidInput("the output names another number of owners than the study")
 
 
-def parameters_of(trained: Trained, study: StudyFile) -> "LogisticParameters":
-    """The model as a formula over the study's public column ranges."""
-    import numpy as np
-
-    from koinon.models.onnx_export import LogisticParameters
-
-    return LogisticParameters(
-        low=np.array([column.low for column in study.columns], np.float64),
-        high=np.array([column.high for column in study.columns], np.float64),
-        coefficients=np.array(trained.coefficients, np.float64),
-        intercept=trained.intercept,
-    )
-
-
-def card_of(trained: Trained, study: StudyFile, name: str, committee: tuple[bytes, ...]) -> ModelCard:
+def card_of(
+    trained: Trained, study: StudyFile, predictor: Predictor, name: str, committee: tuple[bytes, ...]
+) -> ModelCard:
     """The model's card: only what the study file and the chain already say in public."""
     return ModelCard(
         name=name,
-        task=TASK,
+        task=predictor.task,
         features=study.columns,
         target=study.target,
         threshold_ppm=THRESHOLD_PPM,
@@ -132,13 +115,6 @@ async def _dataset_assets(desk: Desk, trained: Trained, study: StudyFile) -> tup
             raise Unavailable(f"the data set of {owner.name} is no asset yet; its owner runs: koinon data add")
         assets.append(own[0])
     return tuple(assets)
-
-
-def _export(parameters: "LogisticParameters") -> tuple[bytes, float]:
-    from koinon.models.onnx_export import check_equal, export_logistic
-
-    onnx = export_logistic(parameters)
-    return onnx, check_equal(onnx, parameters)
 
 
 def _weights_hash(onnx: bytes) -> Hash32:

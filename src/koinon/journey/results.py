@@ -34,16 +34,23 @@ class Incident(Record, frozen=True):
     slashed: TokenAmount
 
 
+class Output(Record, frozen=True):
+    """One array of the opened result, as computed on columns mapped from their public range to [−1, 1]."""
+
+    name: str
+    shape: tuple[int, ...]
+    values: tuple[float, ...]
+
+
 class Trained(Record, frozen=True):
-    """The opened output of the joint computation, agreed on by three of the four that computed it."""
+    """The opened outputs of the joint computation, agreed on by three of the four that computed it."""
 
     study: Study
     attempt: int
     committee: tuple[Address, ...]
     output_digest: Hash32
-    coefficients: tuple[float, ...]
-    """One for each column, for features mapped from their public range to [−1, 1]."""
-    intercept: float
+    outputs: tuple[Output, ...]
+    """What the study declared and nothing else, in the algorithm's order."""
     training_rows: tuple[int, ...]
     liars: tuple[int, ...]
     incidents: tuple[Incident, ...]

@@ -6,7 +6,7 @@ lets a passed deadline take its course.
 """
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from koinon.contracts.studies import (
     ChallengeExpired,
@@ -15,6 +15,7 @@ from koinon.contracts.studies import (
     Study,
     StudyPhase,
 )
+from koinon.jobs.inputs import parameters
 from koinon.jobs.sessions import session_key, study_key
 from koinon.jobs.study import SignedStudy, StudyFile, open_study
 from koinon.journey import results
@@ -25,6 +26,12 @@ from koinon.kernel.codec import decode
 from koinon.kernel.errors import Forged, Refused
 from koinon.kernel.ids import Hash32, to_hex
 from koinon.kernel.quantities import TokenAmount
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
 
 POLL_SECONDS: Final = 0.15
 PACKAGES_SECONDS: Final = 10.0
@@ -117,19 +124,31 @@ async def _open(
         await asyncio.sleep(POLL_SECONDS)
     session = session_key(file, study.number, state.attempt)
     values, liars = reconstruct(packages, session, state.output_digest)
-    count = len(file.columns)
+    rows = _rows(outputs, file, study.number, state.attempt)
+    opened = await asyncio.to_thread(_named, file, rows, values)
     incidents = await _incidents(desk, study.number)
-    desk.say(f"opened {count} coefficients and the intercept; three signatures released the escrow", 1.0)
+    desk.say(f"opened {', '.join(one.name for one in opened)}; three signatures released the escrow", 1.0)
     return results.Trained(
         study=study,
         attempt=state.attempt,
         committee=state.committee,
         output_digest=state.output_digest,
-        coefficients=tuple(float(value) for value in values[:count]),
-        intercept=float(values[count]),
-        training_rows=_rows(outputs, file, study.number, state.attempt),
+        outputs=opened,
+        training_rows=rows,
         liars=liars,
         incidents=incidents,
+    )
+
+
+def _named(file: StudyFile, rows: tuple[int, ...], values: "FloatArray") -> tuple[results.Output, ...]:
+    """The opened numbers as the outputs that the study declares. Raises MalformedMessage where they do not fit."""
+    from koinon.privacy.backend import named_outputs
+    from koinon.privacy.programs import registry
+
+    found = named_outputs(registry.load(file.algorithm, parameters(file, rows)), values)
+    return tuple(
+        results.Output(name, array.shape, tuple(float(value) for value in array.ravel()))
+        for name, array in found.items()
     )
 
 

@@ -73,6 +73,8 @@ def check_card(card: ModelCard) -> None:
     if card.version != CARD_VERSION:
         raise InvalidInput(f"model card version {card.version} is not known here; version {CARD_VERSION} is")
     check_schema(card.schema)
+    if not card.target:
+        raise InvalidInput("the model card names no target; a model answers something")
     for field, text in (
         ("name", card.name),
         ("task", card.task),

@@ -10,7 +10,6 @@ from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.effects import Rng
 from koinon.kernel.errors import Forged, InvalidInput, Unavailable
 from koinon.kernel.ids import Hash32
-from koinon.wire.committee import Column
 
 if TYPE_CHECKING:
     from koinon.data.table import Table
@@ -76,9 +75,8 @@ class Datasets:
         found = sorted(self.folder.glob(f"*/{_DESCRIPTION}"))
         return tuple(decode(StoredDataset, path.read_bytes()) for path in found if path.parent.suffix != ".new")
 
-    def matching(self, columns: tuple[Column, ...], target: str) -> StoredDataset | None:
+    def matching(self, wanted: Schema) -> StoredDataset | None:
         """The newest data set with exactly these columns, ranges and target, if there is one."""
-        wanted = Schema(columns, target)
         fitting = [dataset for dataset in self.all() if dataset.schema == wanted]
         return max(fitting, key=lambda dataset: self._place(dataset).stat().st_mtime, default=None)
 

@@ -1,9 +1,11 @@
 """A ``study.toml`` to start from: what ``koinon study new`` writes and people edit."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from koinon.contracts.tokens import format_amount
 from koinon.jobs.study import Party, Terms
+from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import to_hex
 
 
@@ -22,6 +24,7 @@ class Draft:
     terms: Terms
     algorithm: str = "logistic-regression/1"
     outputs: tuple[str, ...] = ("coefficients", "intercept")
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 def write_draft(draft: Draft) -> str:
@@ -32,8 +35,8 @@ def write_draft(draft: Draft) -> str:
         f"title = {_text(draft.title)}",
         f"purpose = {_text(draft.purpose)}  # owners' policies look for phrases in it",
         f"algorithm = {_text(draft.algorithm)}",
-        f"target = {_text(draft.target)}  # the 0/1 column that is predicted",
-        f"sensitive_column = {_text(draft.sensitive_column)}  # fairness is measured over its tertiles",
+        f"target = {_text(draft.target)}  # the column that is predicted, if there is one",
+        f"sensitive_column = {_text(draft.sensitive_column)}  # fairness of a model is measured over its tertiles",
         f"outputs = [{', '.join(_text(name) for name in draft.outputs)}]  # nothing else leaves",
         "epsilon = 0  # 0: the output is exact; owners' policies say whether that may leave",
         f"minimum_rows = {draft.minimum_rows}  # of each owner",
@@ -49,6 +52,9 @@ def write_draft(draft: Draft) -> str:
         f"challenge_seconds = {terms.challenge_seconds}  # a silent node has so long to answer on the chain",
         f"maximum_attempts = {terms.maximum_attempts}",
     ]
+    if draft.settings:
+        lines += ["", "[settings]  # of the algorithm"]
+        lines += [f"{name} = {_value(value)}" for name, value in draft.settings.items()]
     for owner in draft.owners:
         lines += ["", "[[owners]]", f"name = {_text(owner.name)}"]
         lines += [f"node = {_text(to_hex(owner.node_id))}", f"account = {_text(to_hex(owner.account))}"]
@@ -56,6 +62,20 @@ def write_draft(draft: Draft) -> str:
     for name, low, high in draft.columns:
         lines += ["[[columns]]", f"name = {_text(name)}", f"low = {low!r}", f"high = {high!r}"]
     return "\n".join(lines) + "\n"
+
+
+def _value(value: object) -> str:
+    """A setting as TOML writes it."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+        case str():
+            return _text(value)
+        case list() | tuple():
+            return f"[{', '.join(_value(one) for one in value)}]"
+    raise InvalidInput(f"a setting is a number, a text, true or false, or a list of them; got {type(value).__name__}")
 
 
 def _text(value: str) -> str:

@@ -52,11 +52,12 @@ class Program:
     Attributes:
         name: such as ``"logistic-regression/1"``.
         shapes: the (rows, columns) of each owner's input, from the parameters.
-        columns: the column ranges every input must declare, from the parameters.
+        columns: all columns and their ranges, from the parameters.
         fraction_bits: of the inputs, from the parameters.
         flags: numbers of the columns that may hold only the two ends of their range.
         output: name and shape of each declared output, in order, from the parameters.
         compute: the computation on inputs in [−1, 1]; returns one Secret vector per declared output.
+        sources: numbers of the columns each input holds; empty where every input holds all of them.
     """
 
     name: str
@@ -66,6 +67,16 @@ class Program:
     flags: tuple[int, ...]
     output: tuple[tuple[str, tuple[int, ...]], ...]
     compute: Callable[[Machine, Sequence[Secret]], Generator[None, None, Sequence[Secret]]]
+    sources: tuple[tuple[int, ...], ...] = ()
+
+    def columns_of(self, number: int) -> tuple[Column, ...]:
+        """The columns that input ``number`` must declare."""
+        return tuple(self.columns[column] for column in self.sources[number]) if self.sources else self.columns
+
+    def flags_of(self, number: int) -> tuple[int, ...]:
+        """Which columns of input ``number``, counted in that input, are flagged."""
+        held = self.sources[number] if self.sources else range(len(self.columns))
+        return tuple(place for place, column in enumerate(held) if column in self.flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +114,16 @@ def check_inputs(program: Program, inputs: Sequence[PlainInput]) -> None:
     for number, (each, shape) in enumerate(zip(inputs, program.shapes, strict=True)):
         if each.values.shape != shape:
             raise InvalidInput(f"owner {number} declared rows of shape {shape} and gave {each.values.shape}")
-        if each.columns != program.columns:
+        if each.columns != program.columns_of(number):
             raise InvalidInput(f"owner {number} uses other columns or ranges than the study declares")
-        check_flags(program, each.values)
+        check_flags(program, number, each.values)
 
 
-def check_flags(program: Program, values: np.ndarray) -> None:
-    """Refuse rows whose two-valued columns hold anything else. Raises InvalidInput naming the column."""
-    for index in program.flags:
-        column = program.columns[index]
+def check_flags(program: Program, number: int, values: np.ndarray) -> None:
+    """Refuse rows of input ``number`` whose two-valued columns hold anything else. Raises InvalidInput."""
+    columns = program.columns_of(number)
+    for index in program.flags_of(number):
+        column = columns[index]
         if not np.isin(values[:, index], (column.low, column.high)).all():
             raise InvalidInput(f"column {column.name!r} may hold only {column.low:g} and {column.high:g}; recode it")
 

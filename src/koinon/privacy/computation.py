@@ -58,6 +58,7 @@ def program(
     flags: Sequence[int] = (),
     *,
     scaled: bool = False,
+    sources: Sequence[Sequence[int]] = (),
 ) -> Program:
     """The program that computes ``function`` of the owners' tables.
 
@@ -67,6 +68,7 @@ def program(
         shapes: of each owner's table.
         columns: names and public ranges.
         flags: positions of the columns that hold only the two ends of their range.
+        sources: numbers of the columns that each owner's table holds; empty where every table holds all of them.
 
     Raises:
         InvalidInput: unusable columns, or a function that reveals nothing.
@@ -74,7 +76,9 @@ def program(
     check_columns(columns, fraction_bits)
     leaves = [Leaf(shape) for shape in shapes]
     arrays = [SecretArray(leaf, fraction_bits) for leaf in leaves]
-    revealed = function(*(arrays if scaled else (_in_units(array, columns) for array in arrays)))
+    held = [[columns[number] for number in source] for source in sources] or [list(columns)] * len(arrays)
+    in_units = (_in_units(array, own) for array, own in zip(arrays, held, strict=True))
+    revealed = function(*(arrays if scaled else in_units))
     if not isinstance(revealed, Revealed):
         raise InvalidInput("a computation returns reveal(name=array, …), so that what is opened can be seen")
     outputs = [array.node for _, array in revealed.arrays]
@@ -90,6 +94,7 @@ def program(
         flags=tuple(flags),
         output=tuple((label, array.shape) for label, array in revealed.arrays),
         compute=compute,
+        sources=tuple(tuple(source) for source in sources),
     )
 
 

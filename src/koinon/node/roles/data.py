@@ -13,7 +13,7 @@ from koinon.contracts.studies import Completed, Drawn, Ended, LockedIn, Proposed
 from koinon.crypto.hash import keccak256
 from koinon.data.schema import Schema
 from koinon.jobs import owner
-from koinon.jobs.inputs import FRACTION_BITS, share_columns, share_matrix
+from koinon.jobs.inputs import data_schema, share_columns
 from koinon.jobs.policy import read_policy
 from koinon.jobs.sessions import study_key
 from koinon.jobs.spending import SALT_BYTES, entry_of
@@ -76,7 +76,7 @@ class DataRole:
     async def _consider(self, event: Proposed) -> None:
         try:
             study = await fetch_study(self._context, event.study_id)
-            dataset = self._datasets.matching(study.columns, study.target)
+            dataset = self._datasets.matching(data_schema(study))
         except KoinonError as problem:
             journal.warning("study %d: %s", event.study_id, problem)
             await self._refuse(event.study_id, str(problem))
@@ -243,15 +243,15 @@ class DataRole:
                 await asyncio.sleep(REVEAL_RETRY_SECONDS)
 
     async def _deal(self, number: int, effect: owner.DealShares) -> None:
+        from koinon.privacy.programs.offer import FRACTION_BITS
         from koinon.privacy.sharing import Dealing, deal
 
         context = self._context
         study = await fetch_study(context, number)
         table = self._datasets.open(Hash32(effect.dataset_hash))
-        matrix = share_matrix(table.features, table.target)
         dealing = Dealing(study_key(study, number), effect.attempt, effect.dataset_hash)
         manifest, packages = await asyncio.to_thread(
-            deal, matrix, share_columns(study), FRACTION_BITS, dealing, context.keys.node, context.rng
+            deal, table.matrix, share_columns(study), FRACTION_BITS, dealing, context.keys.node, context.rng
         )
         position = [party.account for party in study.owners].index(context.account)
         context.memory.write({manifest_key(number, effect.attempt): encode(manifest)})

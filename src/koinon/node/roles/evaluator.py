@@ -157,7 +157,7 @@ class EvaluatorRole:
         terms = await self._context.suite.evaluations.terms_of(number)
         settings = await self._settings(number, terms.model_id, request)
         opened = await fetch_model(self._context.desk(self._say), terms.model_id, EVALUATE, number)
-        stored = self._rows.matching(opened.card.features, opened.card.target)
+        stored = self._rows.matching(opened.card.schema)
         if stored is None:
             raise Refused(
                 f"this node has no rows with the columns of model {terms.model_id} and stays away from evaluation "

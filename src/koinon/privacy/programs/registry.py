@@ -1,11 +1,13 @@
 """Programs by name, and the hash that pins what a name means.
 
-The algorithm hash covers the name and the source text of every module that determines the result, so that two nodes
-that report the same hash run the same computation, and a change of one line is a different algorithm.
+The algorithm hash covers the name and the source text of every module of this room that the program or the engine
+imports, directly or not, so that two nodes that report the same hash run the same computation, and a change of one line
+is a different algorithm.
 """
 
-from collections.abc import Callable
+import ast
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -15,57 +17,20 @@ from koinon.kernel.codec import decode
 from koinon.kernel.errors import InvalidInput, Unavailable
 from koinon.kernel.ids import Hash32
 from koinon.privacy.backend import Program
-from koinon.privacy.programs import logistic_regression
+from koinon.privacy.programs.offer import Offer, Parameters, check_layout, decode_settings
 
-_DOMAIN: Final = "koinon/algorithm/1"
+_DOMAIN: Final = "koinon/algorithm/2"
 _LONGEST_PARAMETERS: Final = 1024 * 1024
+_ROOM: Final = "koinon.privacy."
 
-_ARITHMETIC: Final = (
-    "koinon.privacy.approximations",
-    "koinon.privacy.differential.noise",
-    "koinon.privacy.opening",
-    "koinon.privacy.rep4.agreement",
-    "koinon.privacy.rep4.arithmetic",
-    "koinon.privacy.rep4.checkpoint",
-    "koinon.privacy.rep4.comparison",
-    "koinon.privacy.rep4.domain",
-    "koinon.privacy.rep4.machine",
-    "koinon.privacy.rep4.party",
-    "koinon.privacy.rep4.products",
-    "koinon.privacy.rep4.ring",
-    "koinon.privacy.rep4.session",
-    "koinon.privacy.rep4.shares",
-    "koinon.privacy.rep4.shuffling",
-    "koinon.privacy.rep4.streams",
-    "koinon.privacy.secret",
-    "koinon.privacy.sharing",
-)
-"""Modules whose text every program's result depends on."""
+_ENGINE: Final = "koinon.privacy.rep4.session"
+"""What every run consists of, whatever it computes."""
 
-
-def _logistic_regression(parameters: bytes) -> Program:
-    return logistic_regression.program(decode(logistic_regression.Parameters, parameters, limit=_LONGEST_PARAMETERS))
-
-
-_ARRAYS: Final = (
-    "koinon.privacy.arrays",
-    "koinon.privacy.computation",
-    "koinon.privacy.elementary",
-    "koinon.privacy.graph",
-)
-"""What programs written on secret arrays depend on besides."""
-
-_PROGRAMS: Final[dict[str, tuple[Callable[[bytes], Program], tuple[str, ...]]]] = {
-    logistic_regression.NAME: (
-        _logistic_regression,
-        (
-            *_ARRAYS,
-            "koinon.privacy.differential.accountant",
-            "koinon.privacy.differential.logistic",
-            "koinon.privacy.programs.logistic_regression",
-        ),
-    ),
+_PROGRAMS: Final = {
+    "logistic-regression/1": "koinon.privacy.programs.logistic_regression",
+    "statistics/1": "koinon.privacy.programs.statistics",
 }
+"""Each program's module, whose ``OFFER`` describes it."""
 
 
 def names() -> tuple[str, ...]:
@@ -73,20 +38,50 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_PROGRAMS))
 
 
+@cache
+def offer(name: str) -> Offer:
+    """What a program says about itself. Raises InvalidInput for an unknown one."""
+    found: Offer = import_module(_module(name)).OFFER
+    return found
+
+
 def load(name: str, parameters: bytes) -> Program:
-    """The program of this name for the canonical encoding of its parameters.
+    """The program of this name for the canonical encoding of its ``offer.Parameters``.
 
     Raises:
         InvalidInput: no such program, or parameters out of range.
         MalformedMessage: not an encoding of its parameters.
         Refused: with these parameters it could overflow.
     """
-    return _entry(name)[0](parameters)
+    found = offer(name)
+    given = decode(Parameters, parameters, limit=_LONGEST_PARAMETERS)
+    check_layout(given.layout)
+    check_outputs(found, given.outputs)
+    settings = decode_settings(found, given.settings)
+    if given.epsilon == 0:
+        return found.build(given.layout, settings, given.outputs)
+    if found.noisy is None:
+        raise InvalidInput(f"{name} cannot add noise to what it opens; set epsilon to 0 (exact) or name another")
+    return found.noisy(given.layout, settings, given.outputs, given.epsilon)
 
 
+def check_outputs(found: Offer, outputs: tuple[str, ...]) -> None:
+    """Refuse outputs that the program does not have, or none at all. Raises InvalidInput."""
+    if not outputs or len(set(outputs)) != len(outputs) or not set(outputs) <= set(found.outputs):
+        raise InvalidInput(f"outputs must be among {', '.join(found.outputs)}, each once")
+
+
+@cache
 def modules(name: str) -> tuple[str, ...]:
     """The modules whose text the algorithm hash covers, in order. Raises InvalidInput for an unknown program."""
-    return tuple(sorted((*_ARITHMETIC, *_entry(name)[1])))
+    found: set[str] = set()
+    waiting = [_ENGINE, _module(name)]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting += _imported(module)
+    return tuple(sorted(found))
 
 
 @cache
@@ -98,14 +93,35 @@ def algorithm_hash(name: str) -> Hash32:
     return tagged_hash(_DOMAIN, *parts)
 
 
-def _entry(name: str) -> tuple[Callable[[bytes], Program], tuple[str, ...]]:
+def _module(name: str) -> str:
     if name not in _PROGRAMS:
         raise InvalidInput(f"there is no program {name[:80]!r}; this node offers {', '.join(names())}")
     return _PROGRAMS[name]
 
 
+@cache
+def _imported(module: str) -> tuple[str, ...]:
+    """Modules of this room that a module imports anywhere in its text, in functions too, and its own package."""
+    found = [module.rpartition(".")[0]]
+    for node in ast.walk(ast.parse(_source(module))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            # ``from package import name`` may name a module of the package.
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(name for name in found if name.startswith(_ROOM) and _origin(name) is not None)
+
+
+def _origin(module: str) -> Path | None:
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:
+        return None  # a name inside a module, not a module
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+
+
 def _source(module: str) -> bytes:
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
+    path = _origin(module)
+    if path is None:
         raise Unavailable(f"the source text of {module} is needed for its hash; install the package with its sources")
-    return Path(spec.origin).read_bytes().replace(b"\r\n", b"\n")
+    return path.read_bytes().replace(b"\r\n", b"\n")

@@ -99,7 +99,8 @@ def take_part(
     """
     yield from agree(party, rng)
     yield from checkpoint(party, 0)
-    yield from check_domain(party, inputs, program.fraction_bits, program.flags, 1)
+    flags = [program.flags_of(number) for number in range(len(inputs))]
+    yield from check_domain(party, inputs, program.fraction_bits, flags, 1)
     machine = Rep4Machine(party)
     secrets = [Secret(machine, shares, program.fraction_bits, 1.0) for shares in inputs]
     outputs = yield from _with_checkpoints(party, program.compute(machine, secrets))

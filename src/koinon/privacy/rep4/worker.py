@@ -166,7 +166,7 @@ async def _accepted_inputs(
 def _accepted(dealt: Input, program: Program, number: int, position: int) -> Shares:
     manifest = dealt.manifest
     shape = (manifest.rows, len(manifest.columns))
-    if shape != program.shapes[number] or manifest.columns != program.columns:
+    if shape != program.shapes[number] or manifest.columns != program.columns_of(number):
         raise InvalidInput(f"input {number} has other rows or columns than the study declares")
     if manifest.fraction_bits != program.fraction_bits:
         raise InvalidInput(f"input {number} has other fraction bits than the study declares")

@@ -1,0 +1,139 @@
+"""The programs that studies can name, their settings on a command line, and their results as tables."""
+
+import asyncio
+import csv
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from koinon.cli.console import console, print_json, print_table
+from koinon.cli.ordering import operator_of
+from koinon.kernel.codec import decode
+from koinon.kernel.errors import InvalidInput, Refused, Unavailable
+from koinon.node import orders
+from koinon.node.setup import silent
+
+if TYPE_CHECKING:
+    from koinon.privacy.programs.offer import Offer, ResultTable
+
+
+def read_settings(offer: "Offer", pairs: Sequence[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` pairs as the program's settings, all of them, those not given at their defaults.
+
+    Raises:
+        InvalidInput: no such setting, given twice, or a value that does not fit; the sentence names it.
+    """
+    from koinon.privacy.programs.offer import settings_from, settings_table
+
+    given: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or name in given:
+            raise InvalidInput(f"--set takes NAME=VALUE, each name once; got {pair[:80]!r}")
+        given[name] = _value(value)
+    return settings_table(offer, settings_from(offer, given))
+
+
+def _value(text: str) -> Any:
+    """As TOML reads it; what is no TOML value is taken as text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
+
+
+def list_programs(*, as_json: bool) -> None:
+    """Every program with what it predicts, opens and can be told."""
+    from koinon.journey.predictors import makes_model
+    from koinon.kernel.ids import to_hex
+    from koinon.privacy.programs import registry
+    from koinon.privacy.programs.offer import settings_table
+
+    offers = [registry.offer(name) for name in registry.names()]
+    if as_json:
+        print_json(
+            [
+                {
+                    "program": one.name,
+                    "summary": one.summary,
+                    "target": one.target.value,
+                    "outputs": list(one.outputs),
+                    "settings": settings_table(one, b""),
+                    "makes_model": makes_model(one.name),
+                    "algorithm_hash": to_hex(registry.algorithm_hash(one.name)),
+                }
+                for one in offers
+            ]
+        )
+        return
+    print_table(
+        ("program", "target", "outputs", "settings and defaults", "what it is"),
+        [
+            (
+                one.name,
+                one.target.value,
+                ", ".join(one.outputs),
+                ", ".join(f"{name}={value}" for name, value in settings_table(one, b"").items()),
+                one.summary,
+            )
+            for one in offers
+        ],
+    )
+
+
+def show_result(folder: Path, number: int, tables_folder: Path | None, *, as_json: bool) -> None:
+    """Print a study's opened tables, or write each to a CSV file.
+
+    Raises:
+        Refused: the study has no result yet.
+        Unavailable: a file cannot be written.
+    """
+    tables = asyncio.run(_tables(folder, number))
+    if tables_folder is not None:
+        for table in tables:
+            _write(table, tables_folder / f"{table.name}.csv")
+        console.print(f"wrote {len(tables)} tables to {tables_folder}", soft_wrap=True)
+    elif as_json:
+        print_json(
+            {
+                table.name: {"rows": table.rows, "columns": table.columns, "values": table.values.tolist()}
+                for table in tables
+            }
+        )
+    else:
+        for table in tables:
+            console.print(f"\n{table.name}", style="bold")
+            lines = zip(table.rows, table.values.tolist(), strict=True)
+            print_table(("", *table.columns), [(label, *(f"{value:.6g}" for value in row)) for label, row in lines])
+
+
+async def _tables(folder: Path, number: int) -> "tuple[ResultTable, ...]":
+    from koinon.jobs.inputs import layout
+    from koinon.jobs.study import SignedStudy, open_study
+    from koinon.journey.predictors import arrays_of
+    from koinon.journey.results import Trained
+    from koinon.privacy.programs import registry
+    from koinon.privacy.programs.offer import decode_settings
+
+    kept = await operator_of(folder).run("results.kept", orders.ResultsOf(str(number)), orders.Kept, silent)
+    trained_bytes = dict(kept.results).get("train")
+    if trained_bytes is None:
+        raise Refused(f"study {number} has no result yet; run: koinon study train {number}")
+    trained = decode(Trained, trained_bytes)
+    study = open_study(decode(SignedStudy, trained.study.signed))
+    offer = registry.offer(study.algorithm)
+    settings = decode_settings(offer, study.settings)
+    return offer.present(arrays_of(trained), layout(study, trained.training_rows), settings)
+
+
+def _write(table: "ResultTable", path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["", *table.columns])
+            for label, row in zip(table.rows, table.values.tolist(), strict=True):
+                writer.writerow([label, *row])
+    except OSError as problem:
+        raise Unavailable(f"cannot write {path.name}: {problem.strerror}") from None

@@ -1,0 +1,257 @@
+"""What a program that studies can name says about itself, and the public parameters that all of them share.
+
+A program's module ends with its ``OFFER``; ``registry`` lists the modules. Whoever runs a program knows its ``Layout``
+(whose rows, which columns) from the study file and the owners' manifests, and its settings from the study file.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from math import prod
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from koinon.kernel.codec import Record, decode, encode
+from koinon.kernel.errors import InvalidInput
+from koinon.privacy import computation
+from koinon.privacy.arrays import SecretArray, concatenate
+from koinon.privacy.backend import Program
+from koinon.privacy.computation import Revealed
+from koinon.privacy.sharing import check_columns
+from koinon.wire.committee import Column
+
+FRACTION_BITS: Final = 20
+MOST_OWNERS: Final = 64
+MOST_ROWS: Final = 1 << 20
+LARGEST_RESULT: Final = 1 << 22
+"""Numbers that one study may open."""
+_LONGEST_SETTINGS: Final = 64 * 1024
+
+
+class Target(Enum):
+    """What a program predicts."""
+
+    NONE = "none"
+    BINARY = "binary"
+    """a 0/1 column beside the study's columns; it is shared last"""
+    NUMBER = "number"
+    """one of the study's columns, with its own range"""
+
+
+class Layout(Record, frozen=True):
+    """Whose rows and which columns.
+
+    Attributes:
+        rows: of each owner, in party order.
+        columns: everything that is shared, in the program's order; a 0/1 target is the last.
+        target: the column to predict, or empty.
+        sources: numbers of the columns that each owner brings, where owners hold different columns of the same people;
+            empty where each owner brings all columns of its own people.
+        fraction_bits: of the inputs.
+    """
+
+    rows: tuple[int, ...]
+    columns: tuple[Column, ...]
+    target: str = ""
+    sources: tuple[tuple[int, ...], ...] = ()
+    fraction_bits: int = FRACTION_BITS
+
+    @property
+    def people(self) -> int:
+        """Rows of the whole table."""
+        return self.rows[0] if self.sources else sum(self.rows)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns that each owner shares."""
+        if self.sources:
+            return tuple((rows, len(source)) for rows, source in zip(self.rows, self.sources, strict=True))
+        return tuple((rows, len(self.columns)) for rows in self.rows)
+
+    @property
+    def place(self) -> int:
+        """Number of the target's column. Raises InvalidInput where it is none of them."""
+        for number, column in enumerate(self.columns):
+            if column.name == self.target:
+                return number
+        raise InvalidInput(f"the target {self.target[:80]!r} is none of the columns")
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """Numbers of the columns that are not the target."""
+        return tuple(number for number, column in enumerate(self.columns) if column.name != self.target)
+
+
+class Parameters(Record, frozen=True):
+    """A program's public parameters as all parties encode them.
+
+    Attributes:
+        settings: canonical encoding of the program's settings record; empty for its defaults.
+        outputs: which of the program's outputs are opened.
+        epsilon: what they may cost every row's privacy budget; 0 for exact outputs.
+    """
+
+    layout: Layout
+    settings: bytes
+    outputs: tuple[str, ...]
+    epsilon: float = 0.0
+
+
+class NoSettings(Record, frozen=True):
+    """For a program without any."""
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """One opened output as people read it.
+
+    Attributes:
+        name: of the output.
+        rows, columns: labels.
+        values: float64 (rows, columns), in the units of the study's columns.
+    """
+
+    name: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A program as studies name it.
+
+    Attributes:
+        name: such as ``"statistics/1"``; another meaning gets another number.
+        summary: one sentence for a list.
+        target: what it predicts.
+        outputs: names of what it can open; a study opens some of them.
+        settings: record of its public settings, each with a default.
+        build: layout, settings, opened outputs → the program. Raises InvalidInput or Refused.
+        present: opened outputs (name → array), layout, settings → tables in the units of the columns.
+        noisy: as ``build``, with noise for an ε above 0; None for a program that opens exact outputs only.
+    """
+
+    name: str
+    summary: str
+    target: Target
+    outputs: tuple[str, ...]
+    settings: type[Record]
+    build: Callable[[Layout, Any, tuple[str, ...]], Program]
+    present: Callable[[Mapping[str, np.ndarray], Layout, Any], tuple[ResultTable, ...]]
+    noisy: Callable[[Layout, Any, tuple[str, ...], float], Program] | None = None
+
+
+def smallest_group(settings: Record) -> int | None:
+    """The least people behind any count or mean of a group that leaves, or None where no groups are formed."""
+    found = getattr(settings, "minimum_group", None)
+    return None if found is None else int(found)
+
+
+def decode_settings(offer: Offer, settings: bytes) -> Any:
+    """The settings of a study. Raises MalformedMessage for other bytes than an encoding of them."""
+    return decode(offer.settings, settings, limit=_LONGEST_SETTINGS) if settings else offer.settings()
+
+
+def settings_from(offer: Offer, table: Mapping[str, object]) -> bytes:
+    """Settings as people write them (names and values) → their encoding; the defaults' is empty.
+
+    Raises:
+        InvalidInput: an unknown name, or a value of the wrong kind.
+    """
+    known = {field.name: field.type for field in msgspec.structs.fields(offer.settings)}
+    for name in table:
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise InvalidInput(f"{offer.name} has no setting {name[:80]!r}; {has}")
+    values = {}
+    for name, value in table.items():
+        try:
+            values[name] = msgspec.convert(value, known[name])
+        except msgspec.ValidationError as problem:
+            raise InvalidInput(f"{offer.name}: the setting {name!r} does not fit: {problem}") from None
+    settings = offer.settings(**values)
+    return b"" if settings == offer.settings() else encode(settings)
+
+
+def settings_table(offer: Offer, settings: bytes) -> dict[str, Any]:
+    """The settings' names and values, in JSON's terms."""
+    made = decode_settings(offer, settings)
+    names = [field.name for field in msgspec.structs.fields(offer.settings)]
+    return {name: msgspec.to_builtins(getattr(made, name)) for name in names}
+
+
+def check_layout(layout: Layout) -> None:
+    """Refuse a layout that no study can have. Raises InvalidInput with what is wrong."""
+    check_columns(layout.columns, layout.fraction_bits)
+    if not 1 <= len(layout.rows) <= MOST_OWNERS:
+        raise InvalidInput(f"a program takes rows from 1 to {MOST_OWNERS} owners; got {len(layout.rows)}")
+    if min(layout.rows) < 1 or layout.people > MOST_ROWS:
+        raise InvalidInput(f"a program needs a row from every owner, and at most {MOST_ROWS} together")
+    if layout.sources:
+        if len(layout.sources) != len(layout.rows) or len(set(layout.rows)) != 1:
+            raise InvalidInput(
+                f"owners of different columns must hold the same people; they have {layout.rows} rows. Agree on the ids"
+            )
+        if sorted(number for source in layout.sources for number in source) != list(range(len(layout.columns))):
+            raise InvalidInput("every column must come from exactly one owner")
+        if not all(layout.sources):
+            raise InvalidInput("an owner brings no column")
+    if layout.target:
+        _ = layout.place
+
+
+def on_table(
+    name: str,
+    layout: Layout,
+    outputs: Sequence[str],
+    function: Callable[[SecretArray], Revealed],
+    flags: Sequence[int] = (),
+) -> Program:
+    """The program that computes ``function`` of the whole table, however it is split, and opens some of its outputs.
+
+    Args:
+        function: takes one SecretArray (people, columns), each column mapped from its range to [−1, 1].
+        flags: numbers of the columns that hold only the two ends of their range.
+    """
+    check_layout(layout)
+
+    def whole(*tables: SecretArray) -> Revealed:
+        if layout.sources:
+            order = np.argsort([number for source in layout.sources for number in source])
+            rows = concatenate(tables, 1)[:, order]
+        else:
+            rows = concatenate(tables)
+        revealed = function(rows)
+        kept = tuple((label, array) for label, array in revealed.arrays if label in outputs)
+        if sum(prod(array.shape) for _, array in kept) > LARGEST_RESULT:
+            raise InvalidInput(f"a study opens at most {LARGEST_RESULT} numbers; ask for less")
+        return Revealed(kept)
+
+    return computation.program(
+        name,
+        whole,
+        layout.shapes,
+        layout.columns,
+        layout.fraction_bits,
+        flags,
+        scaled=True,
+        sources=layout.sources,
+    )
+
+
+def names_of(columns: Sequence[Column]) -> tuple[str, ...]:
+    """The columns' names."""
+    return tuple(column.name for column in columns)
+
+
+def middles(columns: Sequence[Column]) -> np.ndarray:
+    """(d,) what 0 stands for in each column."""
+    return np.array([(column.low + column.high) / 2 for column in columns])
+
+
+def halves(columns: Sequence[Column]) -> np.ndarray:
+    """(d,) what 1 stands for in each column, above its middle."""
+    return np.array([(column.high - column.low) / 2 for column in columns])

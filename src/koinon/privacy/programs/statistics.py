@@ -1,0 +1,109 @@
+"""``statistics/1``: what is asked of data before anything is learnt from it.
+
+Of every column mean, variance, quartiles and histogram; of every pair the correlation. Each only if the study opens it.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from koinon.kernel.codec import Record
+from koinon.kernel.errors import InvalidInput
+from koinon.privacy import statistics
+from koinon.privacy.arrays import SecretArray, stack
+from koinon.privacy.backend import Program
+from koinon.privacy.computation import Revealed, reveal
+from koinon.privacy.ordering import sort
+from koinon.privacy.programs.groups import check_minimum, shown
+from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, middles, names_of, on_table
+
+NAME: Final = "statistics/1"
+MOST_BINS: Final = 200
+_QUARTERS: Final = (0.25, 0.5, 0.75)
+
+
+class Settings(Record, frozen=True):
+    """Attributes:
+    bins: of each histogram, of equal width over the column's public range.
+    minimum_group: the least people behind a count that is opened; smaller ones are opened as 0.
+    """
+
+    bins: int = 10
+    minimum_group: int = 5
+
+
+def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    if not 2 <= settings.bins <= MOST_BINS:
+        raise InvalidInput(f"{NAME}: a histogram has 2 to {MOST_BINS} bins; got {settings.bins}")
+    if layout.people < 2:
+        raise InvalidInput(f"{NAME} needs at least 2 rows together")
+    check_minimum(settings.minimum_group, layout.people)
+
+    def compute(rows: SecretArray) -> Revealed:
+        made = {
+            "mean": lambda: rows.mean(0),
+            "variance": lambda: statistics.variance(rows, freedom=1),
+            "correlation": lambda: statistics.correlation(rows),
+            "quartiles": lambda: _quartiles(rows),
+            "histogram": lambda: _histogram(rows, settings),
+        }
+        return reveal(**{name: made[name]() for name in outputs})
+
+    return on_table(NAME, layout, outputs, compute)
+
+
+def _quartiles(rows: SecretArray) -> SecretArray:
+    """(3, d), interpolated between neighbours as NumPy does by default; one sort for all three."""
+    (ordered,) = sort(rows, 0)
+    places = [fraction * (rows.shape[0] - 1) for fraction in _QUARTERS]
+    last = rows.shape[0] - 1
+    return stack(
+        [
+            ordered[int(place)].times(1 - place % 1) + ordered[min(int(place) + 1, last)].times(place % 1)
+            for place in places
+        ]
+    )
+
+
+def _histogram(rows: SecretArray, settings: Settings) -> SecretArray:
+    """(d, bins) counts."""
+    counts = stack([statistics.histogram(rows[:, column], _edges(settings)) for column in range(rows.shape[1])])
+    return shown(counts, settings.minimum_group, rows.shape[0])
+
+
+def _edges(settings: Settings) -> list[float]:
+    return [float(edge) for edge in np.linspace(-1.0, 1.0, settings.bins + 1)]
+
+
+def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
+    """In the units of the columns."""
+    names, middle, half = names_of(layout.columns), middles(layout.columns), halves(layout.columns)
+    tables = []
+    for name, values in outputs.items():
+        match name:
+            case "mean":
+                tables.append(ResultTable(name, names, ("mean",), (values * half + middle).reshape(-1, 1)))
+            case "variance":
+                tables.append(ResultTable(name, names, ("variance",), (values * half**2).reshape(-1, 1)))
+            case "correlation":
+                tables.append(ResultTable(name, names, names, values))
+            case "quartiles":
+                labels = tuple(f"{fraction:.0%}" for fraction in _QUARTERS)
+                tables.append(ResultTable(name, names, labels, (values * half + middle).T))
+            case "histogram":
+                labels = tuple(f"bin {number}" for number in range(1, settings.bins + 1))
+                tables.append(ResultTable(name, names, labels, values))
+    return tuple(tables)
+
+
+OFFER: Final = Offer(
+    name=NAME,
+    summary="mean, variance, quartiles and histogram of every column, correlation of every pair",
+    target=Target.NONE,
+    outputs=("mean", "variance", "correlation", "quartiles", "histogram"),
+    settings=Settings,
+    build=program,
+    present=present,
+)
