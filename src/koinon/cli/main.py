@@ -47,7 +47,7 @@ COMMANDS: Final = {
         "Check offline that a block is final.",
     ),
     "site": ("koinon.cli.site:site", "The network's pages on this machine."),
-    "sim": ("koinon.cli.sim:sim", "Protocols in a simulated world: consensus, rep4."),
+    "sim": ("koinon.cli.sim:sim", "Protocols in a simulated world: consensus, rep4, federated."),
 }
 """Where each command is, and its line in ``koinon --help``, which must not import it to print it."""
 
