@@ -3,18 +3,18 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from koinon.privacy.graphs.jax_function import run
+    from koinon.privacy.graphs.jax_function import jit, run
     from koinon.privacy.graphs.jax_primitives import supported_primitives
 
-__all__ = ["run", "supported_primitives"]
+__all__ = ["jit", "run", "supported_primitives"]
 
 
 def __getattr__(name: str) -> Any:
     """Functions that need JAX (``pip install koinon[jax]``) come when they are asked for."""
-    if name == "run":
-        from koinon.privacy.graphs.jax_function import run
+    if name in ("jit", "run"):
+        from koinon.privacy.graphs import jax_function
 
-        return run
+        return getattr(jax_function, name)
     if name == "supported_primitives":
         from koinon.privacy.graphs.jax_primitives import supported_primitives
 

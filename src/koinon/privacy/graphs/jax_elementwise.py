@@ -256,7 +256,12 @@ def _spread(x: Hidden, shape: tuple[int, ...]) -> Hidden:
 
 
 def _clamp(step: Step, low: Value, x: Value, high: Value) -> Value:
-    return _smallest(step, _largest(step, x, low), high)
+    found: Hidden = _smallest(step, _largest(step, x, low), high)
+    if isinstance(low, Hidden) or isinstance(high, Hidden):
+        return found
+    # CLIP: the two ends are public.
+    reach = max(abs(np.asarray(low)).max(), abs(np.asarray(high)).max())
+    return replace(found, array=arrays.bounded(found.array, "CLIP", float(reach) + 2.0**-10))
 
 
 def _less(_step: Step, left: Value, right: Value) -> Value:
