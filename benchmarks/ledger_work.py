@@ -16,9 +16,10 @@ from koinon.crypto.bls import BlsKey
 from koinon.crypto.hash import keccak256, sha256
 from koinon.crypto.signature import AccountKey, NodeKey
 from koinon.kernel.ids import Address, Hash32
-from koinon.kernel.quantities import BlockIndex, ChainId, Epoch, Gas, Height, Milliseconds, UnixSeconds, View, Wei
+from koinon.kernel.quantities import BlockIndex, ChainId, Epoch, Gas, Milliseconds, UnixSeconds, View, Wei
 from koinon.ledger import rlp
 from koinon.ledger import transaction as transactions
+from koinon.ledger.blocks import seal
 from koinon.ledger.chain import Chain
 from koinon.ledger.engine import network_engine
 from koinon.ledger.execution import build_block, execute_block
@@ -135,15 +136,18 @@ def prepare(first: Genesis, setup: Sequence[bytes], raws: Sequence[bytes], per_b
         executed, rejected = build_block(engine, context, view, accumulator, candidates, 600.0, 1 << 24)
         if len(executed.transactions) != len(batch):
             raise SystemExit(f"a block took {len(executed.transactions)} of {len(batch)}: {rejected[:1]}")
-        header = Header(
-            chain_id=CHAIN_ID, height=Height(parent.height + 1), epoch=parent.epoch, view=View(1),
-            index=BlockIndex(parent.height), parent=header_hash(parent), proposer=0, beneficiary=beneficiary,
-            timestamp=context.timestamp, randomness_proof=b"", mix=mix, state_root=executed.state.root,
-            transactions_root=executed.transactions_root, receipts_root=executed.receipts_root,
-            validators=chain.validators.hash, next_validators=chain.validators.hash, bloom=executed.bloom,
-            gas_limit=context.gas_limit,
-            gas_used=executed.gas_used, base_fee=context.base_fee,
-        )  # fmt: skip
+        header = seal(
+            parent,
+            context,
+            executed,
+            epoch=parent.epoch,
+            view=View(1),
+            index=BlockIndex(parent.height),
+            proposer=0,
+            randomness_proof=b"",
+            validators=chain.validators.hash,
+            next_validators=chain.validators.hash,
+        )
         chain.add_executed(header, executed)
         blocks.append(Block(header, tuple(batch)))
 

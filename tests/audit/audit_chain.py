@@ -13,8 +13,9 @@ from koinon.crypto import bls, merkle
 from koinon.crypto.hash import keccak256, sha256
 from koinon.kernel.codec import encode
 from koinon.kernel.ids import Address, Hash32, NodeId, to_hex
-from koinon.kernel.quantities import BlockIndex, ChainId, Height, UnixSeconds, View, Wei
+from koinon.kernel.quantities import BlockIndex, ChainId, UnixSeconds, View, Wei
 from koinon.ledger import rlp
+from koinon.ledger.blocks import seal
 from koinon.ledger.chain import Chain
 from koinon.ledger.evm.engine import EvmEngine
 from koinon.ledger.execution import Call, ExecutedBlock, Receipt, build_block
@@ -85,27 +86,17 @@ class ProvingChain:
         executed, rejected = build_block(self.engine, context, state, accumulator, transactions, 60.0, 1 << 22)
         if rejected:
             raise RpcError("eth_sendRawTransaction", -32000, rejected[0].reason)
-        header = Header(
-            chain_id=CHAIN_ID,
-            height=Height(parent.height + 1),
+        header = seal(
+            parent,
+            context,
+            executed,
             epoch=parent.epoch,
             view=View(1),
             index=BlockIndex(parent.height),
-            parent=header_hash(parent),
             proposer=0,
-            beneficiary=beneficiary,
-            timestamp=UnixSeconds(self.time),
             randomness_proof=b"",
-            mix=mix,
-            state_root=executed.state.root,
-            transactions_root=executed.transactions_root,
-            receipts_root=executed.receipts_root,
             validators=self.chain.validators.hash,
             next_validators=self.chain.validators.hash,
-            bloom=executed.bloom,
-            gas_limit=context.gas_limit,
-            gas_used=executed.gas_used,
-            base_fee=context.base_fee,
         )
         self.chain.add_executed(header, executed)
         self.headers.append(header)

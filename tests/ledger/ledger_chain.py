@@ -7,7 +7,8 @@ from ledger_network import Keys, make_genesis
 
 from koinon.crypto.hash import sha256
 from koinon.kernel.effects import Store
-from koinon.kernel.quantities import BlockIndex, Height, UnixSeconds, View
+from koinon.kernel.quantities import BlockIndex, UnixSeconds, View
+from koinon.ledger.blocks import seal
 from koinon.ledger.chain import Chain
 from koinon.ledger.evm.engine import EvmEngine
 from koinon.ledger.execution import ExecutionEngine, build_block
@@ -48,27 +49,17 @@ class GrowingChain:
         candidates = [parse_transaction(raw) for raw in raws]
         executed, rejected = build_block(ENGINE, context, state, accumulator, candidates, 60.0, 1 << 22)
         assert len(executed.transactions) == len(raws), rejected
-        header = Header(
-            chain_id=self.genesis.chain_id,
-            height=Height(parent.height + 1),
+        header = seal(
+            parent,
+            context,
+            executed,
             epoch=parent.epoch,
             view=View(1),
             index=BlockIndex(parent.height % 60_000),
-            parent=header_hash(parent),
             proposer=0,
-            beneficiary=beneficiary,
-            timestamp=context.timestamp,
             randomness_proof=b"",
-            mix=mix,
-            state_root=executed.state.root,
-            transactions_root=executed.transactions_root,
-            receipts_root=executed.receipts_root,
             validators=self.chain.validators.hash,
             next_validators=self.chain.validators.hash,
-            bloom=executed.bloom,
-            gas_limit=context.gas_limit,
-            gas_used=executed.gas_used,
-            base_fee=context.base_fee,
         )
         self.chain.add_executed(header, executed)
         block = Block(header, tuple(raws))

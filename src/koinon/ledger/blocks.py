@@ -9,7 +9,7 @@ from koinon.crypto.hash import sha256
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import Forged
 from koinon.kernel.ids import ZERO_HASH, Address, Hash32
-from koinon.kernel.quantities import Epoch, Height, UnixSeconds, View
+from koinon.kernel.quantities import BlockIndex, Epoch, Height, UnixSeconds, View
 from koinon.ledger.chain import Chain
 from koinon.ledger.execution import (
     BlockContext,
@@ -77,30 +77,58 @@ def propose(
     # What waits for a lower base fee gets an empty block, which lowers it; or else the chain would stand still.
     if not executed.transactions and not required and not mempool.has_candidate(view):
         return None
-    header = Header(
-        chain_id=chain.genesis.chain_id,
-        height=effect.height,
+    header = seal(
+        parent,
+        context,
+        executed,
         epoch=epoch,
         view=effect.view,
         index=effect.index,
-        parent=effect.parent,
         proposer=position,
-        beneficiary=beneficiary,
-        timestamp=timestamp,
         randomness_proof=proof,
-        mix=mix,
+        validators=validators.hash,
+        next_validators=_next_set(chain, epoch, effect.height, executed),
+    )
+    chain.add_executed(header, executed)
+    return Block(header, tuple(transaction.raw for transaction in executed.transactions))
+
+
+def seal(
+    parent: Header,
+    context: BlockContext,
+    executed: ExecutedBlock,
+    *,
+    epoch: Epoch,
+    view: View,
+    index: BlockIndex,
+    proposer: int,
+    randomness_proof: bytes,
+    validators: Hash32,
+    next_validators: Hash32,
+) -> Header:
+    """The header of a block that was executed in ``context`` on ``parent``, at its place in its epoch."""
+    return Header(
+        chain_id=context.chain_id,
+        height=context.height,
+        epoch=epoch,
+        view=view,
+        index=index,
+        parent=header_hash(parent),
+        proposer=proposer,
+        beneficiary=context.beneficiary,
+        timestamp=context.timestamp,
+        randomness_proof=randomness_proof,
+        mix=context.mix,
         state_root=executed.state.root,
         transactions_root=executed.transactions_root,
         receipts_root=executed.receipts_root,
-        validators=validators.hash,
-        next_validators=_next_set(chain, epoch, effect.height, executed),
+        validators=validators,
+        next_validators=next_validators,
         bloom=executed.bloom,
         gas_limit=context.gas_limit,
         gas_used=executed.gas_used,
         base_fee=context.base_fee,
     )
-    chain.add_executed(header, executed)
-    return Block(header, tuple(transaction.raw for transaction in executed.transactions))
 
 
 def check_and_execute(chain: Chain, engine: ExecutionEngine, block: Block) -> None:
