@@ -23,7 +23,7 @@ from koinon.crypto.hash import blake3
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.effects import Store
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage, Refused, Unavailable
-from koinon.kernel.ids import Hash32
+from koinon.kernel.ids import Address, Hash32
 from koinon.ledger.chain import Chain
 from koinon.ledger.finality import manifest_check, verify_finality
 from koinon.ledger.genesis import Genesis
@@ -31,6 +31,7 @@ from koinon.ledger.snapshot import SnapshotFile, manifest_hash, verify_snapshot,
 from koinon.ledger.snapshot_import import import_snapshot
 from koinon.ledger.snapshot_sync import SnapshotLibrary, bootstrap
 from koinon.ledger.staking.profiles import PROFILES
+from koinon.ledger.state import account_key, read_account
 from koinon.ledger.types import Validator
 from koinon.ledger.validator import Validator as Node
 from koinon.ledger.validator import ValidatorConfig
@@ -406,6 +407,95 @@ async def test_a_validator_that_comes_late_begins_from_a_snapshot(tmp_path: Path
             if late.chain.place_of(sent.hash) is not None:
                 break
             await late.wait_final(height + 1)
+
+
+class _Cable:
+    """A transport that can be cut off from everybody for a while."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.peers, self.offend = transport.peers, transport.offend
+        self.cut = False
+
+    def handle(self, kind: type[Message], function: Any) -> None:
+        async def take(peer: Any, message: Message) -> Message | None:
+            self._check()
+            return await function(peer, message)
+
+        self.transport.handle(kind, take)
+
+    async def send(self, endpoint: Endpoint, message: Message, timeout: float = 10.0) -> None:
+        self._check()
+        await self.transport.send(endpoint, message, timeout)
+
+    async def call(self, endpoint: Endpoint, message: Message, timeout: float = 10.0) -> Message:
+        self._check()
+        return await self.transport.call(endpoint, message, timeout)
+
+    def _check(self) -> None:
+        if self.cut:
+            raise Unavailable("the cable is cut")
+
+
+async def _final(node: Node, raw: bytes) -> None:
+    """Hand a transaction to a node and wait until that holds it as final."""
+    sent = node.submit(raw)
+    while node.chain.place_of(sent.hash) is None:
+        await node.wait_final(node.chain.final_height + 1)
+
+
+async def test_a_running_validator_that_was_cut_off_for_long_takes_a_snapshot(
+    tmp_path: Path, rich: LocalAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("koinon.ledger.history.LEAST_KEPT", 4)
+    monkeypatch.setattr("koinon.ledger.catchup._LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("koinon.ledger.snapshot_sync._PAUSE_SECONDS", 0.02)
+    members = [Keys.of(each) for each in range(4)]
+    async with asyncio.timeout(240), AsyncExitStack() as stack:
+        transports = [await stack.enter_async_context(Transport.open(keys.node, "127.0.0.1", 0)) for keys in members]
+        genesis = make_genesis(4, rich, [transport.endpoint.port for transport in transports])
+        cables: list[Any] = [_Cable(transport) for transport in transports]
+        cables[3].cut = True
+        nodes = []
+        for each, keys in enumerate(members):
+            config = ValidatorConfig(rpc_port=0 if each == 3 else None, keep_blocks=4)
+            opening = Node.open(config, keys.bls, cables[each], keys.node.node_id, tmp_path / str(each), genesis)
+            nodes.append(await stack.enter_async_context(opening))
+        late = nodes[3]
+        before = late.chain.state.view()
+        assert before.get(account_key(bytes.fromhex(STRANGER[2:]))) is None
+        nonce = 0
+        while any(node.chain.oldest_body <= 2 for node in nodes[:3]):
+            await _final(nodes[nonce % 3], sign(rich, nonce, STRANGER, value=7))
+            nonce += 1
+        assert late.chain.final_height == 0
+        cables[3].cut = False
+        await late.wait_final(3)
+        assert late.chain.oldest_body > 2
+        # A view from before answers no more, instead of with a mixture.
+        with pytest.raises(Unavailable):
+            before.get(account_key(bytes.fromhex(STRANGER[2:])))
+        # It goes on with the others, from both sides.
+        await _final(late, sign(rich, nonce, STRANGER, value=7))
+        assert read_account(late.chain.state.view(), Address(bytes.fromhex(STRANGER[2:]))).balance == 7 * (nonce + 1)
+        # With one of the others gone nothing becomes final without its vote: it signs again.
+        cables[0].cut = True
+        await _final(late, sign(rich, nonce + 1, STRANGER, value=7))
+
+
+def test_a_chain_stands_where_it_stood_when_a_snapshot_is_worth_nothing(grown: GrowingChain) -> None:
+    def fail() -> None:
+        raise Forged("the snapshot is damaged")
+
+    other = GrowingChain(MemoryStore(), RICH, genesis=grown.genesis)
+    other.grow([sign(RICH, 0, STRANGER, value=5)])
+    header, view = other.chain.final_header, other.chain.state.view()
+    with pytest.raises(Forged, match="damaged"):
+        other.chain.replace(fail)
+    assert (other.chain.final_header, other.chain.is_half_replaced) == (header, False)
+    assert read_account(other.chain.state.view(), Address(bytes.fromhex(STRANGER[2:]))).balance == 5
+    with pytest.raises(Unavailable, match="no longer kept"):
+        view.get(account_key(bytes.fromhex(STRANGER[2:])))
 
 
 def _koinon(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

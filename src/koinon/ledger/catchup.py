@@ -42,6 +42,7 @@ class CatchUp:
     Args:
         feed: takes an event to consensus and returns when it has been worked off.
         now: monotonic time.
+        overtake: replaces the state by a newer snapshot's, where the blocks in between are kept by nobody.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class CatchUp:
         peers: Mapping[NodeId, Endpoint],
         feed: Callable[[BlockFetched | Heard], Awaitable[None]],
         now: Callable[[], float],
+        overtake: Callable[[], Awaitable[None]],
     ) -> None:
+        self._overtake = overtake
         self._chain = chain
         self._network = network
         self._peers = peers
@@ -61,6 +64,7 @@ class CatchUp:
         self._range = asyncio.Lock()
         self._foreign: set[NodeId] = set()
         self._heights: dict[NodeId, Height] = {}
+        self._oldest: dict[NodeId, Height] = {}
 
     @property
     def known_height(self) -> Height:
@@ -164,15 +168,23 @@ class CatchUp:
             return
         self._foreign.discard(peer.node_id)
         self._heights[peer.node_id] = answer.final_height
+        self._oldest[peer.node_id] = answer.oldest_body
         if answer.final_height > self._chain.final_height:
-            if answer.oldest_body > self._chain.final_height + 1:
-                _log.warning(
-                    "a validator no longer keeps the blocks after %d; if none does, restart: the node takes a snapshot",
-                    self._chain.final_height,
-                )
             await self._fetch_final(peer)
+            if self._is_outrun():
+                _log.warning("no validator keeps block %d any more; taking a snapshot", self._chain.final_height + 1)
+                await self._overtake()
         if self._chain.oldest_header > 0:
             await self._fetch_headers(peer)
+
+    def _is_outrun(self) -> bool:
+        """Whether more validators than may lie say that the next block is final and that they do not keep it.
+
+        Who says that it keeps it was asked, as everybody is in turn, and gave nothing.
+        """
+        wanted = self._chain.final_height + 1
+        gone = [peer for peer, height in self._heights.items() if height >= wanted and self._oldest[peer] > wanted]
+        return len(gone) > self._chain.validators.faults
 
     async def _fetch_headers(self, peer: Endpoint) -> None:
         """Fill in the headers that a snapshot leaves out, downwards, as far as this peer has them."""

@@ -1,6 +1,6 @@
 """The chain as one validator holds it: final blocks and state in the store, executed blocks above them in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from koinon.kernel.codec import Record, decode, encode
@@ -65,7 +65,11 @@ class Chain(History):
             raise InvalidInput(
                 "the ledger in this home folder belongs to another genesis; use an empty folder or the right genesis"
             )
-        self.state = FinalState(store, super().final_height)
+        self._open()
+
+    def _open(self) -> None:
+        """Stand on the last final block in the store."""
+        self.state = FinalState(self._store, super().final_height)
         self._final_header = self.header_at(self.state.height)
         if self.state.root != self._final_header.state_root:
             raise InvalidInput("the ledger's state does not match its last block; restore the folder or sync anew")
@@ -162,6 +166,29 @@ class Chain(History):
                 put[b"p" + number(header.height)] = proven
             child = header
         self._store.write({**put, HEADERS_KEY: number(child.height)})
+
+    @property
+    def is_half_replaced(self) -> bool:
+        """Whether the store holds no whole state, because taking one over was interrupted."""
+        return self._store.get(HEIGHT_KEY) is None
+
+    def replace(self, change: Callable[[], object]) -> None:
+        """Let ``change`` put another final state into the store, and stand on whatever is there afterwards.
+
+        Whoever reads the state meanwhile gets Unavailable. What was executed above the final block is forgotten.
+
+        Raises:
+            KoinonError: what ``change`` raised. The chain stands on the old state again unless that is half replaced
+                (``is_half_replaced``), which only the next start of the node goes on from.
+        """
+        self.state.retire()
+        self.executed.clear()
+        self._headers.clear()
+        try:
+            change()
+        finally:
+            if not self.is_half_replaced:
+                self._open()
 
     # Execution above the final block
 

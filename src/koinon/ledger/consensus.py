@@ -139,14 +139,40 @@ class Consensus:
         self._outward = outward
         self._finalised = finalised
         self.measures = LedgerMeasures()
+        self.state: State = self._restored()
+
+    def _restored(self) -> State:
+        """Where a validator begins that finds this chain, and on record what it signed."""
+        chain = self._chain
         record, blocks = chain.restored()
-        self.state: State = restored_state(
+        return restored_state(
             self._configuration(),
             chain.final_header,
             chain.certificate_at(chain.final_height),
             record,
             tuple((kept.block, kept.signature) for kept in blocks),
         )
+
+    def begin_anew(self, change: Callable[[], object]) -> None:
+        """Let ``change`` replace the final state in the store and begin on it as after a start; in the ledger's thread.
+
+        What this validator signed stays on record (GISKARD-SAFETY-7), so that it signs nothing a second time.
+
+        Raises:
+            KoinonError: what ``change`` raised. It begins anew on the old state, or signs nothing any more if that is
+                half gone.
+        """
+        try:
+            self._chain.replace(change)
+        finally:
+            if self._chain.is_half_replaced:
+                self.state = replace(self.state, halted=True)
+            else:
+                self._early = EarlyMessages()
+                self.state = self._restored()
+                self._mempool.settle((), self._chain.next_base_fee(self._chain.final_header))
+                self._outward(SetTimer(None))
+                self._outward(EpochBegan(self.state.configuration.validators))
 
     def _configuration(self) -> Configuration:
         """Of the epoch above the last final block."""

@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, TypeVar
 
 from koinon.ledger.consensus import Heard, Wake
 from koinon.ledger.giskard.state import Event, TimerFired
 
 _MOST_HANDED_OVER: Final = 64
+
+_T = TypeVar("_T")
 
 Happening = Event | Wake | Heard
 
@@ -42,6 +44,10 @@ class EventLane:
         done: asyncio.Future[None] = self._loop.create_future()
         self._events.put_nowait((event, done))
         await done
+
+    async def between(self, work: Callable[[], _T]) -> _T:
+        """Run ``work`` in the thread, between two events; what it gives."""
+        return await self._loop.run_in_executor(self._thread, work)
 
     def set_timer(self, at: float | None) -> None:
         """Put ``TimerFired`` at this monotonic time, instead of when it was to be put before; None for never."""

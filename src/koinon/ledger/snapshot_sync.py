@@ -2,12 +2,13 @@
 
 A node that begins, or was away for long, asks the others where they stand before it opens its chain. If it could get
 the blocks in between it gets those (``ledger.catchup``); if nobody keeps them any more, or they are too many, it takes
-a snapshot. Chunks are kept in a file as they come, so that a fetch goes on where the last one stopped.
+a snapshot. One that was cut off while it ran takes one when it finds that nobody keeps the next block. Chunks are kept
+in a file as they come, so that a fetch goes on where the last one stopped.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -117,6 +118,9 @@ class SnapshotLibrary:
 
 # Fetching
 
+Take = Callable[[Path], Awaitable[Header]]
+"""Makes the snapshot in a file the final state; its header. Raises KoinonError."""
+
 
 @dataclass(frozen=True)
 class _Standing:
@@ -150,23 +154,56 @@ async def bootstrap(
     held = 0 if interrupted else History(store).final_height
     if not interrupted and not _needs_snapshot(held, ahead, far_behind):
         return None
+
+    async def take(path: Path) -> Header:
+        return await asyncio.to_thread(import_snapshot, store, path, genesis, check)
+
+    header = await _take_over(network, ahead, folder, genesis, check, held, take)
+    if header is None and interrupted:
+        raise Unavailable(
+            "this ledger's state is half replaced by a snapshot, and no validator offers one now; start again when "
+            "one is reachable, or run: koinon node snapshot import FILE"
+        )
+    return header
+
+
+async def overtake(
+    network: Network,
+    peers: Mapping[NodeId, Endpoint],
+    folder: Path,
+    genesis: Hash32,
+    check: ManifestCheck,
+    held: int,
+    take: Take,
+) -> Header | None:
+    """Take over a snapshot of a block above ``held`` into a chain that runs; its header, None if nobody gave one."""
+    answers = await asyncio.gather(*(_ask(network, peer) for peer in peers.values()))
+    ahead = [standing for standing in answers if standing is not None and standing.status.genesis == genesis]
+    return await _take_over(network, ahead, folder, genesis, check, held, take)
+
+
+async def _take_over(
+    network: Network,
+    ahead: list[_Standing],
+    folder: Path,
+    genesis: Hash32,
+    check: ManifestCheck,
+    held: int,
+    take: Take,
+) -> Header | None:
+    """Fetch from one after the other, the farthest first, until ``take`` is content with what came."""
     for standing in sorted(ahead, key=lambda one: -one.status.final_height):
         if standing.status.final_height <= held:
             break
         try:
             path = await _fetch(network, standing.peer, folder, genesis, check, held)
-            header = await asyncio.to_thread(import_snapshot, store, path, genesis, check)
+            header = await take(path)
         except KoinonError as problem:
             _log.warning("no snapshot from a validator: %s", problem)
             continue
         path.unlink()
         _log.info("took over the state after block %d by a snapshot", header.height)
         return header
-    if interrupted:
-        raise Unavailable(
-            "this ledger's state is half replaced by a snapshot, and no validator offers one now; start again when "
-            "one is reachable, or run: koinon node snapshot import FILE"
-        )
     return None
 
 

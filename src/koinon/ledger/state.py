@@ -177,6 +177,9 @@ class _Recent:
         self._young.update((key, value) for key, value in changes.items() if key[:1] != b"c")
 
 
+_NEVER: Final = Height(2**63)
+
+
 class FinalState:
     """The final state in the store, and consistent views of it.
 
@@ -187,6 +190,7 @@ class FinalState:
         self._store = store
         self._undo: deque[_Undo] = deque(maxlen=_UNDO_RECORDS)
         self._recent = _Recent()
+        self._retired = False
         self.height = height
         self.accumulator = store.get(ACCUMULATOR_KEY) or lattice.EMPTY_ACCUMULATOR
 
@@ -203,8 +207,10 @@ class FinalState:
         """The state as it was after the final block at ``height``, the newest by default.
 
         Raises:
-            Unavailable: that block is not final yet, or too far back.
+            Unavailable: that block is not final yet, or too far back; or the state is being replaced.
         """
+        if self._retired:
+            raise Unavailable("the state is being replaced by a snapshot's; ask again in a moment")
         height = self.height if height is None else height
         oldest = self._undo[0].height - 1 if self._undo else self.height
         if not oldest <= height <= self.height:
@@ -212,6 +218,12 @@ class FinalState:
                 f"the state after block {height} is not kept; blocks {oldest} to {self.height} can be asked for"
             )
         return FinalView(self, height)
+
+    def retire(self) -> None:
+        """From now on no view answers, also none of those given out: what is in the store is being replaced."""
+        self._retired = True
+        # A reader looks here after it has read the store, so that none takes a value from while that goes on.
+        self._undo = deque([_Undo(_NEVER, {})])
 
     def undo_value(self, height: Height, key: bytes) -> tuple[bool, bytes | None]:
         """Whether a block after ``height`` changed ``key``, and its value before the first that did.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from koinon.crypto.bls import BlsKey
 from koinon.crypto.signature import AccountKey
-from koinon.kernel.errors import InvalidInput, KoinonError, Refused
+from koinon.kernel.errors import InvalidInput, KoinonError, Refused, Unavailable
 from koinon.kernel.ids import Address, NodeId
 from koinon.ledger.acquaintances import Acquaintances, FindNode
 from koinon.ledger.amnesia import has_forgotten
@@ -51,7 +51,8 @@ from koinon.ledger.rpc.server import serve_rpc
 from koinon.ledger.rpc.table import Table, constant, table_of
 from koinon.ledger.rpc.view import LedgerView, Progress, WatchableEngine
 from koinon.ledger.senders import SenderRecovery
-from koinon.ledger.snapshot_sync import FAR_BEHIND, SnapshotLibrary, bootstrap
+from koinon.ledger.snapshot_import import import_snapshot
+from koinon.ledger.snapshot_sync import FAR_BEHIND, SnapshotLibrary, bootstrap, overtake
 from koinon.ledger.transaction import Transaction
 from koinon.ledger.types import (
     Header,
@@ -140,6 +141,7 @@ class Validator:
         self._snapshots = SnapshotLibrary(store, folder, chain.last_height)
         self._senders = senders
         self._network = network
+        self._folder = folder
         self._final_since = time.monotonic()
         self._engine = engine
         self._reporting = None if reporting_key is None else self._make_reporting(reporting_key)
@@ -168,7 +170,7 @@ class Validator:
             intake.take,
             lambda name: chain.place_of(name) is not None,
         )
-        self._catch_up = CatchUp(chain, network, self._peers, self._lane.feed, time.monotonic)
+        self._catch_up = CatchUp(chain, network, self._peers, self._lane.feed, time.monotonic, self._overtake)
         self.consensus = Consensus(
             chain,
             engine,
@@ -337,6 +339,30 @@ class Validator:
     def _is_known(self, peer: NodeId) -> bool:
         """Whether a node validates now, or may: each of those has room of its own for what it says too early."""
         return peer in self._peers or self.chain.validators.position_of(peer) is not None
+
+    async def _overtake(self) -> None:
+        """Take over the state of a newer block, which the others offer in a snapshot, and go on from there.
+
+        Raises:
+            Unavailable: it was interrupted with the old state half gone; the next start goes on with it.
+        """
+        genesis = self.chain.genesis
+        check = manifest_check(genesis.validator_set())
+
+        def replace(path: Path) -> Header:
+            self.consensus.begin_anew(lambda: import_snapshot(self._store, path, genesis.hash, check))
+            return self.chain.final_header
+
+        async def take(path: Path) -> Header:
+            return await self._lane.between(lambda: replace(path))
+
+        held = self.chain.final_height
+        header = await overtake(self._network, self._peers, self._folder, genesis.hash, check, held, take)
+        if self.chain.is_half_replaced:
+            raise Unavailable("a snapshot was taken over in part only; start the node again, which goes on with it")
+        if header is not None:
+            self._wake_waiters()
+            self._lane.put(Wake())
 
     # Effects: from the ledger's thread to the network and the clock.
 

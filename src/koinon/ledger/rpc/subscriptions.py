@@ -56,7 +56,8 @@ class Subscription:
     told: Height
 
     def final(self, height: Height) -> None:
-        first = max(self.told + 1, height - _MOST_BLOCKS_AT_ONCE + 1)
+        # Below the oldest body there is nothing to tell: a snapshot may lie in between.
+        first = max(self.told + 1, height - _MOST_BLOCKS_AT_ONCE + 1, self.view.chain.oldest_body)
         self.told = height
         for number in range(first, height + 1):
             self.block(number)
