@@ -5,6 +5,7 @@ split as x₀ + x₁ + x₂ + x₃: three components are the streams of fresh 32
 is given every component but xᵢ, so no one position learns anything; any two learn everything.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -129,9 +130,9 @@ def check_columns(columns: Sequence[Column], fraction_bits: int) -> None:
         raise InvalidInput(
             f"fraction bits must be {FRACTION_BITS_RANGE.start} to {FRACTION_BITS_RANGE.stop - 1}; got {fraction_bits}"
         )
-    names = [column.name for column in columns]
+    times = Counter(column.name for column in columns)
     for column in columns:
-        if names.count(column.name) > 1:
+        if times[column.name] > 1:
             raise InvalidInput(f"column {column.name!r} is declared twice; give every column its own name")
         if not (isfinite(column.low) and isfinite(column.high) and column.low < column.high):
             raise InvalidInput(f"column {column.name!r} needs a finite range with its low end below its high end")
