@@ -34,7 +34,7 @@ def evaluate_model(model: "ModelProto", inputs: Mapping[str, SecretArray | np.nd
 
     Args:
         model: loaded without external data.
-        inputs: by name; at least one of them secret.
+        inputs: by name; at least one of them secret. A weight's name stands for the weight, which may be secret too.
 
     Raises:
         InvalidInput: an input is missing or unknown; the model is too large, uses an operator that does not run on
@@ -51,7 +51,8 @@ def evaluate_model(model: "ModelProto", inputs: Mapping[str, SecretArray | np.nd
         raise InvalidInput("the model keeps weights in other files; save it as one file")
     values: dict[str, Value] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     declared = [each.name for each in graph.input if each.name not in values]
-    missing, unknown = sorted(set(declared) - set(inputs)), sorted(set(inputs) - {each.name for each in graph.input})
+    known = {each.name for each in graph.input} | set(values)
+    missing, unknown = sorted(set(declared) - set(inputs)), sorted(set(inputs) - known)
     if missing or unknown:
         raise InvalidInput(f"the model takes inputs {declared}; missing: {missing}, unknown: {unknown}")
     values.update(inputs)
