@@ -157,7 +157,7 @@ def privacy(rounds: int) -> list[dict[str, Any]]:
     """Twenty owners, one of whom may collude; the fewer owners, the dearer the privacy of one of them."""
     _, rows, held = cancer()
     found = []
-    for multiplier in (0.5, 1.0, 2.0, 4.0):
+    for multiplier in (2.0, 4.0, 8.0, 16.0):
         agreed = msgspec.structs.replace(
             plan_for(rows, min(rounds, 10)), noise=NoisePlan(multiplier, 1, 1e-5), most_rows=0, clip=0.5, threshold=15
         )

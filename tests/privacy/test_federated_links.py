@@ -117,7 +117,7 @@ async def test_owner_processes_train_though_one_is_killed_in_a_round_sample(tmp_
             processes.append(process)
         try:
             links = {owner: await accepted(transport, owner, process) for owner, process in enumerate(processes)}
-            state = await coordinate(agreed, names(), links, PACE, watch, report)
+            state = await coordinate(agreed, names(), links, PACE, watch=watch, report=report)
             told = [(await process.communicate())[0].decode().strip() for process in processes]
         finally:
             for process in processes:

@@ -95,6 +95,34 @@ def test_a_model_of_plain_functions_trains_as_its_twin() -> None:
     assert np.array_equal(ours.joint.parameters, theirs.joint.parameters)
 
 
+def test_a_jax_loss_trains_as_our_own_gradient_does() -> None:
+    import jax
+    import jax.numpy as jnp
+    from jax.flatten_util import ravel_pytree
+
+    start, unravel = ravel_pytree({"1 weights": jnp.zeros((30, 2)), "2 bias": jnp.zeros(2)})
+
+    def scores(flat: Any, rows: Any) -> Any:
+        tree = unravel(flat)
+        return rows @ tree["1 weights"] + tree["2 bias"]
+
+    def loss(flat: Any, rows: Any, targets: Any) -> Any:
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(scores(flat, rows)), targets[:, None].astype(int), 1)
+        return 5e-4 * (unravel(flat)["1 weights"] ** 2).sum() - chosen.mean()
+
+    def gradient(flat: np.ndarray, rows: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = jax.value_and_grad(loss)(*(jnp.asarray(each, jnp.float32) for each in (flat, rows, targets)))
+        return float(value), np.asarray(slope)
+
+    model = FunctionModel(start.size, lambda _: np.asarray(start), gradient, lambda *_: np.zeros(0))
+    train_rows, _ = cancer()
+    short = plan(rounds=2, local=LocalPlan(epochs=2, batch=0, rate=0.3))
+    ours = train(short, evenly(train_rows, 3), SeededRng(b"x"), adding)
+    theirs = train(short, evenly(train_rows, 3), SeededRng(b"x"), adding, model)
+    assert np.abs(ours.joint.parameters - theirs.joint.parameters).max() < 1e-4
+    assert float(np.linalg.norm(ours.joint.parameters)) > 0.1
+
+
 @pytest.mark.parametrize(
     ("features", "hidden", "classes", "penalty"),
     [(0, (), 2, 0.0), (3, (0,), 2, 0.0), (3, (), 1, 0.0), (3, (), 2, -1.0), (3, (), 2, np.nan), (10**6, (), 3, 0.0)],
@@ -344,7 +372,9 @@ def test_epsilon_is_that_of_the_gaussian_mechanism() -> None:
     assert training.privacy_of(plan()) is None
 
 
-def test_noise_whose_rounding_costs_too_much_is_refused() -> None:
+def test_noise_that_promises_nothing_is_not_given_a_number() -> None:
+    with pytest.raises(InvalidInput, match="ε is above 20"):
+        training.privacy_of(private(noise=NoisePlan(0.2, 1, 1e-5)))
     with pytest.raises(InvalidInput, match="half of δ"):
         training.privacy_of(private(rounds=10_000, noise=NoisePlan(200.0, 1, 1e-12), fraction_bits=12))
 

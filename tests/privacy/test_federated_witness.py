@@ -61,7 +61,7 @@ async def _account() -> tuple[Coordinator, list[RoundEvents]]:
     account = Account([told], PACE.stage)
     async with wired() as (near, far):
         owners = [asyncio.create_task(honest(agreed, owner, link)) for owner, link in far.items()]
-        state = await coordinate(agreed, names(), near, PACE, account.watch, ended=account.ended)
+        state = await coordinate(agreed, names(), near, PACE, watch=account.watch, ended=account.ended)
         await asyncio.gather(*owners)
     return state, [msgspec.msgpack.decode(frame[2:], type=RoundEvents) for frame in told.heard]
 
@@ -183,7 +183,7 @@ async def test_three_owners_and_four_members_train_though_an_owner_is_killed_sam
                 done += 1
                 await account.ended(number, is_last)
 
-            state = await coordinate(agreed, names(), links, PACE, watch, ended=ended)
+            state = await coordinate(agreed, names(), links, PACE, watch=watch, ended=ended)
             endorsements = [endorse(STUDY, state, agreed, 0, member(0)), *await account.endorsements()]
             told = [(await process.communicate())[0].decode().strip() for process in witnesses]
         finally:

@@ -27,7 +27,7 @@ from koinon.wire.federated import RoundFailure, RoundTerms, TrainingOver, Traini
 
 MOST_FAILURES: Final = 3
 """Rounds in a row without a sum after which the training ends."""
-_WAITING_MESSAGES: Final = 256
+_WAITING_MESSAGES: Final = 32
 _UNREAD_MESSAGES: Final = 8
 
 Train = Callable[[int, np.ndarray], Awaitable[np.ndarray]]
@@ -72,6 +72,7 @@ async def coordinate(
     roster: Roster,
     links: Mapping[int, Link],
     pace: Pace,
+    *,
     watch: Watch = lambda _: None,
     start: np.ndarray | None = None,
     report: Callable[[training.RoundReport], None] = lambda _: None,
@@ -146,7 +147,8 @@ async def _round(
                 continue
         event = pending.pop(0)
         watch(event)
-        state, effects = aggregator.step(state, event)
+        # In a thread: taking the masks off a long sum may take seconds.
+        state, effects = await asyncio.to_thread(aggregator.step, state, event)
         for effect in effects:
             match effect:
                 case aggregator.Tell():
@@ -274,11 +276,11 @@ async def contribute(
                     raise ProtocolAbort("the aggregator's terms are not those of the study, or of another model")
                 entered, last = entered + 1, number
                 words = await train(number, parameters)
-                state, effects = client.begin(message.terms, owner, words, key, rng.bytes(32))
+                state, effects = await asyncio.to_thread(client.begin, message.terms, owner, words, key, rng.bytes(32))
             case _ if state is None:
                 raise ProtocolAbort(f"the aggregator sent a {type(message).__name__} before any round")
             case _:
-                state, effects = client.step(state, message, key)
+                state, effects = await asyncio.to_thread(client.step, state, message, key)
         for effect in effects:
             match effect:
                 case client.Say():

@@ -28,6 +28,7 @@ from koinon.privacy.differential.noise import REACH, SAMPLING_DELTA, WORDS, roun
 
 LEAST_DEVIATION: Final = 1 << 16
 """Units; with fewer, ROUNDED-SUM would cost more than 10⁻¹¹ of δ a number."""
+MOST_EPSILON: Final = 20.0
 
 
 class NoisePlan(Record, frozen=True):
@@ -85,10 +86,15 @@ def guarantee(
     """(ε, δ) of a training for each owner as a whole, against everybody else but too many colluders.
 
     Raises:
-        InvalidInput: ROUNDED-SUM alone takes more than half of δ.
+        InvalidInput: ε would be above 20, or ROUNDED-SUM alone takes more than half of δ.
     """
     units = deviation(noise, threshold, clip, fraction_bits)
     epsilon = spent_epsilon([Gaussian(noise.multiplier, rounds)], noise.delta / 2)
+    if epsilon > MOST_EPSILON:
+        raise InvalidInput(
+            f"with this noise and {rounds} rounds ε is above {MOST_EPSILON:g}, which promises nothing;"
+            " use a larger multiplier or fewer rounds"
+        )
     extra = (1 + exp(epsilon)) * length * rounds * (1 / (24.0 * units**2) + threshold * SAMPLING_DELTA)
     if extra > noise.delta / 2:
         raise InvalidInput("rounding the noise takes more than half of δ; use more fraction bits or fewer rounds")
