@@ -133,6 +133,7 @@ contract Studies is Credits, EIP712 {
     mapping(uint256 studyId => Terms) private _terms;
     mapping(uint256 studyId => mapping(uint256 party => Party)) private _parties;
     mapping(uint256 studyId => mapping(uint256 attempt => mapping(uint256 position => Challenge))) private _challenges;
+    mapping(uint256 studyId => mapping(uint256 attempt => mapping(uint256 position => bool))) private _contradicted;
 
     event Proposed(
         uint256 indexed studyId,
@@ -164,6 +165,7 @@ contract Studies is Credits, EIP712 {
     );
     event Answered(uint256 indexed studyId, uint256 indexed attempt, address indexed member, uint256 position);
     event ChallengeExpired(uint256 indexed studyId, uint256 indexed attempt, address indexed member, uint256 slashed);
+    event Contradicted(uint256 indexed studyId, uint256 indexed attempt, address indexed member, uint256 slashed);
     event AttemptFailed(uint256 indexed studyId, uint256 indexed attempt, bytes32 reason);
     event Completed(uint256 indexed studyId, uint256 indexed attempt, bytes32 outputDigest, address[] signers);
     /// @param reason "refused", "cancelled", "no consent", "no reveal", "no draw" or "no attempt left".
@@ -373,17 +375,41 @@ contract Studies is Credits, EIP712 {
         if (entry.deadline == 0 || entry.answered) revert Unknown(position);
         if (block.timestamp <= entry.deadline) revert TooEarly(entry.deadline);
         address member = study.committee[position];
-        address[] memory owners = _terms[studyId].owners;
-        address publisher = study.publisher;
-        address[] memory payees = new address[](owners.length + 1);
-        for (uint256 i = 0; i < owners.length; i++) {
-            payees[i] = owners[i];
-        }
-        payees[owners.length] = publisher;
         study.excluded.push(member);
         _failAttempt(studyId, study, "unanswered challenge");
-        uint256 taken = providers.slash(member, slashShare, payees, publisher, studyId);
-        emit ChallengeExpired(studyId, attempt, member, taken);
+        emit ChallengeExpired(studyId, attempt, member, _slash(studyId, study, member));
+    }
+
+    /// @notice One member signed two results of one attempt: a contradiction that proves itself. Its stake pays the owners
+    /// and the publisher; a running attempt ends and another committee is drawn. Anyone may hand it in, once, while the
+    /// attempt runs or after it completed.
+    /// @param oneSignature of the member at `position` over `resultDigest` of `oneDigest`; `otherSignature` likewise.
+    function contradict(
+        uint256 studyId,
+        uint256 attempt,
+        uint256 position,
+        bytes32 oneDigest,
+        bytes32 otherDigest,
+        bytes calldata oneSignature,
+        bytes calldata otherSignature
+    ) external {
+        Study storage study = _existing(studyId);
+        if (study.phase != Phase.Running && study.phase != Phase.Completed) revert WrongPhase(uint8(study.phase));
+        if (attempt != study.attempt) revert WrongAttempt(attempt, study.attempt);
+        if (position >= COMMITTEE_SIZE) revert BadField("position");
+        if (oneDigest == otherDigest) revert BadField("otherDigest");
+        address member = study.committee[position];
+        bytes32 one = resultDigest(studyId, attempt, oneDigest);
+        if (!SignatureChecker.isValidSignatureNow(member, one, oneSignature)) revert BadSignature(member);
+        bytes32 other = resultDigest(studyId, attempt, otherDigest);
+        if (!SignatureChecker.isValidSignatureNow(member, other, otherSignature)) revert BadSignature(member);
+        if (_contradicted[studyId][attempt][position]) revert AlreadyDone(member);
+        _contradicted[studyId][attempt][position] = true;
+        if (study.phase == Phase.Running) {
+            study.excluded.push(member);
+            _failAttempt(studyId, study, "contradiction");
+        }
+        emit Contradicted(studyId, attempt, member, _slash(studyId, study, member));
     }
 
     /// @notice Three matching signatures of the committee end the study and pay everybody. Anyone may relay them.
@@ -652,6 +678,17 @@ contract Studies is Credits, EIP712 {
             _refund(studyId, study, "no attempt left");
         }
         providers.unlock(committee);
+    }
+
+    /// The member's stake pays the owners and the publisher in equal parts.
+    function _slash(uint256 studyId, Study storage study, address member) private returns (uint256 taken) {
+        address[] storage owners = _terms[studyId].owners;
+        address[] memory payees = new address[](owners.length + 1);
+        for (uint256 i = 0; i < owners.length; i++) {
+            payees[i] = owners[i];
+        }
+        payees[owners.length] = study.publisher;
+        return providers.slash(member, slashShare, payees, study.publisher, studyId);
     }
 
     /// Everything goes back to who paid it.

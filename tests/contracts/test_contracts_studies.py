@@ -12,7 +12,7 @@ from koinon.contracts import eip712
 from koinon.contracts import studies as events
 from koinon.contracts.providers import Role, Sampled
 from koinon.contracts.refusals import Reverted
-from koinon.contracts.studies import StudyPhase, first_seed, later_seed
+from koinon.contracts.studies import Contradicted, StudyPhase, first_seed, later_seed
 from koinon.crypto.hash import keccak256
 from koinon.kernel.ids import ZERO_ADDRESS, ZERO_HASH
 from koinon.kernel.quantities import TokenAmount
@@ -264,6 +264,32 @@ async def test_unanswered_challenge_costs_stake_and_the_study_goes_on(world: Wor
     await world.check_money()
 
 
+@pytest.mark.parametrize("finished", [False, True])
+async def test_a_member_that_signs_two_results_loses_stake(world: World, finished: bool) -> None:
+    study_id, committee = await world.running()
+    digests = digest_of("one"), digest_of("other")
+    signatures = [await world.result_signatures(study_id, 0, digest, committee) for digest in digests]
+    if finished:
+        await world.by("stranger").studies.complete(study_id, 0, digests[0], signatures[0])
+    before = await wealths(world)
+    both = signatures[0][2], signatures[1][2]
+    await world.by("stranger").studies.contradict(study_id, 0, 2, digests, both)
+    taken = STAKE // 10
+    provider = await world.suite.providers.provider_of(world.address(committee[2]))
+    assert provider.stake == STAKE - taken
+    fourth, remainder = divmod(taken, 4)
+    assert changes(before, await wealths(world)) == dict.fromkeys(OWNERS, fourth) | {"publisher": fourth + remainder}
+    (told,) = await world.suite.studies.events(Contradicted, study_id=study_id)
+    assert (told.event.member, told.event.slashed) == (world.address(committee[2]), taken)
+    with pytest.raises(Reverted, match="AlreadyDone" if finished else "WrongPhase"):
+        await world.by("stranger").studies.contradict(study_id, 0, 2, digests, both)
+    if not finished:
+        assert committee[2] not in await world.draw(study_id)
+        with pytest.raises(Reverted, match="WrongAttempt"):
+            await world.by("stranger").studies.contradict(study_id, 0, 2, digests, both)
+    await world.check_money()
+
+
 async def test_answered_challenge_costs_nothing_and_comes_once(world: World, chain: EvmChain) -> None:
     study_id, committee = await world.running(replace(await world.terms(), challenge_seconds=400))
     await world.by(committee[0]).studies.challenge(study_id, 0, 1)
@@ -366,6 +392,11 @@ RUNNING: dict[str, tuple[Step, str]] = {
     "signed for another output": (lambda w, s, c: _complete(w, s, c, claimed="other"), "BadSignature"),
     "an output of zero": (lambda w, s, c: w.by("north").studies.complete(s, 0, ZERO_HASH, [b""] * 4), "BadField"),
     "three places": (lambda w, s, c: w.by("north").studies.complete(s, 0, digest_of("o"), [b"x"] * 3), "BadField"),
+    "a contradiction of one result": (lambda w, s, c: _contradict(w, s, c, ("o", "o")), "BadField"),
+    "a contradiction signed by another": (lambda w, s, c: _contradict(w, s, (*c[:2], c[3], c[2])), "BadSignature"),
+    "a contradiction half signed": (lambda w, s, c: _contradict(w, s, c, claimed=("o", "q")), "BadSignature"),
+    "a contradiction of nobody": (lambda w, s, c: _contradict(w, s, c, position=4), "BadField"),
+    "a contradiction in the past": (lambda w, s, c: _contradict(w, s, c, attempt=1), "WrongAttempt"),
     "result in the past": (
         lambda w, s, c: w.by("north").studies.complete(s, 1, digest_of("o"), [b""] * 4),
         "WrongAttempt",
@@ -378,6 +409,22 @@ async def _complete(
 ) -> None:
     signatures = await world.result_signatures(study_id, 0, digest_of("o"), members, signing)
     await world.by("stranger").studies.complete(study_id, 0, digest_of(claimed), signatures)
+
+
+async def _contradict(
+    world: World,
+    study_id: int,
+    members: tuple[str, ...],
+    signed: tuple[str, str] = ("o", "p"),
+    claimed: tuple[str, str] | None = None,
+    attempt: int = 0,
+    position: int = 2,
+) -> None:
+    one, other = [await world.result_signatures(study_id, attempt, digest_of(text), members) for text in signed]
+    first, second = claimed or signed
+    await world.by("stranger").studies.contradict(
+        study_id, attempt, position, (digest_of(first), digest_of(second)), (one[2], other[2])
+    )
 
 
 @pytest.mark.parametrize("name", PROPOSED)

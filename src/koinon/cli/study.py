@@ -297,6 +297,7 @@ async def _events(studies: Any, number: int) -> list[dict[str, Any]]:
         known.Challenged,
         known.Answered,
         known.ChallengeExpired,
+        known.Contradicted,
         known.AttemptFailed,
         known.Completed,
         known.Ended,

@@ -215,6 +215,14 @@ class ChallengeExpired(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Contradicted(Event):
+    study_id: int
+    attempt: int
+    member: Address
+    slashed: TokenAmount
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptFailed(Event):
     study_id: int
     attempt: int
@@ -317,6 +325,22 @@ class Studies(PaysCredit):
     async def expire_challenge(self, study_id: int, attempt: int, position: int) -> Receipt:
         """Slash and exclude a member that did not answer in time; the study is drawn again."""
         return await self._write("expireChallenge", study_id, attempt, position)
+
+    async def contradict(
+        self,
+        study_id: int,
+        attempt: int,
+        position: int,
+        digests: tuple[Hash32, Hash32],
+        signatures: tuple[bytes, bytes],
+    ) -> Receipt:
+        """Slash a member that signed two results of one attempt; a running study is drawn again without it.
+
+        Args:
+            digests: two different output digests.
+            signatures: the member's, over ``eip712.result_digest`` of each.
+        """
+        return await self._write("contradict", study_id, attempt, position, *digests, *signatures)
 
     async def complete(
         self, study_id: int, attempt: int, output_digest: Hash32, signatures: Sequence[bytes]

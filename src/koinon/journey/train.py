@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from koinon.contracts.studies import (
     ChallengeExpired,
     Complained,
+    Contradicted,
     Ended,
     Study,
     StudyPhase,
@@ -177,4 +178,7 @@ async def _incidents(desk: Desk, number: int) -> tuple[results.Incident, ...]:
     for expired in await desk.suite.studies.events(ChallengeExpired, study_id=number):
         silent = expired.event
         found.append(results.Incident(silent.attempt, "silence", (silent.member,), silent.slashed))
+    for proved in await desk.suite.studies.events(Contradicted, study_id=number):
+        liar = proved.event
+        found.append(results.Incident(liar.attempt, "contradiction", (liar.member,), liar.slashed))
     return tuple(sorted(found, key=lambda incident: incident.attempt))

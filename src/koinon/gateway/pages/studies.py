@@ -363,6 +363,13 @@ def _event(facts: Facts, entry: Entry) -> Event | None:
                 member=facts.label(values["member"]),
                 amount=facts.amount(values["slashed"]),
             )
+        case "Contradicted":
+            tone = "failed"
+            said = sentence(
+                "{member} signed two different results and lost {amount} of its stake.",
+                member=facts.label(values["member"]),
+                amount=facts.amount(values["slashed"]),
+            )
         case "AttemptFailed":
             tone = "failed"
             said = sentence(
