@@ -119,6 +119,9 @@ async def look(browser: Browser, url: str, told: Told, width: int, theme: Litera
         await page.goto(f"{url}/transactions/{transaction}")
         await expect(page.locator("table.calls tbody tr").first).to_contain_text("propose")
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
+        # Nor is anything out of sight in a table that must be pushed aside to be read.
+        beyond = "all => all.filter((e) => e.scrollWidth > e.clientWidth).length"
+        assert await page.locator(".scroll").evaluate_all(beyond) == 0
         steps = page.locator("table.calls tbody th")
         left = await steps.evaluate_all("all => all.map((e) => parseFloat(getComputedStyle(e).paddingLeft))")
         assert left[1] > left[0]
