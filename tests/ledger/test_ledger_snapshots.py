@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -24,6 +25,8 @@ from koinon.kernel.codec import decode, encode
 from koinon.kernel.effects import Store
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage, Refused, Unavailable
 from koinon.kernel.ids import Address, Hash32
+from koinon.kernel.quantities import Height, View
+from koinon.ledger.catchup import CatchUp
 from koinon.ledger.chain import Chain
 from koinon.ledger.finality import manifest_check, verify_finality
 from koinon.ledger.genesis import Genesis
@@ -481,6 +484,70 @@ async def test_a_running_validator_that_was_cut_off_for_long_takes_a_snapshot(
         # With one of the others gone nothing becomes final without its vote: it signs again.
         cables[0].cut = True
         await _final(late, sign(rich, nonce + 1, STRANGER, value=7))
+
+
+def test_a_chain_whose_state_is_half_replaced_answers_nothing(grown: GrowingChain, file: Path) -> None:
+    other = GrowingChain(MemoryStore(), RICH, genesis=grown.genesis)
+    other.grow([sign(RICH, 0, STRANGER, value=5)])
+    check = manifest_check(grown.genesis.validator_set())
+    with pytest.raises(Unavailable, match="killed"):
+        other.chain.replace(lambda: import_snapshot(_Failing(other.store, 2), file, grown.genesis.hash, check))
+    assert other.chain.is_half_replaced
+    with pytest.raises(Unavailable, match="being replaced by a snapshot"):
+        other.chain.state.view()
+    # It goes on with the same file, and stands on the new state.
+    other.chain.replace(lambda: take(other.store, file, grown.genesis))
+    assert (other.chain.final_header, other.chain.is_half_replaced) == (grown.chain.final_header, False)
+    assert other.chain.state.view().get(account_key(bytes.fromhex(STRANGER[2:]))) is None
+
+
+class _Claims:
+    """Three validators that say where they stand, and hand out nothing."""
+
+    def __init__(self, oldest: dict[Endpoint, int], genesis: Genesis) -> None:
+        self._oldest = oldest
+        self._genesis = genesis
+        self._asked = dict.fromkeys(oldest, 0)
+        self.everybody_asked = asyncio.Event()
+
+    async def send(self, endpoint: Endpoint, message: Message, timeout: float = 1) -> None:
+        raise AssertionError("nothing is only sent")
+
+    async def call(self, endpoint: Endpoint, message: Message, timeout: float = 1) -> Message:
+        if not isinstance(message, StatusRequest):
+            raise Unavailable("nothing is handed out")
+        self._asked[endpoint] += 1
+        if min(self._asked.values()) > 2:
+            self.everybody_asked.set()
+        none = Hash32(bytes(32))
+        return LedgerStatus(self._genesis.hash, Height(900), none, View(1), Height(self._oldest[endpoint]))
+
+
+@pytest.mark.parametrize(("pruned", "outrun"), [(1, False), (2, True), (3, True)])
+async def test_one_liar_makes_nobody_take_a_snapshot(
+    pruned: int, outrun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("koinon.ledger.catchup._LOOK_SECONDS", 0.0)
+    genesis = make_genesis(4, RICH)
+    places = [Endpoint(Keys.of(number).node.node_id, "127.0.0.1", number + 1) for number in range(1, 4)]
+    network = _Claims({place: 500 if each < pruned else 1 for each, place in enumerate(places)}, genesis)
+    taken = asyncio.Event()
+
+    async def overtake() -> None:
+        taken.set()
+
+    async def feed(_event: object) -> None:
+        raise AssertionError("there is nothing to feed")
+
+    chain = Chain(MemoryStore(), genesis)
+    catch_up = CatchUp(chain, network, {place.node_id: place for place in places}, feed, time.monotonic, overtake)
+    looking = asyncio.create_task(catch_up.keep_up())
+    async with asyncio.timeout(60):
+        await network.everybody_asked.wait()
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    await catch_up.close()
+    assert taken.is_set() == outrun
 
 
 def test_a_chain_stands_where_it_stood_when_a_snapshot_is_worth_nothing(grown: GrowingChain) -> None:
