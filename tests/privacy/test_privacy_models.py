@@ -4,27 +4,32 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.optimize import minimize
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression as PlainLine
 from sklearn.linear_model import PoissonRegressor
 from sklearn.linear_model import Ridge as PlainRidge
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-from koinon.kernel.errors import InvalidInput
+from koinon.kernel.errors import InvalidInput, Refused
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Backend, PlainInput
 from koinon.privacy.clear import ClearBackend
 from koinon.privacy.computation import Revealed, program, reveal, run, table
 from koinon.privacy.estimate import estimate
+from koinon.privacy.learn.bayes import GaussianBayes, local_class_sums
+from koinon.privacy.learn.clusters import KMeans
 from koinon.privacy.learn.components import PrincipalComponents
 from koinon.privacy.learn.linear import LinearRegression
-from koinon.privacy.learn.moments import SUM_BITS, local_sums, moments, summed
+from koinon.privacy.learn.moments import SUM_BITS, local_sums, moments, summed, welch
 from koinon.privacy.learn.neighbours import NeighboursClassifier, NeighboursRegressor
 from koinon.privacy.learn.newton import newton_step
 from koinon.privacy.learn.poisson import PoissonRegression
 from koinon.privacy.learn.survival import CoxRegression
+from koinon.privacy.learn.trees import TreeRegressor
 from koinon.privacy.rep4.simulation import SimulatedRep4
 
 ENGINES: list[Backend] = [ClearBackend(), SimulatedRep4()]
@@ -68,6 +73,33 @@ def test_owners_sums_are_enough_for_lines_and_correlations(engine: Backend) -> N
     assert abs(found["intercept"] - plain.intercept_) < 2e-4
     assert np.abs(found["ridge"] - shrunk.coef_ / spread).max() < 2e-4
     assert np.abs(found["correlation"] - np.corrcoef(rows.T)).max() < 1e-4
+
+
+@each_engine
+def test_owners_sums_are_enough_for_bayes_and_t_tests(engine: Backend) -> None:
+    features, codes = load_iris(return_X_y=True)
+    rows = scaled(features)
+    order = np.random.default_rng(0).permutation(150)
+    parts = np.array_split(order, 2)
+    classes = [local_class_sums(rows[part], codes[part], 3, 150) for part in parts]
+    found = run(
+        lambda *sums: reveal(**vars(GaussianBayes(3).fit_sums(sums, 150))), classes, engine, SUM_BITS, scaled=True
+    ).outputs
+    plain = GaussianNB(var_smoothing=0.0).fit(rows, codes)
+    assert np.abs(found["priors"] - plain.class_prior_).max() < 1e-5
+    assert np.abs(found["means"] - plain.theta_).max() < 1e-5
+    assert np.abs(found["variances"] - 1e-4 - plain.var_).max() < 1e-5
+
+    def compare(one: SecretArray, two: SecretArray) -> Revealed:
+        test = welch(summed([one], 80), summed([two], 70))
+        assert isinstance(test.freedom, SecretArray)
+        return reveal(t=test.statistic, freedom=test.freedom)
+
+    groups = rows[order[:80]], rows[order[80:]]
+    test = run(compare, [local_sums(group, len(group)) for group in groups], engine, SUM_BITS, scaled=True).outputs
+    want = stats.ttest_ind(*groups, equal_var=False)
+    assert np.abs(test["t"] - want.statistic).max() < 1e-3
+    assert np.abs(test["freedom"] / want.df - 1).max() < 1e-3
 
 
 def test_the_cost_of_sums_does_not_depend_on_the_number_of_people() -> None:
@@ -258,6 +290,9 @@ def test_hard_rows_give_bounded_models() -> None:
         lambda x: LinearRegression(steps=0).fit_moments(moments(x)).coefficients,
         lambda x: LinearRegression().fit_moments(moments(x[:, :1])).coefficients,
         lambda x: summed([x, x], 40).means,
+        lambda x: welch(moments(x), moments(x[:, :2])).statistic,
+        lambda x: GaussianBayes(2).fit_sums([x, x], 40).means,
+        lambda x: GaussianBayes(1).fit_sums([x], 40).means,
     ],
 )
 def test_settings_and_shapes_that_do_not_fit_are_refused(misuse: Callable[[SecretArray], SecretArray]) -> None:
@@ -282,3 +317,36 @@ def test_settings_and_shapes_that_do_not_fit_are_refused(misuse: Callable[[Secre
 def test_sums_of_unusable_rows_are_refused(rows: np.ndarray, total: int, names: tuple[str, ...]) -> None:
     with pytest.raises(InvalidInput):
         local_sums(rows, total, names)
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        lambda x: moments(x).means,
+        lambda x: NeighboursRegressor(2).fit(x[:, :2], x[:, 2]).predict(x[:, :2]),
+        lambda x: NeighboursRegressor(2).fit(x[:, :2] * 0.1, x[:, 2]).predict(x[:, :2]),
+        lambda x: GaussianBayes(2).fit(x[:, :2], x[:, 2]).means,
+        lambda x: KMeans(2).fit(x).centres,
+        lambda x: TreeRegressor().fit(x[:, :2], x[:, 2] * 0.1).trees.leaves,
+    ],
+)
+def test_columns_that_are_not_scaled_are_refused(fit: Callable[[SecretArray], SecretArray]) -> None:
+    rows = np.random.default_rng(0).uniform(-5, 5, (20, 3))
+    with pytest.raises(Refused, match="scaled"):
+        run(lambda x: reveal(x=fit(x)), [table(rows)], ClearBackend())
+
+
+@pytest.mark.parametrize(
+    ("rows", "codes", "classes"),
+    [
+        (np.zeros((3, 2)), np.zeros(2), 2),
+        (np.zeros((3, 2)), np.full(3, 2), 2),
+        (np.zeros((3, 2)), np.full(3, 0.5), 2),
+        (np.zeros((3, 2)), np.zeros(3), 1),
+        (np.full((3, 2), np.inf), np.zeros(3), 2),
+        (np.zeros((6, 2)), np.zeros(6), 2),
+    ],
+)
+def test_class_sums_of_unusable_rows_are_refused(rows: np.ndarray, codes: np.ndarray, classes: int) -> None:
+    with pytest.raises(InvalidInput):
+        local_class_sums(rows, codes, classes, 5)

@@ -8,9 +8,9 @@ from sklearn.linear_model import LogisticRegression as PlainLogistic
 from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss
 
-from koinon.kernel.errors import InvalidInput
+from koinon.kernel.errors import InvalidInput, Refused
 from koinon.privacy.arrays import SecretArray
-from koinon.privacy.backend import Backend, PlainInput
+from koinon.privacy.backend import Backend, PlainInput, Program
 from koinon.privacy.clear import ClearBackend
 from koinon.privacy.computation import Revealed, program, reveal, run, table
 from koinon.privacy.estimate import estimate
@@ -26,6 +26,7 @@ from koinon.privacy.learn.preparation import (
     ordinal,
 )
 from koinon.privacy.learn.selection import chosen, validated
+from koinon.privacy.learn.solvers import Links, Way, fastest, logistic_way
 from koinon.privacy.learn.trees import Shape, TreeRegressor
 from koinon.privacy.rep4.simulation import SimulatedRep4
 
@@ -165,6 +166,54 @@ def test_the_cost_of_owners_own_fits_does_not_depend_on_the_number_of_people() -
         return estimate(program("local/1", join, [sums.values.shape] * 2, sums.columns, SUM_BITS, scaled=True))
 
     assert cost(100) == cost(20_000)
+
+
+LOCAL = Links(0.0005, 1e9)
+FAR = Links(0.02, 1e7)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "links", "way"),
+    [
+        ((40_000, 60_000), 100, LOCAL, Way.SUMS),
+        ((40_000, 60_000), 100, FAR, Way.SUMS),
+        ((150, 150, 90), 30, FAR, Way.ROWS),  # too few for a fit of their own
+        ((100_000, 100), 10, LOCAL, Way.ROWS),
+    ],
+)
+def test_the_way_to_fit_follows_from_public_numbers(
+    rows: tuple[int, ...], columns: int, links: Links, way: Way
+) -> None:
+    assert logistic_way(rows, columns, links) is way
+
+
+def test_slow_links_prefer_fewer_rounds_and_narrow_ones_fewer_bytes() -> None:
+    def chatty(x: SecretArray) -> Revealed:
+        product = x[:1]
+        for row in range(1, 12):
+            product = product * x[row : row + 1]
+        return reveal(product=product)
+
+    def bulky(x: SecretArray) -> Revealed:
+        return reveal(product=(x.reshape(-1, 1) * x.reshape(-1)).sum(0))
+
+    def made(function: Callable[[SecretArray], Revealed]) -> Callable[[], Program]:
+        return lambda: program("local/1", function, [(12, 40)], unit(np.zeros((1, 40))).columns, scaled=True)
+
+    ways = {Way.ROWS: made(chatty), Way.SUMS: made(bulky)}
+    assert fastest(ways, Links(1.0, 1e9)) is Way.SUMS
+    assert fastest(ways, Links(0.0001, 1e5)) is Way.ROWS
+
+
+def test_ways_that_could_overflow_are_left_out() -> None:
+    def overflowing() -> Program:
+        columns = unit(np.zeros((1, 1))).columns
+        return program("local/1", lambda x: reveal(power=(x.times(1e6)) ** 9), [(4, 1)], columns, scaled=True)
+
+    with pytest.raises(Refused):
+        fastest({Way.ROWS: overflowing}, LOCAL)
+    with pytest.raises(InvalidInput):
+        logistic_way((), 3, LOCAL)
 
 
 @pytest.mark.parametrize("case", ["one class", "separable", "constant column", "collinear columns"])

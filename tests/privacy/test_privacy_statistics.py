@@ -81,6 +81,21 @@ def test_tests_are_scipys(engine: Backend) -> None:
     assert abs(found["chi"] - stats.chi2_contingency(counts, correction=False).statistic) < 0.02
 
 
+def test_a_t_test_of_many_people_is_scipys() -> None:
+    random = np.random.default_rng(9)
+    rows = random.uniform(-1, 1, (20_000, 2)) * [0.3, 0.4] + [0.01, 0.0]
+
+    def both(x: SecretArray) -> Revealed:
+        found = statistics.welch(x[:, 0], x[:15_000, 1])
+        assert isinstance(found.freedom, SecretArray)
+        return reveal(t=found.statistic, freedom=found.freedom)
+
+    found = run(both, [table(rows)], ClearBackend()).outputs
+    want = stats.ttest_ind(rows[:, 0], rows[:15_000, 1], equal_var=False)
+    assert abs(found["t"] - want.statistic) < 5e-3
+    assert abs(found["freedom"] / want.df - 1) < 1e-3
+
+
 @each_engine
 def test_survival_is_kaplan_and_meiers(engine: Backend) -> None:
     rows = people(80, 4)[:, 5:]

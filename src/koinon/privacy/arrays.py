@@ -415,6 +415,20 @@ def bounded(array: SecretArray, lemma: str, bound: float) -> SecretArray:
     return _made(lambda x: x.within(Claim(lemma, bound)), (array,), array.shape, array.precision, is_bit=array.is_bit)
 
 
+def scaled_columns(rows: SecretArray) -> SecretArray:
+    """The same rows; a computation whose columns may hold numbers beyond [−1, 1] is refused before anything is shared.
+
+    What relies on that range (bounds by lemmas, distances, thresholds) asks for it here, instead of being wrong.
+    """
+
+    def checked(x: Secret) -> Secret:
+        if x.bound > 1.0 + 2.0**-9:
+            raise Refused(f"these columns may reach {x.bound:.4g}; run with scaled=True, or scale them to [-1, 1]")
+        return x
+
+    return _made(checked, (rows,), rows.shape, rows.precision, is_bit=rows.is_bit)
+
+
 def maximum(left: SecretArray, right: SecretArray | float) -> SecretArray:
     """The larger of two, elementwise."""
     return where(left < right, right, left)

@@ -19,11 +19,12 @@ from koinon.privacy.arrays import (
     divide,
     gram,
     maximum,
+    product,
     reciprocal,
     square_root,
 )
 from koinon.privacy.ordering import one_hot
-from koinon.privacy.secret import Claim
+from koinon.privacy.secret import Claim, Product
 
 SMALLEST_VARIANCE: Final = 2.0**-16
 """Below this a column counts as constant: its deviation is taken as 0 and its correlations are 0."""
@@ -90,14 +91,30 @@ class Test(NamedTuple):
 
 def welch(first: SecretArray, second: SecretArray) -> Test:
     """Welch's t-test of two samples (n,) and (m,), which need not have the same variance."""
-    means = first.mean() - second.mean()
-    shares = [variance(sample, freedom=1).times(1.0 / sample.size) for sample in (first, second)]
+    spread = [variance(sample, freedom=1).reshape(1) for sample in (first, second)]
+    found = welch_of((first.mean() - second.mean()).reshape(1), spread[0], spread[1], (first.size, second.size))
+    assert isinstance(found.freedom, SecretArray)
+    return Test(found.statistic[0], found.freedom[0])
+
+
+def welch_of(difference: SecretArray, first: SecretArray, second: SecretArray, sizes: tuple[int, int]) -> Test:
+    """Welch's t-test from differences of means (d,) and the two samples' variances (d,), each with divisor n − 1.
+
+    Where both variances together are below SMALLEST_VARIANCE the statistic is 0.
+    """
+    if min(sizes) < 2:
+        raise InvalidInput(f"a t-test compares samples of at least two; got {sizes[0]} and {sizes[1]}")
+    people = sum(sizes)
+    # Everything times n + m, so that the standard error of a million people does not round to 0.
+    shares = [spread.times(people / size) for spread, size in zip((first, second), sizes, strict=True)]
     total = shares[0] + shares[1]
-    statistic = divide(means, square_root(total, SMALLEST_VARIANCE), SMALLEST_VARIANCE**0.5)
+    scaled = divide(difference, square_root(total, SMALLEST_VARIANCE), SMALLEST_VARIANCE**0.5)
     # Welch–Satterthwaite in shares of the total, which are between 0 and 1, so that nothing is squared twice.
-    part = bounded(shares[0] * reciprocal(total, SMALLEST_VARIANCE), PART, 1.01)
-    weights = (part * part).times(1.0 / (first.size - 1)) + ((1.0 - part) ** 2).times(1.0 / (second.size - 1))
-    return Test(statistic, reciprocal(weights, 0.5 / (first.size + second.size)))
+    inverse = reciprocal(total, SMALLEST_VARIANCE)
+    part = product(shares[0], inverse, Product.ELEMENTWISE, Claim(PART, 1.01))
+    least = min(sizes) - 1
+    weights = (part * part).times(least / (sizes[0] - 1)) + ((1.0 - part) ** 2).times(least / (sizes[1] - 1))
+    return Test(scaled.times(people**0.5), reciprocal(weights, 0.25 * least / people).times(least))
 
 
 def chi_square(counts: SecretArray) -> Test:

@@ -101,7 +101,7 @@ def joint_model(sums: Sequence[SecretArray], total: int, penalty: float = 1.0) -
         InvalidInput: shapes that ``local_curvature`` does not make.
     """
     length = sums[0].size
-    width = next((d for d in range(1, MOST_COLUMNS + 1) if _length(d) == length), 0)
+    width = next((d for d in range(1, MOST_COLUMNS + 1) if sums_length(d) == length), 0)
     if not width or any(each.shape != (1, length) for each in sums):
         raise InvalidInput("sums come from local_curvature, of the same columns for every owner")
     together = bounded(concatenate(sums).sum(0), "MOMENT", 1.25)
@@ -127,5 +127,6 @@ def joint_model(sums: Sequence[SecretArray], total: int, penalty: float = 1.0) -
     return FittedLogistic(kept[:width], kept[width])
 
 
-def _length(width: int) -> int:
+def sums_length(width: int) -> int:
+    """How many numbers ``local_curvature`` makes of ``width`` columns."""
     return (width + 1) * (width + 2) // 2 + (width + 1) + 2 * width

@@ -1,11 +1,32 @@
 """Gaussian naive Bayes on secret rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
 
 from koinon.kernel.errors import InvalidInput
-from koinon.privacy.arrays import SecretArray, bounded, logarithm, matrix_product, maximum, reciprocal
+from koinon.privacy.arrays import (
+    DEFAULT_PRECISION,
+    SecretArray,
+    bounded,
+    concatenate,
+    logarithm,
+    matrix_product,
+    maximum,
+    product,
+    reciprocal,
+    refined,
+    scaled_columns,
+)
+from koinon.privacy.backend import PlainInput
+from koinon.privacy.computation import table
 from koinon.privacy.ordering import index_of_largest, one_hot
+from koinon.privacy.secret import Claim, Product
 from koinon.privacy.statistics import PART, SMALLEST_VARIANCE
+
+_BITS: Final = 24
 
 
 @dataclass(frozen=True)
@@ -51,10 +72,63 @@ class GaussianBayes:
                 f"{self.classes} classes with smoothing {self.smoothing:g} do not fit rows {rows.shape} and codes"
                 f" {target.shape}; smoothing is at least {SMALLEST_VARIANCE:g}"
             )
+        rows = scaled_columns(rows)
         members = one_hot(target, self.classes)
         counts = members.sum(0)
         inverse = reciprocal(counts, 1.0).reshape(-1, 1)
         means = bounded(matrix_product(members.T, rows) * inverse, PART, 1.01)
         squares = bounded(matrix_product(members.T, rows * rows) * inverse, PART, 1.01)
-        variances = bounded(maximum(squares - means * means, 0.0), PART, 1.01) + self.smoothing
-        return FittedBayes(counts.times(1.0 / rows.shape[0]), means, variances)
+        return FittedBayes(counts.times(1.0 / rows.shape[0]), means, self._variances(means, squares))
+
+    def fit_sums(self, sums: Sequence[SecretArray], total: int) -> FittedBayes:
+        """Fit the rows of all owners from what each made with ``local_class_sums``.
+
+        Args:
+            sums: (1, c + 2cd) of each owner, shared with ``moments.SUM_BITS`` fraction bits.
+            total: public number of all rows, as all owners used it.
+
+        Raises:
+            InvalidInput: shapes that ``local_class_sums`` does not make, or unusable settings.
+        """
+        length = sums[0].size
+        width = (length // self.classes - 1) // 2 if self.classes >= 2 else 0
+        if width < 1 or length != self.classes * (1 + 2 * width) or any(each.shape != (1, length) for each in sums):
+            raise InvalidInput("sums come from local_class_sums, of the same classes and columns for every owner")
+        if self.smoothing < SMALLEST_VARIANCE:
+            raise InvalidInput(f"smoothing is at least {SMALLEST_VARIANCE:g}; got {self.smoothing:g}")
+        together = bounded(concatenate(sums).sum(0), "MOMENT", 1.01).reshape(self.classes, 1 + 2 * width)
+        shares = bounded(maximum(together[:, 0], 0.0), "MOMENT", 1.01)
+        inverse = reciprocal(shares, 1.0 / total).reshape(-1, 1)
+        parts = product(together[:, 1:], inverse, Product.ELEMENTWISE, Claim(PART, 1.01), _BITS)
+        means, squares = parts[:, :width], parts[:, width:]
+        return FittedBayes(refined(shares, DEFAULT_PRECISION), means, self._variances(means, squares))
+
+    def _variances(self, means: SecretArray, squares: SecretArray) -> SecretArray:
+        spread = maximum(squares - means * means, 0.0)
+        return refined(bounded(spread, PART, 1.01) + self.smoothing, DEFAULT_PRECISION)
+
+
+def local_class_sums(rows: np.ndarray, codes: np.ndarray, classes: int, total: int) -> PlainInput:
+    """One owner's input: of each class the number of rows, their sum and that of their squares, over ``total``.
+
+    Args:
+        rows: (n, d) plain numbers in [−1, 1].
+        codes: (n,) of 0 … classes − 1.
+        total: public number of rows of all owners together.
+
+    Raises:
+        InvalidInput: numbers or codes out of their range, or shapes that do not belong together.
+    """
+    values, labels = np.asarray(rows, np.float64), np.asarray(codes)
+    if values.ndim != 2 or labels.shape != values.shape[:1] or not 1 <= len(values) <= total or classes < 2:
+        raise InvalidInput(
+            f"rows (n, d) and codes (n,), 1 to {total} of them, belong together; got {values.shape} and {labels.shape}"
+        )
+    if not (np.abs(values) <= 1.0).all() or not np.isin(labels, np.arange(classes)).all():
+        raise InvalidInput(f"rows are numbers in [-1, 1] and codes 0 to {classes - 1}; map columns and recode first")
+    sums = []
+    for code in range(classes):
+        own = values[labels == code]
+        sums += [np.array([float(len(own))]), own.sum(0), (own * own).sum(0)]
+    flat = np.concatenate(sums) / total
+    return table(flat.reshape(1, -1), (), [(-1.0, 1.0)] * len(flat))

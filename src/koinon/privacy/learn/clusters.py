@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from koinon.kernel.errors import InvalidInput
-from koinon.privacy.arrays import SecretArray, bounded, matrix_product, reciprocal, where
-from koinon.privacy.ordering import index_of_smallest, one_hot, smallest
+from koinon.privacy.arrays import SecretArray, bounded, matrix_product, reciprocal, scaled_columns, where
+from koinon.privacy.learn.choice import one_hot_of_largest
+from koinon.privacy.ordering import index_of_smallest, smallest
 from koinon.privacy.statistics import PART
 
 
@@ -38,7 +39,7 @@ class KMeans:
     seed: int = 0
 
     def fit(self, rows: SecretArray) -> FittedClusters:
-        """Fit (n, d) rows. A cluster that loses all its rows keeps its centre.
+        """Fit (n, d) rows in [−1, 1]. A cluster that loses all its rows keeps its centre.
 
         Raises:
             InvalidInput: fewer rows than clusters, or unusable settings.
@@ -47,10 +48,12 @@ class KMeans:
             raise InvalidInput(
                 f"rows of shape {rows.shape} cannot make {self.clusters} clusters in {self.iterations} iterations"
             )
+        rows = scaled_columns(rows)
         chosen = np.random.default_rng(self.seed).choice(rows.shape[0], self.clusters, replace=False)
         centres = rows[np.sort(chosen)]
         for _ in range(self.iterations):
-            nearest = one_hot(index_of_smallest(_distances(rows, centres)), self.clusters)
+            # With columns in [−1, 1] no distance less the row's square is above 3 d.
+            nearest = one_hot_of_largest(-_distances(rows, centres), -4.0 * rows.shape[1])
             counts = nearest.sum(0)
             # PART: a sum over some rows of numbers in [−1, 1], divided by their count, is in [−1, 1].
             means = bounded(matrix_product(nearest.T, rows) * reciprocal(counts, 1.0).reshape(-1, 1), PART, 1.01)

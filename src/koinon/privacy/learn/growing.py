@@ -23,6 +23,7 @@ from koinon.privacy.arrays import (
     product,
     reciprocal,
     refined,
+    scaled_columns,
 )
 from koinon.privacy.learn.splitting import SMALLEST_WEIGHT, Sums, best_split
 from koinon.privacy.ordering import sort
@@ -125,6 +126,7 @@ def quantile_bins(rows: SecretArray, bins: int, sample: int, seed: int) -> Bins:
     """
     if rows.ndim != 2 or rows.shape[0] < 2 or not 2 <= bins <= 256 or sample < 2:
         raise InvalidInput(f"{bins} bins from a sample of {sample} cannot be made of rows of shape {rows.shape}")
+    rows = scaled_columns(rows)
     count, width = rows.shape
     drawn = np.sort(np.random.default_rng(seed).permutation(count)[:sample])
     (ordered,) = sort(rows[drawn].T, -1)

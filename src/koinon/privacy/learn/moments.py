@@ -14,6 +14,7 @@ import numpy as np
 
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import (
+    DEFAULT_PRECISION,
     SecretArray,
     bounded,
     concatenate,
@@ -22,12 +23,13 @@ from koinon.privacy.arrays import (
     product,
     reciprocal,
     refined,
+    scaled_columns,
     square_root,
 )
 from koinon.privacy.backend import PlainInput
 from koinon.privacy.computation import table
 from koinon.privacy.secret import Claim, Product
-from koinon.privacy.statistics import SMALLEST_VARIANCE
+from koinon.privacy.statistics import SMALLEST_VARIANCE, Test, welch_of
 
 SUM_BITS: Final = 30
 """Fraction bits that sums are shared with (``computation.run``'s and ``program``'s ``fraction_bits``)."""
@@ -71,10 +73,27 @@ def moments(rows: SecretArray) -> Moments:
     """Of (n, d) secret rows in [−1, 1]. Raises InvalidInput for what is no table."""
     if rows.ndim != 2 or rows.shape[0] < 2:
         raise InvalidInput(f"moments are those of at least two rows; got shape {rows.shape}")
+    rows = scaled_columns(rows)
     count = rows.shape[0]
     means = rows.mean(0)
     squares = gram(rows - means, Claim("MOMENT", 1.01 * count), precision=SUM_BITS)
     return Moments(count, means, bounded(squares.times(1.0 / count), "MOMENT", 1.01))
+
+
+def welch(first: Moments, second: Moments) -> Test:
+    """Welch's t-test of every column of two groups of people: statistics and degrees of freedom (d,).
+
+    Raises:
+        InvalidInput: fewer than two people in a group, or different columns.
+    """
+    if first.means.shape != second.means.shape:
+        raise InvalidInput(f"groups are compared in the same columns; got {first.means.size} and {second.means.size}")
+    spread = [
+        refined(group.variances, DEFAULT_PRECISION).times(group.count / max(group.count - 1, 1))
+        for group in (first, second)
+    ]
+    difference = refined(first.means - second.means, DEFAULT_PRECISION)
+    return welch_of(difference, spread[0], spread[1], (first.count, second.count))
 
 
 def local_sums(rows: np.ndarray, total: int, names: Sequence[str] = ()) -> PlainInput:

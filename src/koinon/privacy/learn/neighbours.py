@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from koinon.kernel.errors import InvalidInput
-from koinon.privacy.arrays import SecretArray, matrix_product
+from koinon.privacy.arrays import SecretArray, matrix_product, scaled_columns
 from koinon.privacy.ordering import index_of_largest, index_of_smallest, one_hot
 
 
@@ -23,6 +23,7 @@ class FittedNeighbours:
         """(m, c) mean answers of the k rows nearest to each of (m, d); of equally near ones, the first."""
         if asked.ndim != 2 or asked.shape[1] != self.rows.shape[1]:
             raise InvalidInput(f"neighbours in {self.rows.shape[1]} columns are not those of rows {asked.shape}")
+        asked = scaled_columns(asked)
         people, width = self.rows.shape
         distances = (self.rows * self.rows).sum(1) - (asked @ self.rows.T).times(2)
         total = None
@@ -73,7 +74,7 @@ class NeighboursClassifier:
         _checked(rows, target, self.count)
         if not 2 <= self.classes <= 100:
             raise InvalidInput(f"there are 2 to 100 classes; got {self.classes}")
-        return FittedClassNeighbours(rows, one_hot(target, self.classes), self.count)
+        return FittedClassNeighbours(scaled_columns(rows), one_hot(target, self.classes), self.count)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class NeighboursRegressor:
     def fit(self, rows: SecretArray, target: SecretArray) -> FittedNumberNeighbours:
         """Keep (n, d) rows in [−1, 1] and (n,) numbers. Raises InvalidInput for shapes or settings that do not fit."""
         _checked(rows, target, self.count)
-        return FittedNumberNeighbours(rows, target.reshape(-1, 1), self.count)
+        return FittedNumberNeighbours(scaled_columns(rows), target.reshape(-1, 1), self.count)
 
 
 def _checked(rows: SecretArray, target: SecretArray, count: int) -> None:
