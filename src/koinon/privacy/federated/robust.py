@@ -10,7 +10,8 @@ computes one of these and opens nothing else. Every word is checked to lie withi
                     Distributed Learning: Towards Optimal Statistical Rates", ICML 2018)
     median          in every coordinate; stays between honest updates while fewer than half of the owners lie
 
-Cost: the mean and the clipped mean take about a hundred rounds, the two others a sorting network over the owners.
+Cost for seven owners (``benchmarks/federated.py``): 84 rounds of messages for a clipped mean, which takes a square
+root, and about 30 for the two others, which sort.
 """
 
 from collections.abc import Sequence
