@@ -8,14 +8,15 @@ implementation; what depends on a secret runs by the table in ``onnx_operators``
 shape or an index that depends on a secret, is refused before anything runs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray
-from koinon.privacy.graphs.onnx_operators import OPERATORS, Value
+from koinon.privacy.graphs.onnx_operands import Value
+from koinon.privacy.graphs.onnx_operators import OPERATORS
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -29,12 +30,16 @@ def supported_operators() -> tuple[str, ...]:
     return tuple(sorted(OPERATORS))
 
 
-def evaluate_model(model: "ModelProto", inputs: Mapping[str, SecretArray | np.ndarray]) -> dict[str, Value]:
+def evaluate_model(
+    model: "ModelProto", inputs: Mapping[str, SecretArray | np.ndarray], outputs: Sequence[str] = ()
+) -> dict[str, Value]:
     """The model's outputs by name.
 
     Args:
         model: loaded without external data.
         inputs: by name; at least one of them secret. A weight's name stands for the weight, which may be secret too.
+        outputs: which of the model's outputs are wanted; all where none are named. What only the others need is left
+            out, such as the labels of a classifier asked for its probabilities.
 
     Raises:
         InvalidInput: an input is missing or unknown; the model is too large, uses an operator that does not run on
@@ -57,9 +62,22 @@ def evaluate_model(model: "ModelProto", inputs: Mapping[str, SecretArray | np.nd
         raise InvalidInput(f"the model takes inputs {declared}; missing: {missing}, unknown: {unknown}")
     values.update(inputs)
     versions = {entry.domain: entry.version for entry in model.opset_import}
-    for node in graph.node:
+    wanted = list(outputs) or [output.name for output in graph.output]
+    if not set(wanted) <= {output.name for output in graph.output}:
+        raise InvalidInput(f"the model's outputs are {[output.name for output in graph.output]}; got {wanted}")
+    for node in _needed(graph.node, wanted):
         _run(node, values, versions)
-    return {output.name: values[output.name] for output in graph.output}
+    return {name: values[name] for name in wanted}
+
+
+def _needed(nodes: "Sequence[NodeProto]", wanted: Sequence[str]) -> "list[NodeProto]":
+    """The nodes that the wanted values depend on, in the graph's order, which has operands first."""
+    names, found = set(wanted), []
+    for node in reversed(nodes):
+        if names & set(node.output):
+            names |= set(node.input)
+            found.append(node)
+    return found[::-1]
 
 
 def _run(node: "NodeProto", values: dict[str, Value], versions: Mapping[str, int]) -> None:

@@ -1,0 +1,80 @@
+"""Models as frameworks export them: scikit-learn's through skl2onnx, on secret rows, against onnxruntime."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
+
+from koinon.kernel.errors import InvalidInput
+from koinon.privacy.arrays import SecretArray
+from koinon.privacy.clear import ClearBackend
+from koinon.privacy.computation import Revealed, reveal, run, table
+from koinon.privacy.graphs.onnx_model import evaluate_model
+
+SETTINGS = {"zipmap": False}
+
+
+def exported(model: Any, rows: np.ndarray, **options: Any) -> Any:
+    from skl2onnx import to_onnx
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return to_onnx(model, rows[:1].astype(np.float32), target_opset=18, **options)
+
+
+def compared(model: Any, features: np.ndarray, target: np.ndarray, output: str, **options: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = model.fit(features, target)
+    rows = features[::40].astype(np.float32)
+    graph = exported(fitted, features, **options)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    want = np.asarray(session.run([output], {"X": rows})[0], float)
+
+    def compute(x: SecretArray) -> Revealed:
+        return reveal(found=evaluate_model(graph, {"X": x}, [output])[output])  # type: ignore[arg-type]
+
+    found = run(compute, [table(rows)], ClearBackend()).outputs["found"]
+    assert np.abs(found.reshape(want.shape) - want).max() < 2e-3 * max(1.0, np.abs(want).max())
+
+
+@pytest.mark.parametrize("output", ["probabilities", "label"])
+def test_logistic_regressions(output: str) -> None:
+    scaled = make_pipeline(StandardScaler(), LogisticRegression())
+    compared(scaled, *load_iris(return_X_y=True), output, options={"zipmap": False})
+    features, target = load_breast_cancer(return_X_y=True)
+    compared(
+        make_pipeline(LogisticRegression()), StandardScaler().fit_transform(features), target, output, options=SETTINGS
+    )
+
+
+def test_a_perceptron() -> None:
+    features, target = load_iris(return_X_y=True)
+    network = make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=200, random_state=0))
+    compared(network, features, target, "probabilities", options=SETTINGS)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_lines_on_rows_of_one_size(norm: str) -> None:
+    features, target = load_diabetes(return_X_y=True)
+    compared(make_pipeline(Normalizer(norm), LinearRegression()), features * 10, target / 100, "variable")
+
+
+def test_classes_in_words_and_unknown_outputs_are_refused() -> None:
+    features, target = load_iris(return_X_y=True)
+    words = np.array(["one", "two", "three"])[target]
+    graph = exported(LogisticRegression(max_iter=500).fit(features, words), features, options=SETTINGS)
+    for outputs, sentence in ([], "words"), (["nothing"], "outputs are"):
+        with pytest.raises(InvalidInput, match=sentence):
+            run(
+                lambda x, chosen=outputs: reveal(**evaluate_model(graph, {"X": x}, chosen)),
+                [table(features[:2])],
+                ClearBackend(),
+            )
