@@ -42,8 +42,8 @@ def accuracy(network: Network, rows: np.ndarray, codes: np.ndarray, fitted_to: i
     [
         (Network(perceptron(64, (32,), 10), rate=0.05), 0.89),
         (Network(perceptron(64, (32,), 10), rate=0.01, epochs=6, batch=64, adam=True), 0.88),
-        (Network(convolutional((8, 8, 1), (8,), 10), rate=0.05, epochs=5), 0.88),
-        (Network(recurrent(8, 8, 16, 10), rate=0.1, epochs=8), 0.85),
+        (Network(convolutional((8, 8, 1), (8,), 10), rate=0.05, epochs=4), 0.87),
+        (Network(recurrent(8, 8, 16, 10), rate=0.1, epochs=6), 0.80),
     ],
     ids=["perceptron", "adam", "convolutions", "recurrent"],
 )
