@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from koinon.crypto.signature import NodeKey
+from koinon.data.schema import Schema
+from koinon.jobs.inputs import data_schema, share_columns, sources
 from koinon.jobs.study import (
     Party,
     SignedStudy,
@@ -59,6 +61,10 @@ def test_the_escrow_is_four_committee_fees_and_every_owner_fee(study: StudyFile)
     assert escrow(study) == 4 * 5 + 3 * 7
 
 
+PEOPLE = bytes([7]) * 32
+SPLIT = (("mean radius",), ("mean texture",), ("malignant",))
+
+
 @dataclass(frozen=True)
 class Bad:
     name: str
@@ -86,6 +92,19 @@ class Bad:
         Bad("one owner", {"owners": ()}, "2 to 16 data owners"),
         Bad("owners' shares too large", {"owner_revenue": 4000}, "exceed the whole"),
         Bad("too few rows", {"minimum_rows": 1}, "minimum_rows"),
+        Bad("settings of another program", {"settings": b"\x91\x01"}, "encoding of a Settings"),
+        Bad("target of a program without", {"algorithm": "statistics/1", "outputs": ("mean",)}, "predicts nothing"),
+        Bad(
+            "fairness of no model",
+            {"algorithm": "statistics/1", "outputs": ("mean",), "target": ""},
+            "leave sensitive_column empty",
+        ),
+        Bad("people without a split", {"people": PEOPLE}, "only where owners hold different columns"),
+        Bad("no people", {"held": SPLIT}, "must agree on the people"),
+        Bad("an owner too few", {"held": SPLIT[:2], "people": PEOPLE}, "every owner must bring a column"),
+        Bad("an owner of nothing", {"held": (*SPLIT[:2], ()), "people": PEOPLE}, "every owner must bring a column"),
+        Bad("a column of two", {"held": (SPLIT[0], SPLIT[1], SPLIT[1]), "people": PEOPLE}, "exactly one owner"),
+        Bad("nobody's target", {"held": (*SPLIT[:2], ("age",)), "people": PEOPLE}, "exactly one owner"),
     ],
     ids=lambda bad: bad.name,
 )
@@ -149,6 +168,50 @@ def test_the_form_people_write_is_read(tmp_path: Path, study: StudyFile) -> None
     result = read(path, study)
     assert result.terms.owner_fee == 7_500_000
     assert [owner.name for owner in result.owners] == ["a", "b"]
+
+
+SPLIT_TOML = TOML.replace("low = 0\nhigh = 40.0", 'low = 0\nhigh = 40.0\nowner = "b"').replace(
+    "epsilon = 0", f'epsilon = 0\ntarget_owner = "a"\npeople = "0x{PEOPLE.hex()}"'
+)
+
+
+def test_the_form_says_who_brings_which_column(tmp_path: Path, study: StudyFile) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(SPLIT_TOML)
+    result = read(path, study)
+    assert result.held == (("malignant",), ("mean radius",))
+    assert result.people == PEOPLE
+    assert sources(result) == ((1,), (0,))
+    assert data_schema(result, 0) == Schema((Column("malignant", 0.0, 1.0),), "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('owner = "b"', 'owner = "c"', "comes from 'c', who is no owner"),
+        ('target_owner = "a"', 'target_owner = "c"', "'malignant' comes from 'c'"),
+        ('target_owner = "a"', "", "every owner must bring a column"),
+        ('people = "0x', 'people = "0xz', "'people' must be the root"),
+        ('people = "0x', 'people = "0x00', "agree on the people"),
+    ],
+)
+def test_a_mistake_in_the_split_is_named(tmp_path: Path, study: StudyFile, old: str, new: str, sentence: str) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(SPLIT_TOML.replace(old, new))
+    with pytest.raises(InvalidInput, match=sentence):
+        read(path, study)
+
+
+def test_each_owner_shares_its_own_columns_in_the_study_s_order(study: StudyFile) -> None:
+    split = msgspec.structs.replace(study, held=(("mean texture",), ("malignant", "mean radius"), ()), people=PEOPLE)
+    radius, texture = study.columns
+    assert share_columns(split, 0) == (texture,)
+    assert share_columns(split, 1) == (radius, Column("malignant", 0.0, 1.0))
+    assert data_schema(split, 0) == Schema((texture,), "")
+    assert data_schema(split, 1) == Schema((radius,), "malignant")
+    whole = msgspec.structs.replace(study, held=(), people=b"")
+    assert share_columns(whole, 2) == (radius, texture, Column("malignant", 0.0, 1.0))
+    assert data_schema(whole, 2) == Schema(study.columns, "malignant")
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ class StudyOutline(Record, frozen=True):
     chain_id: int
     studies_contract: Address
     settings: bytes = b""
+    held: Any = ()
+    people: bytes = b""
 
 
 def study_of(exhibit: Exhibit) -> StudyOutline:

@@ -1,6 +1,7 @@
 """Public column ranges as people exchange them: in a study file, or a TOML file with nothing else; or a file's own."""
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,20 @@ def read_ranges(path: Path, target: str | None) -> Schema:
     return schema
 
 
-def suggested_ranges(path: Path, target: str | None) -> Schema:
+def in_file(schema: Schema, path: Path) -> Schema:
+    """Of a study's columns those that a file holds, for an owner of some of them. Raises InvalidInput for none."""
+    from koinon.data.table import column_names
+
+    held = set(column_names(path))
+    columns = tuple(column for column in schema.columns if column.name in held)
+    if not columns and schema.target in held:
+        return Schema((Column(schema.target, 0.0, 1.0),), "")
+    if not columns:
+        raise InvalidInput(f"{path.name} holds none of the study's columns; name them as the study does")
+    return Schema(columns, schema.target if schema.target in held else "")
+
+
+def suggested_ranges(path: Path, target: str | None, key: str = "") -> Schema:
     """Ranges from a data file's own rows, with a warning that they are about to become public.
 
     Raises:
@@ -49,14 +63,66 @@ def suggested_ranges(path: Path, target: str | None) -> Schema:
 
     if target is None:
         raise InvalidInput("say with --target which 0/1 column is to be predicted; --target '' where there is none")
-    schema = infer_schema(path, target)
+    schema = infer_schema(path, target, key)
     errors.print(f"note: {PUBLIC_RANGE_WARNING}")
     return schema
 
 
-def read_schema(path: Path, target: str | None) -> Schema:
-    """Ranges from a TOML file, or else from a data file's own rows. Raises as the two above."""
-    return read_ranges(path, target) if path.suffix.lower() == ".toml" else suggested_ranges(path, target)
+def all_columns(given: Sequence[Path], target: str, key: str, owners: Sequence[str]) -> tuple[Schema, dict[str, str]]:
+    """A study's columns from one file for all owners, or from one file for each owner of other columns.
+
+    Args:
+        target: the 0/1 column, or empty.
+        key: column of ids in data files, or empty.
+
+    Returns:
+        The schema, and the owner of each column; empty where every owner brings all.
+
+    Raises:
+        InvalidInput: files and owners do not go together, a column is named by two owners, or the target by none.
+    """
+    if len(given) not in (1, len(owners)):
+        raise InvalidInput(f"give --from once, or once for each of the {len(owners)} owners; got {len(given)}")
+    if len(given) == 1:
+        return _schema_of(given[0], target, key), {}
+    columns: list[Column] = []
+    holders: dict[str, str] = {}
+    for path, owner in zip(given, owners, strict=True):
+        own = _schema_of(path, target if _holds(path, target) else "", key)
+        columns += own.columns
+        for name in own.all_names:
+            if name in holders:
+                raise InvalidInput(f"column {name!r} is named by {holders[name]} and {owner}; one of them brings it")
+            holders[name] = owner
+    if target and target not in holders:
+        raise InvalidInput(f"the target {target!r} is in none of the files; one owner must bring it")
+    schema = Schema(tuple(columns), target)
+    check_schema(schema)
+    return schema, holders
+
+
+def read_root(text: str) -> bytes:
+    """The root of the people. Raises InvalidInput for anything but 32 bytes in hexadecimal."""
+    try:
+        root = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        root = b""
+    if len(root) != 32:
+        raise InvalidInput("--people takes the root that koinon data add shows: 32 bytes in hexadecimal")
+    return root
+
+
+def _schema_of(path: Path, target: str, key: str) -> Schema:
+    return read_ranges(path, target) if path.suffix.lower() == ".toml" else suggested_ranges(path, target, key)
+
+
+def _holds(path: Path, target: str) -> bool:
+    """Whether an owner's file has the 0/1 target."""
+    from koinon.data.table import column_names
+
+    if path.suffix.lower() != ".toml":
+        return target in column_names(path)
+    return read_ranges(path, None).target == target
 
 
 def as_tuples(schema: Schema) -> tuple[tuple[str, float, float], ...]:

@@ -31,27 +31,35 @@ def data() -> None:
     help="study.toml, or another TOML file with [[columns]]: the public ranges all owners agreed on."
     " [default: this file's own, widened]",
 )
+@click.option("--key", default="", help="Column of ids, where owners hold different columns of the same people.")
 @click.option("--evaluation", is_flag=True, help="Rows to test others' models on: no asset, never shared.")
 @JSON
-def add(file: Path, folder: Path, target: str | None, ranges: Path | None, evaluation: bool, as_json: bool) -> None:
+def add(
+    file: Path, folder: Path, target: str | None, ranges: Path | None, key: str, evaluation: bool, as_json: bool
+) -> None:
     """Check FILE (CSV or Parquet) whole, commit to its rows, keep a copy; a data owner's become an asset.
 
     Column ranges are public. A study takes a data set only if its columns, ranges and target are exactly the study's,
-    so add your rows with --ranges study.toml.
+    so add your rows with --ranges study.toml. Owners of different columns of the same people add theirs with --key: the
+    rows are put in an order that depends on the ids alone, and `people` is the same at all owners of the same people.
     """
-    from koinon.cli.columns import as_tuples, read_ranges, suggested_ranges
+    from koinon.cli.columns import as_tuples, in_file, read_ranges, suggested_ranges
     from koinon.node import orders
 
     operator_of(folder)
     if not file.is_file():
         raise Unavailable(f"cannot read {file.name}: there is no such file")
-    schema = read_ranges(ranges, target) if ranges is not None else suggested_ranges(file, target)
+    if evaluation and key:
+        raise InvalidInput("rows to test models on hold all columns and need no --key; leave it out")
+    schema = read_ranges(ranges, target) if ranges is not None else suggested_ranges(file, target, key)
+    if key:
+        schema = in_file(schema, file)
     path = str(file.resolve())
     if evaluation:
         rows = orders.AddRows(path, schema.target, as_tuples(schema))
         added = order(folder, "rows.add", rows, orders.DataAdded, "add", quiet=as_json)
     else:
-        own = orders.AddData(path, schema.target, as_tuples(schema))
+        own = orders.AddData(path, schema.target, as_tuples(schema), key)
         added = order(folder, "data.add", own, orders.DataAdded, "add", quiet=as_json)
     facts: dict[str, Any] = {
         "data_set": to_hex(added.dataset_hash),
@@ -59,6 +67,8 @@ def add(file: Path, folder: Path, target: str | None, ranges: Path | None, evalu
         "columns": len(added.columns),
         "target": added.target,
     }
+    if added.people:
+        facts["people"] = to_hex(added.people)
     if added.asset:
         facts["asset"] = added.asset
     print_facts(facts, as_json=as_json)

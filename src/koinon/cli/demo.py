@@ -26,6 +26,13 @@ from koinon.kernel.errors import InvalidInput, KoinonError
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with one CSV or Parquet file for each data owner, and one named evaluators.*",
 )
+@click.option(
+    "--split",
+    type=click.Choice(["rows", "columns"]),
+    default="rows",
+    show_default=True,
+    help="Whether each hospital has patients of its own, or other columns of the same patients.",
+)
 @click.option("--target", help="The 0/1 column that the model predicts. [default: the only one]")
 @click.option("--group", "sensitive", help="Column whose tertiles fairness is measured over. [default: the first]")
 @click.option("--calls", default=200, show_default=True, type=click.IntRange(1, 100_000), help="Calls the buyer makes.")
@@ -52,6 +59,7 @@ def demo(
     chain_url: str | None,
     chain_key: Path | None,
     data_folder: Path | None,
+    split: str,
     target: str | None,
     sensitive: str | None,
     calls: int,
@@ -81,6 +89,7 @@ def demo(
         calls=calls,
         seed=seed,
         effort=effort,
+        by_columns=split == "columns",
     )
     progress = Progress(quiet=as_json)
     demonstration = Demonstration(options, progress)

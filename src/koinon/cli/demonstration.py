@@ -22,7 +22,8 @@ from koinon.kernel.errors import InvalidInput
 from koinon.kernel.quantities import TOKEN_UNIT, TokenAmount, Wei
 from koinon.node.drafts import Draft, write_draft
 from koinon.node.local_network import DEMONSTRATION, Network, OutsideChain
-from koinon.node.setup import GAS_MONEY, Chain, account_names, add_rows, put_to_work
+from koinon.node.orders import AddData
+from koinon.node.setup import GAS_MONEY, Chain, account_names, add_rows, found_by_nodes, put_to_work
 
 if TYPE_CHECKING:
     from koinon.data.table import Table
@@ -57,6 +58,7 @@ class Options:
     calls: int
     seed: int
     effort: float
+    by_columns: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +66,21 @@ class Rows:
     """Where everybody's rows are before the demonstration hands them out.
 
     Attributes:
-        owners: the data owners' files by organisation.
+        owners: the data owners' files by organisation, as each is told to add its own.
         evaluation: rows that no owner and no publisher has.
         ranges: public range (name, low, high) of every column.
-        tables: the same files, read; for the scores alone and pooled, which only a demonstration can compute.
+        alone: what each owner that knows the answers could learn from by itself, and
+        pooled: what all have together; for scores that only a demonstration can compute.
+        holders: owner of each column, where owners hold different ones.
     """
 
-    owners: dict[str, Path]
+    owners: dict[str, AddData]
     evaluation: Path
     ranges: tuple[tuple[str, float, float], ...]
-    tables: dict[str, "Table"]
+    alone: dict[str, "Table"]
+    pooled: "Table"
     held_out: "Table"
+    holders: dict[str, str]
 
     @property
     def target(self) -> str:
@@ -99,16 +105,20 @@ class Demonstration:
         progress = self._progress
         with progress.step("rows", "rows") as step:
             rows = await asyncio.to_thread(read_rows, self._options)
-            counts = ", ".join(f"{name} {table.rows}" for name, table in rows.tables.items())
-            step.say(f"{counts}; evaluators {rows.held_out.rows} that nobody else has")
+            counts = ", ".join(f"{name} {table.rows}" for name, table in rows.alone.items())
+            split = f"{rows.pooled.rows} patients, columns split among {len(rows.owners)} hospitals"
+            step.say(f"{split if rows.holders else counts}; evaluators {rows.held_out.rows} that nobody else has")
         try:
             with progress.step("network", "network") as step:
                 chain = await self._open_network(step.say)
             with progress.step("join", "join") as step:
                 await put_to_work(self._network, chain, step.say)
-                await add_rows(self._network, rows.owners, rows.evaluation, rows.target, rows.ranges)
+                added = await add_rows(self._network, rows.owners, rows.evaluation, rows.target, rows.ranges)
                 step.say(f"{len(self._network.names())} organisations joined; rows checked and committed to")
-            scene = self._scene(rows, report.with_suffix(".zip"))
+            people = {one.people for one in added.values()}
+            if len(people) != 1:
+                raise InvalidInput("the owners' files are not about the same people; compare their ids")
+            scene = self._scene(rows, people.pop(), report.with_suffix(".zip"))
             actors = DemonstrationActors(self._network, scene)
             audited = await self._tell_story(actors)
             if self._options.chaos == "validator":
@@ -160,7 +170,7 @@ class Demonstration:
         async with ChainClient([url], key) as client:
             await client.send(self._network.identity(company).account, b"", Wei(40 * GAS_MONEY))
 
-    def _scene(self, rows: Rows, bundle: Path) -> Scene:
+    def _scene(self, rows: Rows, people: bytes, bundle: Path) -> Scene:
         import numpy as np
 
         options = self._options
@@ -175,6 +185,8 @@ class Demonstration:
             owner_revenue_basis_points=OWNER_REVENUE_BASIS_POINTS,
             minimum_rows=20,
             terms=TERMS,
+            holders=rows.holders,
+            people=people,
         )
         return Scene(
             study_text=write_draft(draft),
@@ -243,12 +255,16 @@ def _own_draw_delay() -> int:
 
 def read_rows(options: Options) -> Rows:
     """The demonstration's own rows, or the user's files. Raises InvalidInput for files that do not fit together."""
+    import numpy as np
+
     from koinon.data.demonstration import write_demo
     from koinon.data.schema import Schema
-    from koinon.data.table import infer_schema, read_table
+    from koinon.data.table import Table, infer_schema, read_table
     from koinon.wire.committee import Column
 
     owners = [one.name for one in DEMONSTRATION if "data" in one.roles]
+    if options.by_columns:
+        return _rows_by_columns(options, owners)
     if options.data_folder is None:
         from koinon.data.demonstration import TARGET, demo_split
 
@@ -290,12 +306,52 @@ def read_rows(options: Options) -> Rows:
         )
     if options.sensitive is not None:
         schema.index(options.sensitive)
+    ranges = tuple((column.name, column.low, column.high) for column in schema.columns)
+    tables = {name: read_table(path, schema) for name, path in paths.items()}
     return Rows(
-        owners=paths,
+        owners={name: AddData(found_by_nodes(path), schema.target, ranges) for name, path in paths.items()},
         evaluation=evaluation,
-        ranges=tuple((column.name, column.low, column.high) for column in schema.columns),
-        tables={name: read_table(path, schema) for name, path in paths.items()},
+        ranges=ranges,
+        alone=tables,
+        pooled=Table(
+            schema,
+            np.concatenate([table.features for table in tables.values()]),
+            np.concatenate([table.target for table in tables.values()]),
+        ),
         held_out=read_table(evaluation, schema),
+        holders={},
+    )
+
+
+def _rows_by_columns(options: Options, owners: Sequence[str]) -> Rows:
+    """The demonstration's patients, each hospital with other columns of them."""
+    from koinon.data.demonstration import PATIENT, TARGET, write_demo_columns
+    from koinon.data.schema import Schema
+    from koinon.data.table import Table, read_table
+
+    if options.data_folder is not None or options.target not in (None, TARGET):
+        raise InvalidInput("--split columns divides the demonstration's own rows; leave out --data and --target")
+    demo = write_demo_columns(options.folder / "rows", options.seed)
+    schema = demo.pooled.schema
+    if options.sensitive is not None:
+        schema.index(options.sensitive)
+    orders, alone = {}, {}
+    for owner, (hospital, path) in zip(owners, demo.files.items(), strict=True):
+        own = [number for number, name in enumerate(schema.names) if name in demo.held[hospital]]
+        columns = tuple(schema.columns[number] for number in own)
+        target = TARGET if TARGET in demo.held[hospital] else ""
+        ranges = tuple((column.name, column.low, column.high) for column in columns)
+        orders[owner] = AddData(found_by_nodes(path), target, ranges, PATIENT)
+        if target:
+            alone[owner] = Table(Schema(columns, TARGET), demo.pooled.features[:, own], demo.pooled.target)
+    return Rows(
+        owners=orders,
+        evaluation=demo.evaluation,
+        ranges=tuple((column.name, column.low, column.high) for column in schema.columns),
+        alone=alone,
+        pooled=demo.pooled,
+        held_out=read_table(demo.evaluation, schema),
+        holders={name: owner for owner, names in zip(owners, demo.held.values(), strict=True) for name in names},
     )
 
 
@@ -327,9 +383,11 @@ def score(rows: Rows, audited: Audited) -> Scores:
         clipped = np.clip(probability, 1e-7, 1 - 1e-7)
         return ModelScore(float(roc_auc_score(held_out.target, probability)), float(log_loss(held_out.target, clipped)))
 
-    def plain(features: Any, target: Any) -> ModelScore:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=5000)).fit(features, target)
-        return measured(model.predict_proba(held_out.features)[:, 1])
+    def plain(table: "Table") -> ModelScore:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=5000))
+        model.fit(table.features, table.target)
+        own = [held_out.schema.index(name) for name in table.schema.names]
+        return measured(model.predict_proba(held_out.features[:, own])[:, 1])
 
     trained = audited.paid.served.named.validated.hardened.published.trained
     low = np.array([low for _, low, _ in rows.ranges])
@@ -337,12 +395,8 @@ def score(rows: Rows, audited: Audited) -> Scores:
     scaled = (held_out.features - (low + high) / 2) / ((high - low) / 2)
     opened = arrays_of(trained)
     joint = 1 / (1 + np.exp(-(scaled @ opened["coefficients"] + opened["intercept"][0])))
-    everything = list(rows.tables.values())
     return Scores(
-        alone={name: plain(table.features, table.target) for name, table in rows.tables.items()},
+        alone={name: plain(table) for name, table in rows.alone.items()},
         joint=measured(joint),
-        pooled=plain(
-            np.concatenate([table.features for table in everything]),
-            np.concatenate([table.target for table in everything]),
-        ),
+        pooled=plain(rows.pooled),
     )

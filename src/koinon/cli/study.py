@@ -38,11 +38,15 @@ def study() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--from",
-    "source",
+    "given",
+    multiple=True,
     type=click.Path(path_type=Path),
     required=True,
-    help="Columns and ranges: a TOML file with [[columns]], or a CSV or Parquet file whose rows suggest them.",
+    help="Columns and ranges: a TOML file with [[columns]], or a CSV or Parquet file whose rows suggest them. Where"
+    " owners hold different columns of the same people, one for each owner, in the owners' order.",
 )
+@click.option("--key", default="", help="Column of ids in the CSV and Parquet files of --from.")
+@click.option("--people", "root", help="With several --from: the root that koinon data add --key shows to every owner.")
 @click.option(
     "--owner", "cards", multiple=True, required=True, type=click.Path(path_type=Path), help="identity.json; repeat."
 )
@@ -67,7 +71,9 @@ def study() -> None:
 @click.option("--attempts", default=4, type=click.IntRange(1, 16), show_default=True, help="Committees drawn at most.")
 def new(
     file: Path,
-    source: Path,
+    given: tuple[Path, ...],
+    key: str,
+    root: str | None,
     cards: tuple[Path, ...],
     title: str,
     purpose: str,
@@ -88,7 +94,7 @@ def new(
     attempts: int,
 ) -> None:
     """Write a draft to FILE, for you to edit and for the owners to read before anything is signed."""
-    from koinon.cli.columns import as_tuples, read_schema
+    from koinon.cli.columns import all_columns, as_tuples, read_root
     from koinon.cli.programs import read_settings
     from koinon.jobs.study import Party, Terms
     from koinon.node.drafts import Draft, write_draft
@@ -100,10 +106,13 @@ def new(
         raise InvalidInput(f"{file.name} exists already; choose another name or remove it")
     owners = [Identity.read(card) for card in cards]
     offer = registry.offer(program)
-    if offer.target is not Target.NONE and target is None and source.suffix.lower() != ".toml":
-        raise InvalidInput(f"say with --target which column {program} is to predict")
     predicted = "" if offer.target is Target.NONE else target
-    schema = read_schema(source, "" if offer.target is Target.NUMBER else predicted)
+    if predicted is None:
+        raise InvalidInput(f"say with --target which column {program} is to predict")
+    beside = predicted if offer.target is Target.BINARY else ""
+    schema, holders = all_columns(given, beside, key, [owner.name for owner in owners])
+    if (root is not None) != bool(holders):
+        raise InvalidInput("--people goes with one --from for each owner, and only with that")
     if sensitive is not None:
         schema.index(sensitive)
     binary = offer.target is Target.BINARY
@@ -111,7 +120,7 @@ def new(
         title=title,
         purpose=purpose,
         columns=as_tuples(schema),
-        target=schema.target if binary else predicted or "",
+        target=schema.target if binary else predicted,
         sensitive_column=(sensitive or schema.names[0]) if binary else "",
         owners=tuple(Party(one.name, one.node_id, one.account) for one in owners),
         owner_revenue_basis_points=round(owner_revenue * 100),
@@ -129,6 +138,8 @@ def new(
         algorithm=program,
         outputs=outputs or offer.outputs,
         settings=read_settings(offer, settings),
+        holders=holders,
+        people=read_root(root) if root is not None else b"",
     )
     write_new(file, write_draft(draft))
     try:

@@ -11,6 +11,7 @@ in log-loss for every seed tried (``benchmarks/evaluation.py`` prints them). The
 class, and belong to nobody else.
 """
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,8 @@ from koinon.data.table import Table, write_csv
 from koinon.kernel.errors import InvalidInput, Unavailable
 
 TARGET: Final = "malignant"
+PATIENT: Final = "patient"
+"""The column of ids where hospitals hold different columns."""
 HOSPITALS: Final = ("hospital-1", "hospital-2", "hospital-3")
 EVALUATORS: Final = "evaluators"
 EVALUATION_ROWS: Final = 190
@@ -101,6 +104,53 @@ def write_demo(folder: Path, seed: int) -> dict[str, Path]:
         paths[name] = folder / f"{name}.csv"
         write_csv(table, paths[name])
     return paths
+
+
+@dataclass(frozen=True, eq=False)
+class DemoColumns:
+    """The same patients at every hospital, each with other columns of them.
+
+    Attributes:
+        files: by hospital; rows in an order of their own, with the ids in ``PATIENT``.
+        held: names of the columns in each, the target's among them.
+        pooled: all columns of all patients, as nobody has them.
+        evaluation: path of the evaluators' rows, all columns.
+    """
+
+    files: dict[str, Path]
+    held: dict[str, tuple[str, ...]]
+    pooled: Table
+    evaluation: Path
+
+
+def write_demo_columns(folder: Path, seed: int) -> DemoColumns:
+    """Write CSV files: one hospital measured the mean of each nucleus feature and knows who is ill, the second its
+    error, the third its worst. Raises Unavailable where the folder cannot be written.
+    """
+    split = demo_split(seed)
+    rows = np.concatenate([table.matrix for table in split.hospitals])
+    pooled = Table(split.schema, rows[:, :-1], rows[:, -1])
+    random = np.random.default_rng(seed)
+    ids = random.choice(10_000_000, pooled.rows, replace=False)
+    kinds = ("mean_", "_error", "worst_")
+    files, held = {}, {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for hospital, kind in zip(HOSPITALS, kinds, strict=True):
+            own = [name for name in split.schema.names if kind in name]
+            held[hospital] = (*own, TARGET) if hospital == HOSPITALS[0] else tuple(own)
+            values = pooled.matrix[:, [(*split.schema.names, TARGET).index(name) for name in held[hospital]]]
+            files[hospital] = folder / f"{hospital}.csv"
+            with files[hospital].open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow([PATIENT, *held[hospital]])
+                for place in random.permutation(pooled.rows):
+                    writer.writerow([int(ids[place]), *values[place].tolist()])
+    except OSError as problem:
+        raise Unavailable(f"cannot write the rows to {folder.name}: {problem.strerror}") from None
+    evaluation = folder / f"{EVALUATORS}.csv"
+    write_csv(split.evaluation, evaluation)
+    return DemoColumns(files, held, pooled, evaluation)
 
 
 def deal_rows(table: Table, parts: int, seed: int) -> tuple[Table, ...]:

@@ -25,6 +25,7 @@ from koinon.data.schema import (
     suggest_ranges,
 )
 from koinon.kernel.errors import InvalidInput, Unavailable
+from koinon.kernel.ids import Hash32
 
 FloatArray = NDArray[np.float64]
 
@@ -96,7 +97,43 @@ def read_table(
     """
     check_schema(schema)
     raw = _read(path, maximum_bytes)
-    _check_columns(raw, schema)
+    _check_columns(raw, schema.all_names, schema.target)
+    table = _checked(raw, schema, minimum_rows)
+    _check_duplicates(raw)
+    return table
+
+
+def read_aligned(
+    path: Path,
+    schema: Schema,
+    key: str,
+    *,
+    minimum_rows: int = MINIMUM_ROWS,
+    maximum_bytes: int = MAXIMUM_FILE_BYTES,
+) -> tuple[Table, Hash32]:
+    """As ``read_table``, for a file with a column of ids: its rows in the agreed order, and the root of its people.
+
+    Two people may have the same numbers in all columns, but not the same id.
+    """
+    check_schema(schema)
+    if key in schema.all_names:
+        raise InvalidInput(f"the ids in column {key!r} cannot be one of the study's columns; leave them out there")
+    raw = _read(path, maximum_bytes)
+    _check_columns(raw, (*schema.all_names, key), schema.target)
+    from koinon.data.people import agreed_order
+
+    order, people = agreed_order(raw.values[:, raw.names.index(key)], key)
+    return _checked(raw, schema, minimum_rows).take(order), people
+
+
+def read_stored(path: Path, schema: Schema) -> Table:
+    """Rows that ``write_csv`` wrote after they had been checked; two people may have the same numbers. Raises alike."""
+    raw = _read(path, MAXIMUM_FILE_BYTES)
+    _check_columns(raw, schema.all_names, schema.target)
+    return _checked(raw, schema, MINIMUM_ROWS)
+
+
+def _checked(raw: "_Raw", schema: Schema, minimum_rows: int) -> Table:
     positions = [raw.names.index(name) for name in schema.names]
     target = raw.values[:, raw.names.index(schema.target)] if schema.target else np.empty(0)
     features = np.ascontiguousarray(raw.values[:, positions])
@@ -104,7 +141,6 @@ def read_table(
     if schema.target:
         _check_target(raw, target, schema.target)
     _check_variation(features, schema.names)
-    _check_duplicates(raw)
     _check_ranges(raw, features, schema)
     return Table(schema, features, target.copy())
 
@@ -135,10 +171,12 @@ def read_features(path: Path, names: tuple[str, ...], left_out: str = "") -> Flo
     return np.ascontiguousarray(raw.values[:, [raw.names.index(name) for name in wanted]])
 
 
-def infer_schema(path: Path, target: str, *, maximum_bytes: int = MAXIMUM_FILE_BYTES) -> Schema:
-    """The schema that a file's own rows suggest: every numeric column but the target, with widened ranges.
+def infer_schema(path: Path, target: str, key: str = "", *, maximum_bytes: int = MAXIMUM_FILE_BYTES) -> Schema:
+    """The schema that a file's own rows suggest: every numeric column but target and key, with widened ranges.
 
-    With an empty target, every column.
+    Args:
+        target: the 0/1 column, or empty.
+        key: a column of ids, or empty.
 
     The ranges become public when the schema is shared; show ``schema.PUBLIC_RANGE_WARNING`` to whoever asked.
 
@@ -152,7 +190,9 @@ def infer_schema(path: Path, target: str, *, maximum_bytes: int = MAXIMUM_FILE_B
     _check_size(raw, 1)
     if target:
         _check_target(raw, raw.values[:, raw.names.index(target)], target)
-    kept = [position for position, name in enumerate(raw.names) if name != target]
+    if key and key not in raw.names:
+        raise InvalidInput(f"there is no column {key!r} of ids; the file's columns are {list_names(raw.names)}")
+    kept = [position for position, name in enumerate(raw.names) if name not in (target, key)]
     if not kept:
         raise InvalidInput(f"the file has only the target column {target!r}; add at least one feature column")
     schema = Schema(suggest_ranges(tuple(raw.names[position] for position in kept), raw.values[:, kept]), target)
@@ -171,6 +211,11 @@ def answer_columns(path: Path, *, maximum_bytes: int = MAXIMUM_FILE_BYTES) -> tu
     zero, one = raw.values == 0, raw.values == 1
     fits = (zero | one).all(axis=0) & zero.any(axis=0) & one.any(axis=0)
     return tuple(name for name, fit in zip(raw.names, fits, strict=True) if fit)
+
+
+def column_names(path: Path, *, maximum_bytes: int = MAXIMUM_FILE_BYTES) -> tuple[str, ...]:
+    """The names in a file's header. Raises as ``infer_schema``."""
+    return _read(path, maximum_bytes).names
 
 
 def write_csv(table: Table, path: Path) -> None:
@@ -340,12 +385,9 @@ def _from_batch(batch: Any, names: tuple[str, ...], offset: int) -> FloatArray:
     return np.column_stack(columns) if columns else np.empty((0, 0))
 
 
-def _check_columns(raw: _Raw, schema: Schema) -> None:
-    if schema.target and schema.target not in raw.names:
-        raise InvalidInput(
-            f"the target column {schema.target!r} is missing; the file's columns are {list_names(raw.names)}"
-        )
-    expected = schema.all_names
+def _check_columns(raw: _Raw, expected: tuple[str, ...], target: str) -> None:
+    if target and target not in raw.names:
+        raise InvalidInput(f"the target column {target!r} is missing; the file's columns are {list_names(raw.names)}")
     absent = tuple(name for name in expected if name not in raw.names)
     unknown = tuple(name for name in raw.names if name not in expected)
     if absent or unknown:

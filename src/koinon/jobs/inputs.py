@@ -16,21 +16,37 @@ def has_binary_target(study: StudyFile) -> bool:
     return study.target != "" and study.target not in {column.name for column in study.columns}
 
 
-def data_schema(study: StudyFile) -> Schema:
-    """The schema that an owner's data set for this study has."""
-    return Schema(study.columns, study.target if has_binary_target(study) else "")
-
-
-def share_columns(study: StudyFile) -> tuple[Column, ...]:
-    """The columns that owners share: the study's, and last a 0/1 target."""
+def all_columns(study: StudyFile) -> tuple[Column, ...]:
+    """Everything that is shared by anybody: the study's columns, and last a 0/1 target."""
     return (*study.columns, Column(study.target, 0.0, 1.0)) if has_binary_target(study) else study.columns
+
+
+def sources(study: StudyFile) -> tuple[tuple[int, ...], ...]:
+    """Numbers of the columns that each owner brings; empty where each brings all."""
+    places = {column.name: number for number, column in enumerate(all_columns(study))}
+    return tuple(tuple(sorted(places[name] for name in names)) for names in study.held)
+
+
+def share_columns(study: StudyFile, owner: int) -> tuple[Column, ...]:
+    """The columns that the owner of this number shares, in their order."""
+    columns = all_columns(study)
+    return tuple(columns[number] for number in sources(study)[owner]) if study.held else columns
+
+
+def data_schema(study: StudyFile, owner: int) -> Schema:
+    """The schema that this owner's data set for the study has."""
+    columns = share_columns(study, owner)
+    # Whoever brings nothing but the target has it as its only column.
+    if has_binary_target(study) and columns[-1].name == study.target and len(columns) > 1:
+        return Schema(columns[:-1], study.target)
+    return Schema(columns, "")
 
 
 def layout(study: StudyFile, rows: tuple[int, ...]) -> "Layout":
     """Whose rows and which columns. ``rows`` are each owner's, in party order."""
     from koinon.privacy.programs.offer import Layout
 
-    return Layout(rows, share_columns(study), study.target)
+    return Layout(rows, all_columns(study), study.target, sources(study))
 
 
 def parameters(study: StudyFile, rows: tuple[int, ...]) -> bytes:

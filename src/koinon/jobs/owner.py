@@ -41,6 +41,8 @@ class StudyProposed:
     nonce: bytes
     unaffordable: str = ""
     """Why the data set's privacy budget does not cover it; empty where it does."""
+    other_people: bool = False
+    """Whether there is a data set with the study's columns, of other people than the study's."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,10 @@ def step(
     """Advance one owner's part in one study. Events that do not fit the phase change nothing."""
     match event:
         case StudyProposed() if state.phase == "new":
+            if not event.dataset_hash and event.other_people:
+                return _refused(
+                    state, "the data set here is not of the study's people; agree on the ids: koinon data add --key"
+                )
             if not event.dataset_hash:
                 return _refused(
                     state, "no data set here has the study's columns and target; add it with: koinon data add"

@@ -79,6 +79,11 @@ class StudyFile(Record, frozen=True):
     studies_contract: Address
     settings: bytes = b""
     """Encoding of the algorithm's own settings record; empty for its defaults."""
+    held: tuple[tuple[str, ...], ...] = ()
+    """Names of the columns, the target's among them, that each owner brings, where owners hold different columns of the
+    same people; empty where each brings all columns of its own people."""
+    people: bytes = b""
+    """With ``held``: the root of the people, see ``data.people``."""
 
 
 class SignedStudy(Record, frozen=True):
@@ -152,6 +157,7 @@ def _problems(study: StudyFile) -> "list[str]":
         finite = math.isfinite(column.low) and math.isfinite(column.high)
         rule(finite and column.low < column.high, f"column {column.name[:80]!r} needs a finite range with low < high")
     found += _program_problems(study, names)
+    found += _split_problems(study, names)
     rule(
         study.epsilon == 0 or LEAST_EPSILON <= study.epsilon <= LARGEST_EPSILON,
         f"epsilon must be 0 (exact) or from {LEAST_EPSILON:g} to {LARGEST_EPSILON:g}",
@@ -174,6 +180,21 @@ def _problems(study: StudyFile) -> "list[str]":
     rule(all(1 <= seconds <= 30 * 86400 for seconds in durations), "every time-out must be 1 second to 30 days")
     rule(1 <= terms.maximum_attempts <= 16, "maximum_attempts must be 1 to 16")
     return found
+
+
+def _split_problems(study: StudyFile, names: list[str]) -> list[str]:
+    """What is wrong with which owner brings which column."""
+    if not study.held:
+        return ["people are agreed on only where owners hold different columns"] if study.people else []
+    beside = [study.target] if study.target and study.target not in names else []
+    brought = [name for owner in study.held for name in owner]
+    if len(study.held) != len(study.owners) or not all(study.held):
+        return ["every owner must bring a column, or all of them every column"]
+    if sorted(brought) != sorted([*names, *beside]):
+        return ["every column, and the target, must come from exactly one owner"]
+    if len(study.people) != 32:
+        return ["owners of different columns must agree on the people; give their root, as koinon data add shows it"]
+    return []
 
 
 def _program_problems(study: StudyFile, names: list[str]) -> list[str]:
@@ -228,19 +249,25 @@ def read_study_toml(
     terms = _Reader(reader.table("terms"), f"{path.name} [terms]")
     algorithm = reader.text("algorithm")
     settings = _settings(algorithm, reader.table("settings") if reader.has("settings") else {})
+    owners = tuple(_party(entry, path.name) for entry in reader.entries("owners"))
+    listed = [_column(entry, path.name) for entry in reader.entries("columns")]
+    target = reader.text("target")
+    holders = [(column.name, holder) for column, holder in listed if holder]
+    if reader.has("target_owner"):
+        holders.append((target, reader.text("target_owner")))
     study = StudyFile(
         version=1,
         title=reader.text("title"),
         purpose=reader.text("purpose"),
         algorithm=algorithm,
         algorithm_hash=algorithm_hash(algorithm),
-        columns=tuple(_column(entry, path.name) for entry in reader.entries("columns")),
-        target=reader.text("target"),
+        columns=tuple(column for column, _ in listed),
+        target=target,
         sensitive_column=reader.text("sensitive_column"),
         outputs=tuple(str(name) for name in reader.entries("outputs")),
         epsilon=reader.number("epsilon"),
         minimum_rows=reader.integer("minimum_rows"),
-        owners=tuple(_party(entry, path.name) for entry in reader.entries("owners")),
+        owners=owners,
         publisher=publisher,
         owner_revenue=BasisPoints(reader.integer("owner_revenue_basis_points")),
         terms=Terms(
@@ -256,6 +283,8 @@ def read_study_toml(
         chain_id=chain_id,
         studies_contract=studies_contract,
         settings=settings,
+        held=_held(owners, holders, path.name),
+        people=_people(reader.text("people"), path.name) if reader.has("people") else b"",
     )
     reader.nothing_else()
     terms.nothing_else()
@@ -270,11 +299,30 @@ def _settings(algorithm: str, table: dict[str, Any]) -> bytes:
     return settings_from(registry.offer(algorithm), table)
 
 
-def _column(entry: object, where: str) -> Column:
+def _column(entry: object, where: str) -> tuple[Column, str]:
+    """The column, and the name of the owner that brings it; empty where every owner does."""
     reader = _Reader(entry, f"{where} columns")
     column = Column(reader.text("name"), reader.number("low"), reader.number("high"))
+    holder = reader.text("owner") if reader.has("owner") else ""
     reader.nothing_else()
-    return column
+    return column, holder
+
+
+def _held(owners: tuple[Party, ...], holders: list[tuple[str, str]], where: str) -> tuple[tuple[str, ...], ...]:
+    names = [party.name for party in owners]
+    for column, holder in holders:
+        if holder not in names:
+            raise InvalidInput(f"{where}: column {column[:80]!r} comes from {holder[:80]!r}, who is no owner")
+    if not holders:
+        return ()
+    return tuple(tuple(column for column, holder in holders if holder == name) for name in names)
+
+
+def _people(text: str, where: str) -> bytes:
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        raise InvalidInput(f"{where}: 'people' must be the root that koinon data add shows, in hexadecimal") from None
 
 
 def _party(entry: object, where: str) -> Party:

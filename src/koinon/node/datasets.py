@@ -25,6 +25,8 @@ class StoredDataset(Record, frozen=True):
     rows: int
     schema: Schema
     secret: bytes
+    people: bytes = b""
+    """Root of the agreed people, whose order the rows have; empty where the file has no ids."""
 
     def __repr__(self) -> str:
         return f"StoredDataset({self.dataset_hash.hex()[:8]}…, {self.rows} rows)"
@@ -36,25 +38,30 @@ class Datasets:
 
     folder: Path
 
-    def add(self, path: Path, schema: Schema | None, target: str, rng: Rng) -> StoredDataset:
+    def add(self, path: Path, schema: Schema | None, target: str, rng: Rng, key: str = "") -> StoredDataset:
         """Read a file whole, commit to its rows, keep a copy.
 
         Args:
             schema: columns and public ranges that were agreed on; None to take the file's own, with a margin.
+            key: column of ids, by which owners of different columns of the same people put them in one order.
 
         Raises:
             InvalidInput: the file breaks a rule; nothing is kept.
             Unavailable: the disk is full or cannot be written; nothing is kept.
         """
         from koinon.data.commitment import DatasetCommitment
-        from koinon.data.table import infer_schema, read_table, write_csv
+        from koinon.data.table import infer_schema, read_aligned, read_table, write_csv
 
-        table = read_table(path, schema or infer_schema(path, target))
+        agreed, people = schema or infer_schema(path, target, key), b""
+        if key:
+            table, people = read_aligned(path, agreed, key)
+        else:
+            table = read_table(path, agreed)
         for known in self.all():
-            if known.schema == table.schema and self._same_rows(known, table):
+            if (known.schema, known.people) == (table.schema, people) and self._same_rows(known, table):
                 return known
         commitment = DatasetCommitment.make(table, rng.bytes(32))
-        stored = StoredDataset(commitment.root, table.rows, table.schema, commitment.secret)
+        stored = StoredDataset(commitment.root, table.rows, table.schema, commitment.secret, people)
         place = self.folder / commitment.root.hex()
         unfinished = place.with_suffix(".new")
         try:
@@ -75,9 +82,13 @@ class Datasets:
         found = sorted(self.folder.glob(f"*/{_DESCRIPTION}"))
         return tuple(decode(StoredDataset, path.read_bytes()) for path in found if path.parent.suffix != ".new")
 
-    def matching(self, wanted: Schema) -> StoredDataset | None:
-        """The newest data set with exactly these columns, ranges and target, if there is one."""
-        fitting = [dataset for dataset in self.all() if dataset.schema == wanted]
+    def matching(self, wanted: Schema, people: bytes = b"") -> StoredDataset | None:
+        """The newest data set with exactly these columns, ranges, target and people, if there is one.
+
+        Args:
+            people: root of the agreed people; empty where it does not matter who they are.
+        """
+        fitting = [one for one in self.all() if one.schema == wanted and (not people or one.people == people)]
         return max(fitting, key=lambda dataset: self._place(dataset).stat().st_mtime, default=None)
 
     def open(self, dataset_hash: Hash32) -> "Table":
@@ -88,12 +99,12 @@ class Datasets:
             Forged: the rows on disk are not those that were committed to.
         """
         from koinon.data.commitment import check_table
-        from koinon.data.table import read_table
+        from koinon.data.table import read_stored
 
         stored = next((one for one in self.all() if one.dataset_hash == dataset_hash), None)
         if stored is None:
             raise InvalidInput(f"there is no data set {dataset_hash.hex()[:8]}… here")
-        table = read_table(self._place(stored) / _ROWS, stored.schema)
+        table = read_stored(self._place(stored) / _ROWS, stored.schema)
         check_table(dataset_hash, table, stored.secret)
         return table
 

@@ -25,11 +25,16 @@ class Draft:
     algorithm: str = "logistic-regression/1"
     outputs: tuple[str, ...] = ("coefficients", "intercept")
     settings: Mapping[str, object] = field(default_factory=dict)
+    holders: Mapping[str, str] = field(default_factory=dict)
+    """Name of the owner that brings each column, the target among them; empty where each brings all."""
+    people: bytes = b""
 
 
 def write_draft(draft: Draft) -> str:
     """The text of the file, with a comment for everything that needs a decision."""
     terms = draft.terms
+    split = bool(draft.holders)
+    beside = split and draft.target in draft.holders and draft.target not in {name for name, _, _ in draft.columns}
     lines = [
         "# A study: what is computed, for what, on whose rows, at what price. Every data owner signs exactly this.",
         f"title = {_text(draft.title)}",
@@ -37,6 +42,8 @@ def write_draft(draft: Draft) -> str:
         f"algorithm = {_text(draft.algorithm)}",
         f"target = {_text(draft.target)}  # the column that is predicted, if there is one",
         f"sensitive_column = {_text(draft.sensitive_column)}  # fairness of a model is measured over its tertiles",
+        *([f"target_owner = {_text(draft.holders[draft.target])}"] if beside else []),
+        *([f"people = {_text(to_hex(draft.people))}  # root of the ids, as koinon data add shows it"] if split else []),
         f"outputs = [{', '.join(_text(name) for name in draft.outputs)}]  # nothing else leaves",
         "epsilon = 0  # 0: the output is exact; owners' policies say whether that may leave",
         f"minimum_rows = {draft.minimum_rows}  # of each owner",
@@ -61,6 +68,7 @@ def write_draft(draft: Draft) -> str:
     lines += ["", "# Public ranges: owners map their columns into them and refuse rows outside."]
     for name, low, high in draft.columns:
         lines += ["[[columns]]", f"name = {_text(name)}", f"low = {low!r}", f"high = {high!r}"]
+        lines += [f"owner = {_text(draft.holders[name])}"] if split else []
     return "\n".join(lines) + "\n"
 
 

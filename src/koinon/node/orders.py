@@ -69,6 +69,8 @@ class AddData(Record, frozen=True):
     target: str
     columns: tuple[tuple[str, float, float], ...]
     """Public ranges (name, low, high) agreed with the other owners; empty to take this file's own, with a margin."""
+    key: str = ""
+    """Column of ids, where owners hold different columns of the same people."""
 
 
 class AddRows(Record, frozen=True):
@@ -87,6 +89,8 @@ class DataAdded(Record, frozen=True):
     columns: tuple[tuple[str, float, float], ...]
     target: str
     asset: int
+    people: bytes = b""
+    """Root of the people in the file, where it has ids."""
 
 
 class ProposeStudy(Record, frozen=True):

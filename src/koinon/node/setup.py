@@ -1,7 +1,7 @@
 """Putting a new network to work: contracts, money, stakes, rows. The operators' orders, given one after the other."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -58,14 +58,13 @@ async def put_to_work(network: Network, chain: Chain, tell: Tell) -> orders.Suit
 
 async def add_rows(
     network: Network,
-    files: dict[str, Path],
+    data: Mapping[str, orders.AddData],
     evaluation: Path,
     target: str,
     ranges: tuple[tuple[str, float, float], ...],
 ) -> dict[str, orders.DataAdded]:
     """Give every data owner its file and every provider the evaluators' rows."""
-    data = {name: orders.AddData(_found_by_nodes(path), target, ranges) for name, path in files.items()}
-    rows = orders.AddRows(_found_by_nodes(evaluation), target, ranges)
+    rows = orders.AddRows(found_by_nodes(evaluation), target, ranges)
     added = await asyncio.gather(
         *(network.operator(name).run("data.add", order, orders.DataAdded, silent) for name, order in data.items())
     )
@@ -73,7 +72,7 @@ async def add_rows(
     await asyncio.gather(
         *(network.operator(name).run("rows.add", rows, orders.DataAdded, silent) for name in evaluators)
     )
-    return dict(zip(files, added, strict=True))
+    return dict(zip(data, added, strict=True))
 
 
 async def every(
@@ -92,6 +91,6 @@ def account_names(network: Network) -> dict[Address, str]:
     return {network.identity(name).account: name for name in network.names()}
 
 
-def _found_by_nodes(path: Path) -> str:
+def found_by_nodes(path: Path) -> str:
     """The same file for a process that works in another folder."""
     return str(path.resolve())

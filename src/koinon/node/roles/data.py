@@ -76,7 +76,12 @@ class DataRole:
     async def _consider(self, event: Proposed) -> None:
         try:
             study = await fetch_study(self._context, event.study_id)
-            dataset = self._datasets.matching(data_schema(study))
+            accounts = [party.account for party in study.owners]
+            # A file that does not name this owner is refused with that reason, whatever rows there are.
+            named = self._context.account in accounts
+            schema = data_schema(study, accounts.index(self._context.account) if named else 0)
+            dataset = self._datasets.matching(schema, study.people)
+            others = self._datasets.matching(schema) is not None
         except KoinonError as problem:
             journal.warning("study %d: %s", event.study_id, problem)
             await self._refuse(event.study_id, str(problem))
@@ -89,6 +94,7 @@ class DataRole:
             dataset_hash=dataset.dataset_hash if dataset else b"",
             rows=dataset.rows if dataset else 0,
             nonce=self._context.rng.bytes(32),
+            other_people=others,
         )
         if dataset is None:
             await self._advance(event.study_id, seen)
@@ -250,10 +256,11 @@ class DataRole:
         study = await fetch_study(context, number)
         table = self._datasets.open(Hash32(effect.dataset_hash))
         dealing = Dealing(study_key(study, number), effect.attempt, effect.dataset_hash)
-        manifest, packages = await asyncio.to_thread(
-            deal, table.matrix, share_columns(study), FRACTION_BITS, dealing, context.keys.node, context.rng
-        )
         position = [party.account for party in study.owners].index(context.account)
+        columns = share_columns(study, position)
+        manifest, packages = await asyncio.to_thread(
+            deal, table.matrix, columns, FRACTION_BITS, dealing, context.keys.node, context.rng
+        )
         context.memory.write({manifest_key(number, effect.attempt): encode(manifest)})
         deliveries = (
             self._deliver(member, DeliverShares(number, effect.attempt, position, Input(manifest, package)))
@@ -308,12 +315,12 @@ class DataRole:
         order, context = decode(AddData, argument), self._context
         schema = Schema(tuple(Column(*column) for column in order.columns), order.target) if order.columns else None
         path = Path(order.path)
-        stored = await asyncio.to_thread(self._datasets.add, path, schema, order.target, context.rng)
+        stored = await asyncio.to_thread(self._datasets.add, path, schema, order.target, context.rng, order.key)
         narrator.say(f"{stored.rows} rows checked and committed to", 0.5)
         asset = await self._mint(stored)
         narrator.say(f"data set {stored.dataset_hash.hex()[:8]}… is asset {asset}", 1.0)
         columns = tuple((column.name, column.low, column.high) for column in stored.schema.columns)
-        return DataAdded(Hash32(stored.dataset_hash), stored.rows, columns, stored.schema.target, asset)
+        return DataAdded(Hash32(stored.dataset_hash), stored.rows, columns, stored.schema.target, asset, stored.people)
 
     async def _mint(self, stored: StoredDataset) -> int:
         """The data set as an asset: its commitment's root and nothing of its rows. Minted once."""
