@@ -86,6 +86,59 @@ def plain_logistic(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
     }
 
 
+def plain_line(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
+    from sklearn.linear_model import Ridge
+
+    table, target = rows[:, [0, 2]], rows[:, 1]
+    mean, spread = table.mean(0), table.std(0)
+    model = Ridge(2.0).fit((table - mean) / spread, target)
+    slopes = model.coef_ / spread
+    return {
+        "coefficients": (slopes.reshape(-1, 1), 1e-2),
+        "intercept": (np.array([[model.intercept_ - slopes @ mean]]), 3e-2),
+        "score": (np.array([[model.score((table - mean) / spread, target)]]), 3e-3),
+    }
+
+
+def scaled(rows: np.ndarray) -> np.ndarray:
+    low = np.array([column.low for column in FEATURES])
+    high = np.array([column.high for column in FEATURES])
+    return np.asarray(2 * (rows - low) / (high - low) - 1)
+
+
+def plain_groups(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
+    points = scaled(rows)
+    centres = points[np.sort(np.random.default_rng(1).choice(len(points), 3, replace=False))]
+    for _ in range(6):
+        nearest = ((points[:, None] - centres) ** 2).sum(2).argmin(1)
+        centres = np.array([points[nearest == number].mean(0) for number in range(3)])
+    sizes = np.bincount(nearest, minlength=3).astype(float)
+    assert sizes.min() >= 5
+    in_units = np.array([rows[nearest == number].mean(0) for number in range(3)])
+    return {"centres": (in_units, 1e-2), "sizes": (sizes.reshape(-1, 1), 0.0)}
+
+
+def plain_bayes(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
+    parts = [rows[rows[:, -1] == code, :-1] for code in (0, 1)]
+    half = np.array([(column.high - column.low) / 2 for column in FEATURES])
+    return {
+        "priors": (np.array([[len(part) / len(rows)] for part in parts]), 1e-4),
+        "means": (np.array([part.mean(0) for part in parts]), 1e-2),
+        "variances": (np.array([part.var(0) for part in parts]) + 1e-4 * half**2, 3e-1),
+    }
+
+
+def plain_components(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
+    from sklearn.decomposition import PCA
+
+    model = PCA(2).fit(scaled(rows))
+    signs = np.sign(model.components_[range(2), np.abs(model.components_).argmax(1)])
+    return {
+        "components": (model.components_ * signs[:, None], 2e-2),
+        "explained": (model.explained_variance_ratio_.reshape(-1, 1), 1e-2),
+    }
+
+
 SCENES = (
     Scene("statistics/1", FEATURES, features(), "", {"bins": 5, "minimum_group": 3}, plain_statistics),
     Scene(
@@ -96,6 +149,17 @@ SCENES = (
         {},
         plain_logistic,
     ),
+    Scene("linear-regression/1", FEATURES, features(), "dose", {"penalty": 2.0}, plain_line),
+    Scene("k-means/1", FEATURES, features(), "", {"clusters": 3, "iterations": 6, "seed": 1}, plain_groups),
+    Scene(
+        "naive-bayes/1",
+        (*FEATURES, Column("ill", 0.0, 1.0)),
+        np.column_stack([features(), ill()]),
+        "ill",
+        {},
+        plain_bayes,
+    ),
+    Scene("principal-components/1", FEATURES, features(), "", {}, plain_components),
 )
 BY_NAME = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.program)
 

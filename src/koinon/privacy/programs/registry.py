@@ -27,7 +27,11 @@ _ENGINE: Final = "koinon.privacy.rep4.session"
 """What every run consists of, whatever it computes."""
 
 _PROGRAMS: Final = {
+    "k-means/1": "koinon.privacy.programs.k_means",
+    "linear-regression/1": "koinon.privacy.programs.linear_regression",
     "logistic-regression/1": "koinon.privacy.programs.logistic_regression",
+    "naive-bayes/1": "koinon.privacy.programs.naive_bayes",
+    "principal-components/1": "koinon.privacy.programs.principal_components",
     "statistics/1": "koinon.privacy.programs.statistics",
 }
 """Each program's module, whose ``OFFER`` describes it."""

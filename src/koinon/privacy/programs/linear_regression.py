@@ -1,0 +1,73 @@
+"""``linear-regression/1``: least squares, or ridge regression with a penalty, on the joint rows of all owners.
+
+The target is one of the study's columns, with a public range of its own. Objective and penalty are scikit-learn's Ridge
+on standardised columns; the solver is ``learn.linear``.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from koinon.kernel.codec import Record
+from koinon.kernel.errors import InvalidInput
+from koinon.privacy.arrays import SecretArray
+from koinon.privacy.backend import Program
+from koinon.privacy.computation import Revealed, reveal
+from koinon.privacy.learn.linear import LinearRegression, to_units
+from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_table
+
+NAME: Final = "linear-regression/1"
+
+
+class Settings(Record, frozen=True):
+    """Attributes:
+    penalty: λ of ‖y − Xw − c‖² + λ‖w‖² on standardised columns; 0 for ordinary least squares.
+    steps: refinements of the solver; public, so that time tells nothing.
+    """
+
+    penalty: float = 0.0
+    steps: int = 16
+
+
+def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    features = list(layout.features)
+    if not features or len(features) == len(layout.columns):
+        raise InvalidInput(f"{NAME} needs a target and at least one other column")
+
+    def compute(rows: SecretArray) -> Revealed:
+        table, target = rows[:, features], rows[:, layout.place]
+        line = LinearRegression(settings.penalty, settings.steps).fit(table, target)
+        made = {
+            "coefficients": lambda: line.coefficients,
+            "intercept": lambda: line.intercept.reshape(1),
+            "score": lambda: line.score(table, target).reshape(1),
+        }
+        return reveal(**{name: made[name]() for name in outputs})
+
+    return on_table(NAME, layout, outputs, compute)
+
+
+def present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> tuple[ResultTable, ...]:
+    """In the units of the columns where slopes and intercept were opened; else as opened, for columns in [−1, 1]."""
+    features, target = [layout.columns[number] for number in layout.features], layout.columns[layout.place]
+    found = dict(outputs)
+    if {"coefficients", "intercept"} <= found.keys():
+        slopes, level = to_units(found["coefficients"], float(found["intercept"][0]), features, target)
+        found |= {"coefficients": slopes, "intercept": np.array([level])}
+    return tuple(
+        ResultTable(name, names_of(features) if name == "coefficients" else ("",), (name,), values.reshape(-1, 1))
+        for name, values in found.items()
+    )
+
+
+OFFER: Final = Offer(
+    name=NAME,
+    summary="least squares or ridge regression of one column on the others, and its R²",
+    target=Target.NUMBER,
+    outputs=("coefficients", "intercept", "score"),
+    settings=Settings,
+    build=program,
+    present=present,
+)

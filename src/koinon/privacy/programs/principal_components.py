@@ -1,0 +1,57 @@
+"""``principal-components/1``: the directions in which people differ most, of columns scaled by their public ranges."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from koinon.kernel.codec import Record
+from koinon.kernel.errors import InvalidInput
+from koinon.privacy.arrays import SecretArray
+from koinon.privacy.backend import Program
+from koinon.privacy.computation import Revealed, reveal
+from koinon.privacy.learn.components import PrincipalComponents
+from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_table
+
+NAME: Final = "principal-components/1"
+
+
+class Settings(Record, frozen=True):
+    """Attributes:
+    count: how many directions.
+    """
+
+    count: int = 2
+
+
+def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    if not 1 <= settings.count <= len(layout.columns):
+        raise InvalidInput(f"{NAME}: of {len(layout.columns)} columns there are not {settings.count} directions")
+
+    def compute(rows: SecretArray) -> Revealed:
+        fitted = PrincipalComponents(settings.count).fit(rows)
+        made = {"components": lambda: fitted.components, "explained": fitted.explained}
+        return reveal(**{name: made[name]() for name in outputs})
+
+    return on_table(NAME, layout, outputs, compute)
+
+
+def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
+    """Directions of length 1 in columns scaled to [−1, 1], and their shares of the whole variance."""
+    labels = tuple(f"direction {number}" for number in range(1, settings.count + 1))
+    return tuple(
+        ResultTable(name, labels, names_of(layout.columns) if name == "components" else ("share",), table)
+        for name, table in ((name, values.reshape(settings.count, -1)) for name, values in outputs.items())
+    )
+
+
+OFFER: Final = Offer(
+    name=NAME,
+    summary="the directions in which people differ most, and how much of the variance each explains",
+    target=Target.NONE,
+    outputs=("components", "explained"),
+    settings=Settings,
+    build=program,
+    present=present,
+)
