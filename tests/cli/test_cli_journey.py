@@ -183,7 +183,12 @@ def the_rows_are_described_without_being_shown(place: Place) -> None:
             *("--title", "Tumours, described", "--purpose", "Tumour risk: what the rows look like"),
         )
     )
-    assert facts("study", "estimate", study)["rounds"] > 0
+    near, far = (facts("study", "estimate", study, "--rtt", rtt)["engines"] for rtt in ("0.2", "50"))
+    assert [one["engine"] for one in near if not one["refusal"]] == ["rep4"]
+    assert 0 < near[0]["rounds"] == far[0]["rounds"]
+    # Every round waits for half a round trip.
+    assert abs(far[0]["seconds"] - near[0]["seconds"] - near[0]["rounds"] * 0.0249) < 0.02
+    assert (near[0]["parties"], near[0]["corrupted"], near[0]["may_deviate"]) == (4, 1, True)
     for name in OWNERS:
         facts("data", "add", place.rows[name], "--ranges", study, "--home", place.home(name))
     refused = koinon("study", "propose", study, "--home", place.company)

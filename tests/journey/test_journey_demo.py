@@ -191,6 +191,20 @@ class TestDisturbed:
 
 
 @pytest.mark.long
+@pytest.mark.xdist_group("demo")
+def test_hospitals_with_other_columns_of_the_same_patients_train_one_model(place: Path) -> None:
+    report = demo(place, "--split", "columns", "--effort", "0.3")
+    check_main_job(report)
+    assert len(report["verification"]) == 17
+    assert report["study"]["training_rows"] == [379, 379, 379]
+    # Only the first knows who is ill; its own columns alone are visibly worse than all together.
+    assert list(report["scores"]["alone"]) == ["hospital-1"]
+    alone, joint = report["scores"]["alone"]["hospital-1"], report["scores"]["joint"]
+    assert alone["auc"] < joint["auc"] - 0.01
+    assert alone["log_loss"] > joint["log_loss"] + 0.05
+
+
+@pytest.mark.long
 @pytest.mark.node
 @pytest.mark.xdist_group("demo")
 def test_the_same_job_runs_on_an_outside_chain(place: Path, anvil: str) -> None:
@@ -209,6 +223,8 @@ BAD = [
     (["--target", "nothing"], 2, "files of your own with --data"),
     (["--data", "{undecided}"], 2, "name the column to predict with --target"),
     (["--group", "colour"], 2, "colour"),
+    (["--split", "columns", "--data", "{rows}"], 2, "leave out --data"),
+    (["--split", "columns", "--group", "colour"], 2, "colour"),
 ]
 
 

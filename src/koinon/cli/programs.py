@@ -15,6 +15,7 @@ from koinon.node import orders
 from koinon.node.setup import silent
 
 if TYPE_CHECKING:
+    from koinon.jobs.study import StudyFile
     from koinon.privacy.programs.offer import Offer, ResultTable
 
 
@@ -80,6 +81,40 @@ def list_programs(*, as_json: bool) -> None:
             for one in offers
         ],
     )
+
+
+def estimates(
+    study: "StudyFile", rows: tuple[int, ...], round_trip_seconds: float, bits_per_second: float
+) -> list[dict[str, Any]]:
+    """What every engine would need for a study, or why it does not run it.
+
+    Raises:
+        InvalidInput: rows or settings out of range.
+        Refused: with these rows the program could overflow.
+    """
+    from koinon.jobs.inputs import parameters
+    from koinon.privacy.engines import ENGINES, Network
+    from koinon.privacy.programs.registry import load
+
+    program = load(study.algorithm, parameters(study, rows))
+    network = Network(round_trip_seconds, bits_per_second)
+    found = []
+    for one in ENGINES:
+        refusal = one.refusal(program)
+        facts: dict[str, Any] = {"engine": one.name, "refusal": refusal, "learns": dict(one.learns)}
+        if not refusal:
+            cost = one.cost(program, network)
+            facts |= {
+                "seconds": round(cost.seconds, 2),
+                "traffic_megabytes": round(cost.traffic_bytes / 1e6, 3),
+                "rounds": cost.rounds,
+                "parties": one.adversary.parties,
+                "corrupted": one.adversary.corrupted,
+                "may_deviate": one.adversary.may_deviate,
+                "protects": one.adversary.statement,
+            }
+        found.append(facts)
+    return found
 
 
 def show_result(folder: Path, number: int, tables_folder: Path | None, *, as_json: bool) -> None:

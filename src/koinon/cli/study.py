@@ -155,37 +155,40 @@ def new(
 @study.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--rows", "rows", multiple=True, type=click.IntRange(1), help="Of each owner, in order. [default: least]")
+@click.option("--rtt", default=0.2, type=click.FloatRange(0, 10_000), show_default=True, help="Round trip, in ms.")
+@click.option("--mbit", default=1000.0, type=click.FloatRange(0.01), show_default=True, help="Mbit/s each can send.")
 @JSON
-def estimate(file: Path, rows: tuple[int, ...], as_json: bool) -> None:
-    """What the study in FILE would cost and who would learn what. Sends nothing to anybody."""
+def estimate(file: Path, rows: tuple[int, ...], rtt: float, mbit: float, as_json: bool) -> None:
+    """What the study in FILE would cost, on which engine, against whom, and who would learn what. Sends nothing."""
+    from koinon.cli.programs import estimates
     from koinon.contracts.tokens import format_amount
-    from koinon.jobs.inputs import parameters
     from koinon.jobs.study import escrow
-    from koinon.privacy.estimate import estimate as estimated
-    from koinon.privacy.programs.registry import load
 
     draft = read_draft(file)
     if rows and len(rows) != len(draft.owners):
         raise InvalidInput(f"give --rows {len(draft.owners)} times, once for each owner, or not at all")
     counts = rows or tuple(draft.minimum_rows for _ in draft.owners)
-    cost = estimated(load(draft.algorithm, parameters(draft, counts)))
-    facts = {
+    facts: dict[str, Any] = {
         "title": draft.title,
+        "program": draft.algorithm,
         "rows": list(counts),
-        "rounds": cost.rounds,
-        "traffic_megabytes": round(cost.traffic_bytes / 1e6, 2),
         "escrow_tokens": format_amount(escrow(draft)),
         "bond_tokens": format_amount(draft.terms.bond),
-        "learns": _learns(draft),
     }
+    engines = estimates(draft, counts, rtt / 1e3, mbit * 1e6)
+    learns = _learns(draft)
     if as_json:
-        print_json(facts)
+        print_json({**facts, "learns": learns, "engines": engines})
         return
-    learns = facts.pop("learns")
     print_facts(facts, as_json=False)
-    console.print("\nWho learns what:", style="bold")
-    assert isinstance(learns, dict)
-    print_table(("", ""), list(learns.items()))
+    for engine in engines:
+        console.print(f"\n{engine.pop('engine')}", style="bold")
+        refusal, who = engine.pop("refusal"), engine.pop("learns")
+        if refusal:
+            console.print(f"not for this study: {refusal}", soft_wrap=True)
+            continue
+        print_facts(engine, as_json=False)
+        print_table(("who", "learns"), [*learns.items(), *who.items()])
 
 
 def _learns(draft: "StudyFile") -> dict[str, str]:
@@ -193,9 +196,6 @@ def _learns(draft: "StudyFile") -> dict[str, str]:
     exact = "exact; it says something about the rows" if not draft.epsilon else f"with noise, ε = {draft.epsilon:g}"
     return {
         "publisher": f"{outputs} ({exact})",
-        "owners": "of one another's rows nothing, unless the publisher shows them the result",
-        "one committee member": "nothing of rows or result; a wrong value that it sends is caught",
-        "two committee members together": "everything",
         "everybody who asks": "this file with its ranges, who took part, how many rows each owner has, all payments",
     }
 

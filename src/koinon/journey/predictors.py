@@ -83,6 +83,24 @@ def _logistic_regression(outputs: Mapping[str, "FloatArray"], study: StudyFile) 
     return Predictor(onnx, BINARY_CLASSIFICATION, check_equal(onnx, parameters))
 
 
+def _naive_bayes(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:
+    import numpy as np
+
+    from koinon.models.onnx_gaussian import GaussianParameters, check_equal_gaussian, export_gaussian
+
+    width = len(study.columns)
+    _need(outputs, {"priors": (2,), "means": (2, width), "variances": (2, width)}, study)
+    parameters = GaussianParameters(
+        low=np.array([column.low for column in study.columns], np.float64),
+        high=np.array([column.high for column in study.columns], np.float64),
+        priors=outputs["priors"],
+        means=outputs["means"],
+        variances=outputs["variances"],
+    )
+    onnx = export_gaussian(parameters)
+    return Predictor(onnx, BINARY_CLASSIFICATION, check_equal_gaussian(onnx, parameters))
+
+
 def _need(outputs: Mapping[str, "FloatArray"], shapes: Mapping[str, tuple[int, ...]], study: StudyFile) -> None:
     for name, shape in shapes.items():
         if name not in outputs:
@@ -93,4 +111,5 @@ def _need(outputs: Mapping[str, "FloatArray"], shapes: Mapping[str, tuple[int, .
 
 _PREDICTORS: Final[dict[str, Callable[[Mapping[str, "FloatArray"], StudyFile], Predictor]]] = {
     "logistic-regression/1": _logistic_regression,
+    "naive-bayes/1": _naive_bayes,
 }

@@ -20,7 +20,7 @@ from koinon.privacy.sharing import encoded
 Words = np.ndarray
 Protocol = Generator[None, None, Words]
 
-_ADVERSARY: Final = Adversary(1, 0, False, "Nobody: the computer that runs this sees every row. For tests only.")
+ADVERSARY: Final = Adversary(1, 0, False, "Nobody: the computer that runs this sees every row. For tests only.")
 
 
 class ClearMachine:
@@ -93,7 +93,7 @@ class ClearBackend:
     """Runs a program on plain numbers."""
 
     name: Final = "clear"
-    adversary: Final = _ADVERSARY
+    adversary: Final = ADVERSARY
 
     def run(self, program: Program, inputs: Sequence[PlainInput], rng: Rng) -> Result:
         """See ``Backend.run``; ``rng`` is for noise alone."""

@@ -23,10 +23,13 @@ SHUFFLE: Final = (4, 96)
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Rounds of messages, and bytes over all four parties, of the computation itself (without key agreement)."""
+    """Rounds of messages, bytes over all four parties, and products of two numbers inside matrix products, of the
+    computation itself (without key agreement).
+    """
 
     rounds: int
     traffic_bytes: int
+    matrix_products: int = 0
 
 
 class OutlineMachine:
@@ -34,6 +37,7 @@ class OutlineMachine:
 
     def __init__(self) -> None:
         self.traffic_bytes = 0
+        self.matrix_products = 0
 
     def constant(self, words: np.ndarray) -> Outline:
         return _outline(words.shape)
@@ -54,13 +58,13 @@ class OutlineMachine:
         return _outline(np.concatenate(parts, axis=axis).shape)
 
     def multiply(self, left: Outline, right: Outline, kind: Product) -> Protocol:
-        return self._cost(product_shape(kind, left.shape, right.shape), MULTIPLY)
+        return self._multiplied(left, right, kind, MULTIPLY)
 
     def multiply_truncate(
         self, left: Outline, right: Outline, kind: Product, drop: int, plus: Outline | None
     ) -> Protocol:
         del drop, plus
-        return self._cost(product_shape(kind, left.shape, right.shape), MULTIPLY_TRUNCATE)
+        return self._multiplied(left, right, kind, MULTIPLY_TRUNCATE)
 
     def truncate(self, data: Outline, drop: int) -> Protocol:
         del drop
@@ -79,6 +83,13 @@ class OutlineMachine:
     def observe(self, data: Outline, limit: float, label: str) -> None:
         """There is no data to check."""
 
+    def _multiplied(self, left: Outline, right: Outline, kind: Product, cost: tuple[int, int]) -> Protocol:
+        shape = product_shape(kind, left.shape, right.shape)
+        if kind in (Product.MATRIX, Product.GRAM):
+            inner = left.shape[0] if kind is Product.GRAM else left.shape[1]
+            self.matrix_products += shape[0] * shape[1] * inner
+        return self._cost(shape, cost)
+
     def _cost(self, shape: tuple[int, ...], cost: tuple[int, int]) -> Protocol:
         rounds, size = cost
         self.traffic_bytes += size * int(np.prod(shape, dtype=np.int64))
@@ -96,7 +107,7 @@ def estimate(program: Program) -> Estimate:
     machine = OutlineMachine()
     inputs = [Secret(machine, _outline(shape), program.fraction_bits, 1.0) for shape in program.shapes]
     rounds = sum(1 for _ in program.compute(machine, inputs))
-    return Estimate(rounds, machine.traffic_bytes)
+    return Estimate(rounds, machine.traffic_bytes, machine.matrix_products)
 
 
 def _outline(shape: tuple[int, ...]) -> Outline:
