@@ -60,7 +60,7 @@ class GaussianParameters:
         near = [((scaled - self.means[code]) ** 2 / (2 * self.variances[code])).sum(1) for code in (0, 1)]
         score = near[0] - near[1] + self.bias
         small = np.exp(-np.abs(score))
-        return np.where(score >= 0, 1 / (1 + small), small / (1 + small))
+        return np.asarray(np.where(score >= 0, 1 / (1 + small), small / (1 + small)), np.float64)
 
 
 def check_parameters(parameters: GaussianParameters) -> None:
