@@ -68,6 +68,17 @@ def suggested_ranges(path: Path, target: str | None, key: str = "") -> Schema:
     return schema
 
 
+def declared_target(given: Sequence[Path]) -> str | None:
+    """The target that a single TOML file names, if there is one. Raises InvalidInput where it is no TOML."""
+    if len(given) != 1 or given[0].suffix.lower() != ".toml":
+        return None
+    try:
+        found = tomllib.loads(read_text(given[0])).get("target")
+    except tomllib.TOMLDecodeError as problem:
+        raise InvalidInput(f"{given[0].name} is not TOML: {problem}") from None
+    return found if isinstance(found, str) and found else None
+
+
 def all_columns(given: Sequence[Path], target: str, key: str, owners: Sequence[str]) -> tuple[Schema, dict[str, str]]:
     """A study's columns from one file for all owners, or from one file for each owner of other columns.
 

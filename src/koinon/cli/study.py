@@ -94,7 +94,7 @@ def new(
     attempts: int,
 ) -> None:
     """Write a draft to FILE, for you to edit and for the owners to read before anything is signed."""
-    from koinon.cli.columns import all_columns, as_tuples, read_root
+    from koinon.cli.columns import all_columns, as_tuples, declared_target, read_root
     from koinon.cli.programs import read_settings
     from koinon.jobs.study import Party, Terms
     from koinon.node.drafts import Draft, write_draft
@@ -106,7 +106,7 @@ def new(
         raise InvalidInput(f"{file.name} exists already; choose another name or remove it")
     owners = [Identity.read(card) for card in cards]
     offer = registry.offer(program)
-    predicted = "" if offer.target is Target.NONE else target
+    predicted = "" if offer.target is Target.NONE else target or declared_target(given)
     if predicted is None:
         raise InvalidInput(f"say with --target which column {program} is to predict")
     beside = predicted if offer.target is Target.BINARY else ""
