@@ -283,7 +283,10 @@ def test_a_draft_is_written_once_and_estimated(draft: Path, cards: list[Path], r
     small = json.loads(koinon("study", "estimate", draft, "--json").out)
     assert small["escrow_tokens"] == "50"
     large = json.loads(koinon("study", "estimate", draft, *("--rows", "400") * 3, "--json").out)
-    assert large["traffic_megabytes"] > small["traffic_megabytes"]
+    few, many = small["engines"][0], large["engines"][0]
+    assert few["engine"] == many["engine"] == "rep4"
+    assert many["traffic_megabytes"] > few["traffic_megabytes"] > 0
+    assert many["seconds"] > few["seconds"]
     assert koinon("study", "estimate", draft, "--rows", "400").code == 2
 
 
