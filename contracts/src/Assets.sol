@@ -46,14 +46,22 @@ contract Assets is Credits, ERC721, ERC2981 {
         uint16[] shares;
     }
 
+    /// @param head keccak256 chain over the commitments: `head = keccak256(head ‖ commitment)`, from zero.
+    struct Notes {
+        uint64 count;
+        bytes32 head;
+    }
+
     uint256 public constant MAXIMUM_PARENTS = 64;
     uint256 public constant MAXIMUM_PAYEES = 64;
     uint256 public constant MAXIMUM_URI_BYTES = 512;
+    uint256 public constant MAXIMUM_NOTES = 64;
 
     Studies public immutable studies;
     /// @notice Number of assets; their ids are 1 to `count`.
     uint256 public count;
     mapping(uint256 assetId => Asset) private _assets;
+    mapping(uint256 assetId => Notes) private _notes;
 
     event Minted(
         uint256 indexed assetId,
@@ -67,7 +75,10 @@ contract Assets is Credits, ERC721, ERC2981 {
     event SplitSet(uint256 indexed assetId, address[] payees, uint16[] shares);
     event Distributed(uint256 indexed assetId, address indexed from, uint256 amount, uint256 remainder);
 
+    event Noted(uint256 indexed assetId, uint256 sequence, bytes32 commitment, bytes32 head);
+
     error ForeignProvenance(uint256 parent);
+    error NotesMoved(uint256 count);
 
     constructor(IERC20 token_, Studies studies_) Credits(token_) ERC721("Koinon Asset", "KASSET") {
         studies = studies_;
@@ -102,6 +113,29 @@ contract Assets is Credits, ERC721, ERC2981 {
         emit SplitSet(assetId, request.payees, request.shares);
         // _mint, not _safeMint: the caller asked for it, and a callback here could re-enter.
         _mint(msg.sender, assetId);
+    }
+
+    /// @notice Append commitments to what an asset's publisher keeps an account of, such as the answers given from a
+    /// data set; nothing can be taken back, left out or put in between.
+    /// @param sequence how many there are already; a call that was sent twice changes nothing.
+    function note(uint256 assetId, uint256 sequence, bytes32[] calldata commitments) external {
+        if (_existing(assetId).publisher != msg.sender) revert NotAllowed(msg.sender);
+        Notes storage notes = _notes[assetId];
+        if (sequence != notes.count) revert NotesMoved(notes.count);
+        if (commitments.length == 0 || commitments.length > MAXIMUM_NOTES) revert BadField("commitments");
+        bytes32 head = notes.head;
+        for (uint256 i = 0; i < commitments.length; i++) {
+            head = keccak256(abi.encode(head, commitments[i]));
+            emit Noted(assetId, sequence + i, commitments[i], head);
+        }
+        notes.count += uint64(commitments.length);
+        notes.head = head;
+    }
+
+    /// @notice How many commitments an asset has, and the head of their chain.
+    function notesOf(uint256 assetId) external view returns (Notes memory) {
+        _existing(assetId);
+        return _notes[assetId];
     }
 
     /// @notice Pull `amount` from the caller and credit it to the payees by their shares, the remainder of the

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from koinon.contracts import market as events
-from koinon.contracts.assets import AssetKind, Distributed, Mint, split
+from koinon.contracts.assets import AssetKind, Distributed, Mint, Noted, Notes, split
 from koinon.contracts.eip712 import voucher_digest
 from koinon.contracts.market import Market, channel_id, node_part
 from koinon.contracts.names import Resolution, ServiceEndpoint
@@ -17,6 +17,7 @@ from koinon.contracts.refusals import Reverted
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import ZERO_ADDRESS, ZERO_HASH, Hash32
 from koinon.kernel.quantities import BasisPoints, ChainId, TokenAmount, UnixSeconds
+from koinon.privacy.differential.budget import check_opened, commitment, pure_entry
 
 DEPOSIT = TokenAmount(1_000_000)
 SALT = digest_of("salt of a channel")
@@ -55,6 +56,32 @@ async def test_only_the_publisher_of_a_completed_study_mints_from_it(world: Worl
     mint = Mint(AssetKind.MODEL, digest_of("weights"), "", (), (world.address("north"),), (10_000,), study_id=study_id)  # type: ignore[arg-type]
     with pytest.raises(Reverted, match="NotAllowed"):
         await world.by("north").assets.mint(mint)
+
+
+async def test_an_account_of_commitments_only_grows_and_only_by_its_publisher(world: World) -> None:
+    mint = Mint(AssetKind.DATASET, digest_of("rows of north"), "", (), (world.address("north"),), (10_000,))  # type: ignore[arg-type]
+    own = world.by("north").assets
+    asset = await own.mint(mint)
+    entries = [pure_entry(number, 0, 0.1, digest_of(f"salt {number}")) for number in range(3)]
+    commitments = [commitment(entry) for entry in entries]
+    assert await own.notes_of(asset) == Notes(0, ZERO_HASH)
+    await own.note(asset, 0, commitments[:2])
+    await own.note(asset, 2, commitments[2:])
+    notes = await own.notes_of(asset)
+    check_opened(entries, notes.count, notes.head)
+    noted = await own.events(Noted, asset_id=asset)
+    assert [found.event.commitment for found in noted] == commitments
+    for sequence in (0, 2, 4):
+        with pytest.raises(Reverted, match="NotesMoved"):
+            await own.note(asset, sequence, commitments[:1])
+    with pytest.raises(Reverted, match="NotAllowed"):
+        await world.by("stranger").assets.note(asset, 3, commitments[:1])
+    for many in ([], commitments * 22):
+        with pytest.raises(Reverted, match=r"BadField.*commitments"):
+            await own.note(asset, 3, many)
+    with pytest.raises(Reverted, match="Unknown"):
+        await own.note(asset + 1, 0, commitments[:1])
+    assert await own.notes_of(asset) == notes
 
 
 BAD_MINTS = {

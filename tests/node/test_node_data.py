@@ -9,6 +9,7 @@ import pytest
 from contracts_world import OWNERS
 from node_market_world import COLUMNS, TARGET, Network, desk_of, party
 
+from koinon.contracts.assets import AssetKind, Mint
 from koinon.data.schema import Schema
 from koinon.data.table import Table, write_csv
 from koinon.jobs import owner
@@ -17,14 +18,18 @@ from koinon.journey import study as proposing
 from koinon.journey.results import Study
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import InvalidInput, Refused
-from koinon.kernel.quantities import BasisPoints, TokenAmount
+from koinon.kernel.ids import Hash32
+from koinon.kernel.quantities import ALL_BASIS_POINTS, BasisPoints, TokenAmount
 from koinon.node.context import Context
 from koinon.node.create import DEFAULT_POLICY
 from koinon.node.datasets import Datasets
+from koinon.node.orders import Answered, AskData
 from koinon.node.privacy_ledger import PrivacyLedger, added
 from koinon.node.roles.data import DataRole
 from koinon.node.roles.publisher import PublisherRole
-from koinon.privacy.differential.budget import find, pure_entry, spent
+from koinon.node.roles.spending import PrivacyDesk
+from koinon.node.tasks import Narrator
+from koinon.privacy.differential.budget import check_opened, find, pure_entry, spent
 from koinon.privacy.programs.registry import algorithm_hash
 
 
@@ -84,14 +89,19 @@ def follow(context: Context) -> DataRole:
     return role
 
 
+async def _not_asked(*_: object) -> None:
+    """In place of asking the owners before money moves."""
+
+
 @pytest.mark.parametrize(
     ("line", "changed", "reason"),
     [
         ('purposes = ["tumour risk"] ', 'purposes = ["insurance"]', "the purpose is none the policy accepts"),
+        ("privacy_epsilon = 8.0", "privacy_epsilon = 0.5", "the privacy budget of this data set does not cover it"),
     ],
 )
 async def test_a_refusal_reaches_the_publisher_with_its_reason_and_the_money_is_back(
-    network: Network, line: str, changed: str, reason: str
+    network: Network, line: str, changed: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert line in DEFAULT_POLICY
     publisher = await publisher_of(network)
@@ -99,9 +109,16 @@ async def test_a_refusal_reaches_the_publisher_with_its_reason_and_the_money_is_
         follow(await owner_of(network, name))
     follow(await owner_of(network, OWNERS[-1], DEFAULT_POLICY.replace(line, changed)))
     desk, _ = desk_of(publisher)
+    noisy = msgspec.structs.replace(await study_file(publisher), epsilon=1.0)
     before = await network.suite.token.balance_of(publisher.account)
-    with pytest.raises(Refused, match=reason):
-        await proposing.propose(desk, await study_file(publisher))
+    with pytest.raises(Refused, match=reason + r".*; nothing was sent"):
+        await proposing.propose(desk, noisy)
+    assert await network.suite.token.balance_of(publisher.account) == before
+    assert await network.suite.studies.count() == 0
+    # Without the question beforehand the owner's no comes over the chain, and the escrow back.
+    monkeypatch.setattr(proposing, "_consult", _not_asked)
+    with pytest.raises(Refused, match=reason + r".*; the escrow and all bonds are back"):
+        await proposing.propose(desk, noisy)
     credit = await network.suite.studies.credit_of(publisher.account)
     assert await network.suite.token.balance_of(publisher.account) + credit == before
 
@@ -126,13 +143,16 @@ async def test_two_studies_at_once_cannot_both_spend_the_last_of_the_budget(netw
     assert (paid.study, paid.attempt, paid.mechanism) == (signed[0].number, 0, "gaussian")
 
 
-async def test_what_a_study_cost_that_ended_before_any_share_was_dealt_is_paid_back(network: Network) -> None:
+async def test_what_a_study_cost_that_ended_before_any_share_was_dealt_is_paid_back(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publisher = await publisher_of(network)
     for name in OWNERS[:-1]:
         first = await owner_of(network, name)
         follow(first)
     follow(await owner_of(network, OWNERS[-1], DEFAULT_POLICY.replace("tumour risk", "insurance")))
     desk, _ = desk_of(publisher)
+    monkeypatch.setattr(proposing, "_consult", _not_asked)
     with pytest.raises(Refused, match="purpose"):
         await proposing.propose(desk, await study_file(publisher))
     await first.close()
@@ -152,6 +172,62 @@ async def test_what_a_study_cost_that_ended_before_any_share_was_dealt_is_paid_b
     entries = PrivacyLedger(again.memory).entries(dataset)
     assert find(entries, number, 0) is None
     assert spent(entries, 1e-6) == 0.0
+
+
+async def minted(context: Context) -> int:
+    dataset = Datasets(context.home.datasets).all()[0].dataset_hash
+    whole = (context.account,), (ALL_BASIS_POINTS,)
+    return await context.suite.assets.mint(Mint(AssetKind.DATASET, Hash32(dataset), "", (), *whole))
+
+
+async def test_own_answers_are_paid_noted_on_the_chain_and_opened_to_an_auditor(network: Network) -> None:
+    context = await owner_of(network, OWNERS[0], DEFAULT_POLICY.replace("privacy_epsilon = 8.0", "privacy_epsilon = 2"))
+    asset = await minted(context)
+    privacy = PrivacyDesk(context, Datasets(context.home.datasets))
+    privacy.offer()
+    dataset = Datasets(context.home.datasets).all()[0].dataset_hash
+    column = COLUMNS[0]
+
+    async def ask(question: str, arguments: tuple[float, ...], epsilon: float) -> Answered:
+        order = AskData(dataset[:4], question, column.name, arguments, epsilon)
+        return await privacy.ask(encode(order), Narrator())
+
+    mean = (await ask("mean", (), 1.0)).values[0]
+    assert column.low <= mean <= column.high
+    assert len((await ask("histogram", (4.0,), 0.5)).values) == 4
+    for question, arguments, epsilon, reason in (
+        ("median", (), 0.1, "the questions and how many numbers"),
+        ("count", (2.0, 1.0), 0.1, "lower end"),
+        ("quantile", (1.5,), 0.1, "between 0 and 1"),
+        ("histogram", (float("nan"),), 0.1, "1 to 1000 bins"),
+        ("mean", (), -1.0, "ε above 0"),
+        ("mean", (), 0.6, "the privacy budget of this data set does not cover it"),
+    ):
+        with pytest.raises(InvalidInput, match=reason):
+            await ask(question, arguments, epsilon)
+    entries = privacy.ledger.entries(dataset)
+    assert [entry.millionths for entry in entries] == [1_000_000, 500_000]
+    notes = await context.suite.assets.notes_of(asset)
+    check_opened(entries, notes.count, notes.head)
+    # The same node with an older copy of its disk answers nothing more.
+    context.memory.write({}, [key for key, _ in context.memory.scan(b"privacy-budget/")][1:])
+    with pytest.raises(Refused, match="restore the newest copy"):
+        await ask("mean", (), 0.1)
+
+
+async def test_a_commitment_stands_on_the_chain_before_the_consent(network: Network) -> None:
+    publisher = await publisher_of(network)
+    contexts = [await owner_of(network, name) for name in OWNERS]
+    assets = [await minted(context) for context in contexts]
+    for context in contexts:
+        follow(context)
+    desk, _ = desk_of(publisher)
+    await proposing.propose(desk, msgspec.structs.replace(await study_file(publisher), epsilon=1.0))
+    for context, asset in zip(contexts, assets, strict=True):
+        entries = PrivacyLedger(context.memory).entries(Datasets(context.home.datasets).all()[0].dataset_hash)
+        notes = await context.suite.assets.notes_of(asset)
+        check_opened(entries, notes.count, notes.head)
+        assert spent(entries, 1e-6) == pytest.approx(1.0, abs=2e-3)
 
 
 async def test_an_unreadable_policy_is_told_before_any_study(network: Network) -> None:

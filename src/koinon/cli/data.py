@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from koinon.cli.console import console, print_json, print_table, shorten
-from koinon.cli.options import HOME, JSON
+from koinon.cli.options import HOME, JSON, chain_access, chain_options
 from koinon.cli.ordering import operator_of, order, print_facts
 from koinon.kernel.errors import InvalidInput, Unavailable
 from koinon.kernel.ids import to_hex
@@ -99,6 +99,81 @@ def list_(folder: Path, as_json: bool) -> None:
             ],
             right=(2, 3),
         )
+
+
+@data.command()
+@click.argument("question", type=click.Choice(("count", "total", "mean", "histogram", "quantile")))
+@click.argument("column")
+@click.argument("arguments", nargs=-1, type=float)
+@click.option("--data-set", "dataset", required=True, help="Hexadecimal digits that it begins with; see data list.")
+@click.option("--epsilon", required=True, type=click.FloatRange(0, 100, min_open=True), help="What it may cost.")
+@HOME
+@JSON
+def ask(
+    question: str,
+    column: str,
+    arguments: tuple[float, ...],
+    dataset: str,
+    epsilon: float,
+    folder: Path,
+    as_json: bool,
+) -> None:
+    """A noisy answer about one COLUMN of your rows that you may publish; it is paid from the data set's privacy budget.
+
+    count LOW HIGH, total, mean, histogram BINS, quantile SHARE.
+    """
+    from koinon.node import orders
+
+    digits = dataset.removeprefix("0x")
+    if len(digits) % 2 or len(digits) < 4 or not all(one in "0123456789abcdefABCDEF" for one in digits):
+        raise InvalidInput("--data-set takes an even number, at least 4, of hexadecimal digits; see: koinon data list")
+    asked = orders.AskData(bytes.fromhex(digits), question, column, arguments, epsilon)
+    found = order(folder, "data.ask", asked, orders.Answered, "ask", quiet=as_json)
+    values: Any = list(found.values) if len(found.values) > 1 else found.values[0]
+    print_facts({"question": question, "column": column, "epsilon": epsilon, "answer": values}, as_json=as_json)
+
+
+@data.command()
+@HOME
+@click.option("--open", "opened", type=click.Path(path_type=Path), help="Write the entries to FILE, for an auditor.")
+@JSON
+def budget(folder: Path, opened: Path | None, as_json: bool) -> None:
+    """What every data set's privacy budget has been spent on and what is left. Needs no running node."""
+    from koinon.cli.budget import budgets, write_opened
+
+    home = Home(folder)
+    if not home.config.is_file():
+        raise InvalidInput(f"{folder.name or folder} is no node's home; make one with: koinon node init")
+    found = budgets(home)
+    if opened is not None:
+        write_opened(opened, found)
+    if as_json:
+        print_json([one.facts() for one in found])
+    elif not found:
+        console.print("no data sets; add one with: koinon data add FILE")
+    else:
+        print_table(
+            ("data set", "spent", "", "left", "studies", "own answers", "exact"),
+            [one.row() for one in found],
+            right=(3,),
+        )
+
+
+@data.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("asset", type=click.IntRange(1))
+@chain_options
+@JSON
+def audit(
+    file: Path, asset: int, folder: Path | None, urls: tuple[str, ...], suite_file: Path | None, as_json: bool
+) -> None:
+    """Check the entries that an owner opened in FILE against the commitments on the chain, and add them up."""
+    import asyncio
+
+    from koinon.cli.budget import audited
+
+    facts = asyncio.run(audited(file, asset, chain_access(folder, urls, suite_file)))
+    print_facts(facts, as_json=as_json)
 
 
 def _facts(use: str, stored: "StoredDataset") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Assets: datasets, models and services with provenance and revenue split."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -82,6 +83,24 @@ class Distributed(Event):
     remainder: TokenAmount
 
 
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """How many commitments a publisher appended to an asset, and the head of their Keccak-256 chain."""
+
+    count: int
+    head: Hash32
+
+
+@dataclass(frozen=True, slots=True)
+class Noted(Event):
+    """Commitment number ``sequence``, from 0, and the chain's head after it."""
+
+    asset_id: int
+    sequence: int
+    commitment: Hash32
+    head: Hash32
+
+
 class Assets(PaysCredit):
     """Client of ``Assets``."""
 
@@ -95,6 +114,15 @@ class Assets(PaysCredit):
     async def mint(self, request: Mint) -> int:
         """Mint to the caller and return the asset's id."""
         return self._only(Minted, await self._write("mint", request)).asset_id
+
+    async def note(self, asset_id: int, sequence: int, commitments: Sequence[Hash32]) -> Receipt:
+        """Append 1 to 64 commitments to the caller's asset, which has ``sequence`` of them already."""
+        return await self._write("note", asset_id, sequence, list(commitments))
+
+    async def notes_of(self, asset_id: int) -> Notes:
+        """How many commitments an asset has, and their head."""
+        found: Notes = await self._read(Notes, "notesOf", asset_id)
+        return found
 
     async def distribute(self, asset_id: int, amount: TokenAmount) -> Receipt:
         """Pay revenue into the split; needs an allowance for this contract."""

@@ -45,6 +45,7 @@ ADVICE: Final = {
     "NotProven": "the keys or the evidence do not prove what they must",
     "NotRegistered": "{account} must register as a provider first",
     "NothingToWithdraw": "{account} has no credit",
+    "NotesMoved": "the asset has {count} commitments by now; read them again before adding more",
     "OutOfSequence": "the next batch starts at receipt {expected}, not {given}",
     "PaymentRefused": "{account} does not take coins",
     "PoolFull": "no more providers are admitted to this role now",

@@ -13,7 +13,7 @@ from koinon.kernel.codec import encode
 from koinon.kernel.errors import Expired, KoinonError
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import TokenAmount, UnixSeconds
-from koinon.wire.studies import FetchRefusal, RefusalReason
+from koinon.wire.studies import ConsultOwner, FetchRefusal, RefusalReason
 
 POLL_SECONDS: Final = 0.15
 ANSWER_SECONDS: Final = 10.0
@@ -34,11 +34,13 @@ async def propose(desk: Desk, study: StudyFile) -> results.Study:
 
     Raises:
         InvalidInput: the study breaks a rule.
-        Refused: too little money, or an owner said no; the escrow is back then, and the sentence gives the reason.
+        Refused: an owner would say no, or too little money: nothing was sent then. Or an owner said no: the escrow is
+            back then. The sentence gives the reason.
         Expired: an owner did not answer before the consent deadline; the escrow is back.
     """
     signed = sign_study(study, desk.node_key)
     specification = specification_hash(study)
+    await _consult(desk, study, encode(signed))
     await _afford(desk, study)
     # Owners will ask for the file the moment they see its hash on the chain.
     desk.memory.write({study_file_key(specification): encode(signed)})
@@ -91,6 +93,21 @@ async def recover(desk: Desk, number: int) -> results.Study:
 
 def _pending_nonce_key(specification: Hash32) -> bytes:
     return b"publisher-nonce-of/" + specification
+
+
+async def _consult(desk: Desk, study: StudyFile, signed: bytes) -> None:
+    """Hear every owner's no before money moves. Who cannot be reached now may still answer on the chain."""
+
+    async def ask(owner: Address) -> None:
+        record = await desk.directory.find_account(owner)
+        await desk.transport.call(record.endpoint, ConsultOwner(signed), ANSWER_SECONDS)
+
+    answers = await asyncio.gather(*(ask(party.account) for party in study.owners), return_exceptions=True)
+    for party, answer in zip(study.owners, answers, strict=True):
+        if isinstance(answer, errors.Refused):
+            raise errors.Refused(f"{party.name} would refuse the study: {answer}; nothing was sent")
+        if isinstance(answer, BaseException) and not isinstance(answer, errors.Unavailable):
+            raise answer
 
 
 async def _afford(desk: Desk, study: StudyFile) -> None:

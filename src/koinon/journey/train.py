@@ -16,6 +16,7 @@ from koinon.contracts.studies import (
     Study,
     StudyPhase,
 )
+from koinon.jobs.gate import check_output
 from koinon.jobs.inputs import parameters
 from koinon.jobs.sessions import session_key, study_key
 from koinon.jobs.study import SignedStudy, StudyFile, open_study
@@ -27,6 +28,7 @@ from koinon.kernel.codec import decode
 from koinon.kernel.errors import Forged, Refused
 from koinon.kernel.ids import Hash32, to_hex
 from koinon.kernel.quantities import TokenAmount
+from koinon.wire.committee import ShareManifest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,7 +127,9 @@ async def _open(
         await asyncio.sleep(POLL_SECONDS)
     session = session_key(file, study.number, state.attempt)
     values, liars = reconstruct(packages, session, state.output_digest)
-    rows = _rows(outputs, file, study.number, state.attempt)
+    manifests = _manifests(outputs, file, study.number, state.attempt)
+    await asyncio.to_thread(check_output, file, manifests, values.size)
+    rows = tuple(manifest.rows for manifest in manifests)
     opened = await asyncio.to_thread(_named, file, rows, values)
     incidents = await _incidents(desk, study.number)
     desk.say(f"opened {', '.join(one.name for one in opened)}; three signatures released the escrow", 1.0)
@@ -153,20 +157,20 @@ def _named(file: StudyFile, rows: tuple[int, ...], values: "FloatArray") -> tupl
     )
 
 
-def _rows(outputs: OutputDesk, file: StudyFile, number: int, attempt: int) -> tuple[int, ...]:
-    """How many rows each owner shared, from the signed manifests that the committee compared.
+def _manifests(outputs: OutputDesk, file: StudyFile, number: int, attempt: int) -> tuple[ShareManifest, ...]:
+    """What each owner shared, as its signed manifest says that the committee compared.
 
     Raises:
         Forged: a manifest is missing, or of another owner, study or attempt.
     """
-    rows = []
+    found = []
     for place, owner in enumerate(file.owners):
         manifest = outputs.manifest(number, attempt, place)
         expected = (owner.node_id, study_key(file, number), attempt)
         if manifest is None or (manifest.owner, manifest.study, manifest.attempt) != expected:
             raise Forged(f"the committee did not deliver the share manifest of {owner.name}")
-        rows.append(manifest.rows)
-    return tuple(rows)
+        found.append(manifest)
+    return tuple(found)
 
 
 async def _incidents(desk: Desk, number: int) -> tuple[results.Incident, ...]:

@@ -5,6 +5,7 @@ suite.adopt      Suite → Nothing                work with these contracts from
 account.pay      Pay → Nothing                  send payment tokens and coins for gas
 provider.join    Join → Nothing                 register and stake
 data.add         AddData → DataAdded            validate a file, commit to its rows, mint the data set's asset
+data.ask         AskData → Answered             a noisy answer about the owner's own rows
 rows.add         AddRows → DataAdded            an evaluator's own rows
 study.propose    ProposeStudy → results.Study
 study.train      results.Study → results.Trained
@@ -91,6 +92,25 @@ class DataAdded(Record, frozen=True):
     asset: int
     people: bytes = b""
     """Root of the people in the file, where it has ids."""
+
+
+class AskData(Record, frozen=True):
+    """A question about one column of the owner's own rows, to be answered with noise and paid from its privacy budget.
+
+    ``dataset_hash`` may be cut short; ``question`` is count, total, mean, histogram or quantile.
+    """
+
+    dataset_hash: bytes
+    question: str
+    column: str
+    arguments: tuple[float, ...]
+    epsilon: float
+
+
+class Answered(Record, frozen=True):
+    """The noisy answer."""
+
+    values: tuple[float, ...]
 
 
 class ProposeStudy(Record, frozen=True):

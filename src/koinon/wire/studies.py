@@ -186,3 +186,14 @@ class FetchEvaluationPlan(Message, frozen=True):
     """Anyone may ask the requester of an evaluation with which settings evaluators measure."""
 
     evaluation: int
+
+
+@message(0x0514, answers=(Done,), limit=1 << 20)
+class ConsultOwner(Message, frozen=True):
+    """The publisher asks an owner, before any money moves, whether it would sign.
+
+    ``signed_study`` is the encoding of a ``jobs.study.SignedStudy``. ``Done`` promises nothing: another study may spend
+    the privacy budget first. A failure says why the owner would refuse.
+    """
+
+    signed_study: bytes

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from koinon.contracts.client import Log
 from koinon.contracts.eip712 import result_digest
 from koinon.contracts.studies import Challenged, Complained, Completed, Drawn, Ended, StudyPhase
-from koinon.jobs import member
+from koinon.jobs import gate, member
 from koinon.jobs.inputs import parameters
 from koinon.jobs.sessions import session_key, study_key
 from koinon.jobs.study import StudyFile
@@ -294,6 +294,12 @@ class ComputeRole:
 
         study, state = seat.study, seat.state
         manifests = tuple(shares.manifest for shares in run.packages)
+        try:
+            gate.check_inputs(study, manifests)
+        except Refused as problem:
+            # No member is to blame; without three outputs the study ends at its deadline and the money goes back.
+            seat.events.put_nowait(member.WorkerAborted(str(problem), frozenset(), None, None, None))
+            return
         fault = None
         if self._lies.pop(state.attempt, None) == state.position:
             fault = Fault(LIE_ROUND, (state.position + 1) % 4, 3)
@@ -313,6 +319,12 @@ class ComputeRole:
 
     async def _send_output(self, seat: _Seat, effect: member.SendOutput) -> None:
         context, state = self._context, seat.state
+        manifests = tuple(shares.manifest for _, shares in sorted(state.packages, key=lambda entry: entry[0]))
+        try:
+            await asyncio.to_thread(gate.check_output, seat.study, manifests, effect.output.count)
+        except KoinonError as problem:
+            journal.warning("study %d: the output is not signed: %s", state.study, problem)
+            return
         digest = result_digest(
             await context.suite.studies.domain(), state.study, state.attempt, Hash32(effect.output_digest)
         )
@@ -323,7 +335,7 @@ class ComputeRole:
             effect.output,
             effect.output_digest,
             context.keys.account.sign_digest(digest),
-            tuple(shares.manifest for _, shares in sorted(state.packages, key=lambda entry: entry[0])),
+            manifests,
         )
         for _ in range(DELIVERY_TRIES):
             try:

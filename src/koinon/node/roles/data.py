@@ -17,7 +17,7 @@ from koinon.jobs.inputs import data_schema, share_columns
 from koinon.jobs.policy import read_policy
 from koinon.jobs.sessions import study_key
 from koinon.jobs.spending import SALT_BYTES, entry_of
-from koinon.jobs.study import StudyFile
+from koinon.jobs.study import SignedStudy, StudyFile, open_study
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import KoinonError, Refused, Unavailable
 from koinon.kernel.ids import Hash32, NodeId
@@ -25,13 +25,14 @@ from koinon.kernel.quantities import ALL_BASIS_POINTS, Seconds
 from koinon.node.context import Context
 from koinon.node.datasets import Datasets, StoredDataset
 from koinon.node.orders import AddData, DataAdded
-from koinon.node.privacy_ledger import PrivacyLedger, added
+from koinon.node.privacy_ledger import added
+from koinon.node.roles.spending import PrivacyDesk
 from koinon.node.roles.studies import fetch_study, manifest_key
 from koinon.node.tasks import Narrator
-from koinon.privacy.differential.budget import Budget, find, pay_back, spend
-from koinon.wire.catalogue import Message
+from koinon.privacy.differential.budget import find, pay_back, spend
+from koinon.wire.catalogue import Done, Message
 from koinon.wire.committee import Column, Input, ShareManifest
-from koinon.wire.studies import DeliverShares, FetchManifest, FetchRefusal, ManifestsReply, RefusalReason
+from koinon.wire.studies import ConsultOwner, DeliverShares, FetchManifest, FetchRefusal, ManifestsReply, RefusalReason
 
 journal = logging.getLogger("koinon.data")
 DELIVERY_TRIES: Final = 5
@@ -48,9 +49,7 @@ class DataRole:
         self._context = context
         self._datasets = Datasets(context.home.datasets)
         self._locks: dict[int, asyncio.Lock] = {}
-        # What is left is computed and spent under one lock, so that two studies cannot both spend the last of it.
-        self._spending = asyncio.Lock()
-        self._ledger = PrivacyLedger(context.memory)
+        self._privacy = PrivacyDesk(context, self._datasets)
 
     def attach(self) -> None:
         """Follow the studies contract. Raises InvalidInput where the policy cannot be read."""
@@ -64,6 +63,7 @@ class DataRole:
         self._context.spawn(self.resume(), "studies under way")
         self._context.transport.handle(FetchManifest, self._manifest)
         self._context.transport.handle(FetchRefusal, self._reason)
+        self._context.transport.handle(ConsultOwner, self._consult)
 
     # ------------------------------------------------------------------------------------------ events of the chain
 
@@ -153,14 +153,13 @@ class DataRole:
         event: _Release,
     ) -> None:
         """Take an event that lets shares leave: what it costs is on disk in the same write as the decision."""
-        async with self._spending:
-            policy, entries = read_policy(self._context.home.policy), self._ledger.entries(dataset)
-            after = entries
+        async with self._privacy.spending:
+            entries = after = self._privacy.ledger.entries(dataset)
             if find(entries, number, attempt) is None:
-                budget = Budget(policy.privacy_epsilon, policy.privacy_delta)
                 entry = entry_of(study, number, attempt, self._context.rng)
                 try:
-                    after = await asyncio.to_thread(spend, entries, entry, budget)
+                    await self._privacy.check_complete(dataset)
+                    after = await asyncio.to_thread(spend, entries, entry, self._privacy.budget())
                 except Refused as problem:
                     event = replace(event, unaffordable=str(problem))
             effects = await self._decide(number, event, added(dataset, entries, after))
@@ -168,13 +167,15 @@ class DataRole:
 
     async def _end(self, number: int) -> None:
         """The study is over; what was paid for an attempt for which nothing was dealt is paid back."""
-        async with self._spending:
+        async with self._privacy.spending:
             state = self._load(number)
-            entries = after = self._ledger.entries(state.dataset_hash)
+            entries = after = self._privacy.ledger.entries(state.dataset_hash)
             if state.attempt < 0:
                 after = pay_back(entries, number, 0, self._context.rng.bytes(SALT_BYTES))
             returned = added(state.dataset_hash, entries, after)
             effects = await self._decide(number, owner.StudyEnded(), returned)
+            if state.dataset_hash and after != entries:
+                await self._privacy.note(state.dataset_hash)
         await self._carry_out(number, effects)
 
     async def _advance(self, number: int, event: owner.OwnerEvent) -> None:
@@ -218,6 +219,7 @@ class DataRole:
             await studies.domain(), number, terms.spec_hash, dataset_hash, commitment, terms.consent_deadline
         )
         signature = context.keys.account.sign_digest(digest)
+        await self._privacy.note(dataset_hash)
         try:
             await studies.consent(number, context.account, dataset_hash, commitment, signature)
         except Refused:
@@ -261,6 +263,7 @@ class DataRole:
         manifest, packages = await asyncio.to_thread(
             deal, table.matrix, columns, FRACTION_BITS, dealing, context.keys.node, context.rng
         )
+        await self._privacy.note(effect.dataset_hash)
         context.memory.write({manifest_key(number, effect.attempt): encode(manifest)})
         deliveries = (
             self._deliver(member, DeliverShares(number, effect.attempt, position, Input(manifest, package)))
@@ -305,11 +308,39 @@ class DataRole:
             raise Refused("this owner did not refuse that study")
         return RefusalReason(kept.decode())
 
+    async def _consult(self, sender: NodeId, request: ConsultOwner) -> Message:
+        """Whether this owner would sign now. Raises Refused with the reason where it would not."""
+        study = open_study(decode(SignedStudy, request.signed_study))
+        if study.publisher.node_id != sender:
+            raise Refused("only a study's publisher is told whether its owners would sign")
+        from koinon.privacy.programs.registry import algorithm_hash
+
+        dataset = self._datasets.matching(data_schema(study))
+        seen = owner.StudyProposed(
+            file=study,
+            installed_algorithm=algorithm_hash(study.algorithm),
+            dataset_hash=dataset.dataset_hash if dataset else b"",
+            rows=dataset.rows if dataset else 0,
+            nonce=bytes(32),
+        )
+        policy = read_policy(self._context.home.policy)
+        _, effects = owner.step(owner.OwnerState(0), seen, policy, self._context.account)
+        for effect in effects:
+            if isinstance(effect, owner.Refuse):
+                raise Refused(effect.reason)
+        if dataset is not None:
+            await self._privacy.check_complete(dataset.dataset_hash)
+            entries = self._privacy.ledger.entries(dataset.dataset_hash)
+            entry = entry_of(study, 0, 0, self._context.rng)
+            await asyncio.to_thread(spend, entries, entry, self._privacy.budget())
+        return Done()
+
     # --------------------------------------------------------------------------------------------------- orders
 
     def offer(self) -> None:
         """Offer the owner's own tasks."""
         self._context.board.offer("data.add", self._add)
+        self._privacy.offer()
 
     async def _add(self, argument: bytes, narrator: Narrator) -> DataAdded:
         order, context = decode(AddData, argument), self._context

@@ -1,0 +1,46 @@
+"""The output gate: what may leave a study, checked by each member before it signs and by the result party on opening.
+
+Nothing leaves but the outputs that the study file declares, in the shapes that its program has for the rows that the
+owners really shared, and only if every owner shared as many rows as the study's smallest group. The checks need no
+secret: a member that skips them is outvoted, as three signatures on one digest release an output.
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+from koinon.jobs.inputs import parameters
+from koinon.jobs.study import StudyFile
+from koinon.kernel.errors import Refused
+from koinon.wire.committee import ShareManifest
+
+
+def check_inputs(study: StudyFile, manifests: Sequence[ShareManifest]) -> None:
+    """Refuse to compute where an owner's rows are too few to hide in. Raises Refused naming the owner."""
+    for owner, manifest in zip(study.owners, manifests, strict=True):
+        if manifest.rows < study.minimum_rows:
+            raise Refused(
+                f"{owner.name} shared {manifest.rows} rows and the study's smallest group is {study.minimum_rows};"
+                " nothing is computed"
+            )
+
+
+def check_output(study: StudyFile, manifests: Sequence[ShareManifest], count: int) -> None:
+    """Refuse to sign or to keep anything but the declared outputs, whole.
+
+    Args:
+        count: numbers that are about to leave.
+
+    Raises:
+        Refused: another number of them than the declared names and shapes have, or the program would open a name that
+            the study does not declare.
+    """
+    from koinon.privacy.programs.registry import load
+
+    check_inputs(study, manifests)
+    declared = load(study.algorithm, parameters(study, tuple(one.rows for one in manifests))).output
+    undeclared = sorted({name for name, _ in declared} ^ set(study.outputs))
+    if undeclared:
+        raise Refused(f"the study and its program disagree on the output {undeclared[0]!r}; nothing leaves")
+    expected = sum(prod(shape) for _, shape in declared)
+    if count != expected:
+        raise Refused(f"the study declares {expected} numbers of output, and {count} would leave")

@@ -1,0 +1,39 @@
+"""Only what a study declares leaves, and only from groups of the size it declares."""
+
+import msgspec
+import pytest
+
+from koinon.jobs import gate
+from koinon.jobs.inputs import share_columns
+from koinon.jobs.study import StudyFile
+from koinon.kernel.errors import Refused
+from koinon.wire.committee import ShareManifest
+
+
+def manifests(study: StudyFile, rows: tuple[int, ...]) -> tuple[ShareManifest, ...]:
+    empty = (b"", b"", b"", b"")
+    return tuple(
+        ShareManifest(b"s" * 32, 0, owner.node_id, b"d" * 32, count, share_columns(study), 20, empty)
+        for owner, count in zip(study.owners, rows, strict=True)
+    )
+
+
+def test_the_declared_numbers_leave(study: StudyFile) -> None:
+    gate.check_output(study, manifests(study, (10, 20, 30)), len(study.columns) + 1)
+
+
+@pytest.mark.parametrize("more", [-1, 1, 390])
+def test_another_number_of_outputs_does_not(study: StudyFile, more: int) -> None:
+    with pytest.raises(Refused, match="numbers of output, and"):
+        gate.check_output(study, manifests(study, (10, 20, 30)), len(study.columns) + 1 + more)
+
+
+def test_a_name_that_was_not_declared_does_not(study: StudyFile) -> None:
+    fewer = msgspec.structs.replace(study, outputs=("rows",))
+    with pytest.raises(Refused, match="disagree on the output"):
+        gate.check_output(fewer, manifests(study, (10, 20, 30)), len(study.columns) + 1)
+
+
+def test_too_few_rows_of_one_owner_stop_everything_before_it_starts(study: StudyFile) -> None:
+    with pytest.raises(Refused, match=r"shared 9 rows and the study.s smallest group is 10; nothing is computed"):
+        gate.check_inputs(study, manifests(study, (10, 9, 30)))
