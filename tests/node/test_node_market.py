@@ -22,7 +22,7 @@ from koinon.journey.harden import harden
 from koinon.journey.name import name as take_name
 from koinon.journey.package import fetch_model, manifest_of, open_own, uri_of
 from koinon.journey.publish import publish, revenue_split
-from koinon.journey.results import Hardened, Published, Validated
+from koinon.journey.results import Hardened, Output, Published, Validated
 from koinon.journey.validate import validate
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import InvalidInput, Refused, Unavailable
@@ -112,11 +112,16 @@ async def test_an_output_of_another_width_is_refused_whole(network: Network) -> 
 async def test_the_split_of_a_study_is_whole_and_leaves_out_who_gets_nothing(network: Network) -> None:
     import msgspec
 
-    _, study = await trained_model(network)
+    trained, study = await trained_model(network)
     for revenue, payees in ((0, 1), (1, 4), (3333, 4)):
-        accounts, shares = revenue_split(msgspec.structs.replace(study, owner_revenue=revenue))
+        accounts, shares = revenue_split(msgspec.structs.replace(study, owner_revenue=revenue), trained)
         assert sum(shares) == 10_000
         assert len(accounts) == len(shares) == payees
+    # By worth: the same together, nothing for rows that did harm.
+    valued = msgspec.structs.replace(trained, outputs=(*trained.outputs, Output("worth", (3,), (0.2, -0.01, 0.1))))
+    accounts, shares = revenue_split(msgspec.structs.replace(study, owner_revenue=2_000), valued)
+    assert accounts == (study.publisher.account, study.owners[0].account, study.owners[2].account)
+    assert shares == (4_000, 4_000, 2_000)
 
 
 async def test_nobody_gets_a_key_without_a_draw_or_a_contract(network: Network) -> None:

@@ -6,14 +6,19 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
 
+from koinon.crypto.random import SystemRng
+from koinon.kernel.codec import encode
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.quantities import BasisPoints
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Backend, PlainInput
 from koinon.privacy.clear import ClearBackend
 from koinon.privacy.computation import Revealed, reveal, run
+from koinon.privacy.programs import registry
+from koinon.privacy.programs.logistic_regression import NAME
+from koinon.privacy.programs.offer import Layout, Parameters
 from koinon.privacy.rep4.simulation import SimulatedRep4
-from koinon.privacy.valuation.shapley import plan, revenue_shares
+from koinon.privacy.valuation.shapley import WORTH, plan, revenue_shares
 from koinon.privacy.valuation.worth import worth
 from koinon.wire.committee import Column
 
@@ -78,3 +83,24 @@ def test_too_few_rows_or_other_tables_are_refused() -> None:
         values(ClearBackend(), tiny)
     with pytest.raises(InvalidInput, match="the worth of 3 owners"):
         run(lambda x: reveal(worth=worth([x], plan(3))[0]), owners(2)[:1], ClearBackend(), scaled=True)
+
+
+def test_a_study_may_open_worth_beside_the_model_and_not_with_noise() -> None:
+    inputs = owners(3, shuffled=1)
+    layout = Layout(tuple(len(each.values) for each in inputs), COLUMNS, "benign")
+
+    def study(outputs: tuple[str, ...], epsilon: float = 0.0) -> bytes:
+        return encode(Parameters(layout, b"", outputs, epsilon))
+
+    whole = registry.load(NAME, study(("coefficients", "intercept", WORTH)))
+    assert whole.output == (("coefficients", (6,)), ("intercept", (1,)), (WORTH, (3,)))
+    found = ClearBackend().run(whole, inputs, SystemRng()).outputs
+    alone = ClearBackend().run(registry.load(NAME, study((WORTH,))), inputs, SystemRng()).outputs
+    assert (found[WORTH] == alone[WORTH]).all()
+    assert found[WORTH].argmin() == 1
+    assert np.abs(found["coefficients"]).max() > 0.1
+    with pytest.raises(InvalidInput, match="carries no noise"):
+        registry.load(NAME, study(("coefficients", WORTH), 1.0))
+    halves = Layout((50, 50), COLUMNS, "benign", ((0, 1, 2), (3, 4, 5, 6)))
+    with pytest.raises(InvalidInput, match="rows of its own"):
+        registry.load(NAME, encode(Parameters(halves, b"", (WORTH,))))

@@ -16,6 +16,8 @@ from koinon.kernel.quantities import ALL_BASIS_POINTS, TokenAmount
 from koinon.market.vouchers import Voucher, signer_of
 
 _SECONDS_OF_A_DAY: Final = 86_400
+_WORTH: Final = "worth"
+"""The output with which a study shares revenue by what owners' rows add; only its result party can open it."""
 
 
 def check_receipts(exhibit: Exhibit) -> str:
@@ -98,6 +100,11 @@ def check_split(exhibit: Exhibit) -> str:
         shares[payee] = shares.get(payee, 0) + share
     if sum(shares.values()) != ALL_BASIS_POINTS:
         raise Forged(f"the shares of service {exhibit.subject.service} do not add up to the whole")
+    if _WORTH in study.outputs:
+        together = sum(shares.get(owner.account, 0) for owner in study.owners)
+        if together != len(study.owners) * study.owner_revenue:
+            raise Forged("the data owners together get another share than the study file says")
+        return f"{len(study.owners)} owners together at {together} basis points, by the worth that the study opened"
     for owner in study.owners:
         if shares.get(owner.account, 0) != study.owner_revenue:
             raise Forged(f"owner {to_hex(owner.account)} gets another share than the study file says")

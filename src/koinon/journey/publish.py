@@ -1,6 +1,6 @@
 """publish: what the committee opened becomes an ONNX model, encrypted, replicated, and minted with its origin.
 
-Revenue is split as the study file says: each owner its share, the publisher the rest.
+Revenue is split as the study file says: owners the same each or by what their rows are worth, the publisher the rest.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ async def publish(desk: Desk, trained: Trained, study: StudyFile, name: str, cop
     desk.say("encrypted with AES-256-GCM; only this node holds the key", 0.4)
     replicas = await replicate(desk, manifest, copies)
     desk.say(f"{len(replicas)} other nodes keep the encrypted package", 0.7)
-    payees, shares = revenue_split(study)
+    payees, shares = revenue_split(study, trained)
     weights = _weights_hash(predictor.onnx)
     model = await desk.suite.assets.mint(
         Mint(
@@ -96,10 +96,18 @@ def card_of(
     )
 
 
-def revenue_split(study: StudyFile) -> tuple[tuple[Address, ...], tuple[BasisPoints, ...]]:
-    """Payees and shares of 10,000: the publisher and every owner, without those who get nothing."""
-    rest = BasisPoints(ALL_BASIS_POINTS - len(study.owners) * study.owner_revenue)
-    everybody = [(study.publisher.account, rest), *((owner.account, study.owner_revenue) for owner in study.owners)]
+def revenue_split(study: StudyFile, trained: Trained) -> tuple[tuple[Address, ...], tuple[BasisPoints, ...]]:
+    """Payees and shares of 10,000: the publisher and every owner, without those who get nothing.
+
+    Owners get the same, or, where the study opened what their rows are worth, together as much and each in proportion.
+    """
+    from koinon.privacy.valuation.shapley import WORTH, revenue_shares
+
+    together = BasisPoints(len(study.owners) * study.owner_revenue)
+    opened = [one.values for one in trained.outputs if one.name == WORTH]
+    owned = revenue_shares(opened[0], together) if opened else (study.owner_revenue,) * len(study.owners)
+    everybody = [(study.publisher.account, BasisPoints(ALL_BASIS_POINTS - together))]
+    everybody += [(owner.account, share) for owner, share in zip(study.owners, owned, strict=True)]
     paid = [(account, share) for account, share in everybody if share]
     return tuple(account for account, _ in paid), tuple(share for _, share in paid)
 

@@ -25,6 +25,7 @@ from koinon.privacy.approximations import (
     inverse_square_root,
 )
 from koinon.privacy.backend import Program
+from koinon.privacy.computation import reveal
 from koinon.privacy.differential.accountant import LARGEST_EPSILON
 from koinon.privacy.differential.logistic import noisy_logistic
 from koinon.privacy.programs import offer
@@ -36,6 +37,7 @@ from koinon.privacy.programs.offer import (
     Target,
     check_layout,
     names_of,
+    on_owners,
     on_table,
 )
 from koinon.privacy.secret import (
@@ -51,6 +53,9 @@ from koinon.privacy.secret import (
     truncate,
 )
 from koinon.privacy.sharing import FRACTION_BITS_RANGE
+from koinon.privacy.valuation.shapley import WORTH
+from koinon.privacy.valuation.shapley import plan as coalitions
+from koinon.privacy.valuation.worth import worth
 from koinon.wire.committee import Column
 
 NAME: Final = "logistic-regression/1"
@@ -407,6 +412,28 @@ def _offered(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pr
 def _noisily(layout: Layout, settings: Settings, outputs: tuple[str, ...], epsilon: float) -> Program:
     if layout.target != layout.columns[-1].name:
         raise InvalidInput(f"{NAME} takes the target as the last column")
+    if WORTH not in outputs:
+        return _model(layout, settings, outputs, epsilon)
+    if epsilon:
+        raise InvalidInput(f"the output {WORTH!r} carries no noise; set epsilon to 0 (exact) or do not open it")
+    if layout.sources:
+        raise InvalidInput("rows have a worth where each owner brings rows of its own, not columns of the same people")
+    flags = (len(layout.columns) - 1,)
+    valued = on_owners(
+        NAME, layout, lambda *tables: reveal(**{WORTH: worth(tables, coalitions(len(tables)))[0]}), flags
+    )
+    if set(outputs) == {WORTH}:
+        return valued
+    model = _model(layout, settings, outputs, epsilon)
+
+    def compute(machine: Machine, inputs: Sequence[Secret]) -> Generator[None, None, list[Secret]]:
+        results, values = yield from together(model.compute(machine, inputs), valued.compute(machine, inputs))
+        return [*results, *values]
+
+    return replace(model, output=(*model.output, *valued.output), compute=compute)
+
+
+def _model(layout: Layout, settings: Settings, outputs: tuple[str, ...], epsilon: float) -> Program:
     whole = program(
         Parameters(
             layout.rows,
@@ -431,20 +458,27 @@ def _present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> 
     """In the units of the columns where both parts were opened; else as opened, for columns in [−1, 1]."""
     features = layout.columns[:-1]
     found = dict(outputs)
+    values = found.pop(WORTH, None)
     if len(found) == 2:
         slopes, bias = to_raw_units(found["coefficients"], float(found["intercept"][0]), features)
         found = {"coefficients": slopes, "intercept": np.array([bias])}
-    return tuple(
-        ResultTable(name, names_of(features) if name == "coefficients" else ("",), ("log-odds",), values.reshape(-1, 1))
-        for name, values in found.items()
-    )
+    tables = [
+        ResultTable(
+            name, names_of(features) if name == "coefficients" else ("",), ("log-odds",), numbers.reshape(-1, 1)
+        )
+        for name, numbers in found.items()
+    ]
+    if values is not None:
+        owners = tuple(f"owner {number + 1}" for number in range(len(values)))
+        tables.append(ResultTable(WORTH, owners, ("value",), values.reshape(-1, 1)))
+    return tuple(tables)
 
 
 OFFER: Final = Offer(
     name=NAME,
     summary="logistic regression with L2 penalty; makes a model",
     target=Target.BINARY,
-    outputs=("coefficients", "intercept"),
+    outputs=("coefficients", "intercept", WORTH),
     settings=Settings,
     build=_offered,
     noisy=_noisily,

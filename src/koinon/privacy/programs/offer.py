@@ -242,6 +242,12 @@ def on_table(
     )
 
 
+def on_owners(name: str, layout: Layout, function: Callable[..., Revealed], flags: Sequence[int] = ()) -> Program:
+    """The program that computes ``function`` of the owners' own tables, scaled to [−1, 1], each with all columns."""
+    check_layout(layout)
+    return computation.program(name, function, layout.shapes, layout.columns, layout.fraction_bits, flags, scaled=True)
+
+
 def names_of(columns: Sequence[Column]) -> tuple[str, ...]:
     """The columns' names."""
     return tuple(column.name for column in columns)

@@ -19,6 +19,8 @@ from koinon.crypto.hash import tagged_hash
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.quantities import ALL_BASIS_POINTS, BasisPoints
 
+WORTH: Final = "worth"
+"""Name of the output with what each owner's rows add; a study that opens it shares revenue by it."""
 MOST_EXACT: Final = 5
 MOST_OWNERS: Final = 16
 DEFAULT_ORDERS: Final = 24
