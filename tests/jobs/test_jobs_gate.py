@@ -6,7 +6,7 @@ import pytest
 from koinon.jobs import gate
 from koinon.jobs.inputs import share_columns
 from koinon.jobs.study import StudyFile
-from koinon.kernel.errors import Refused
+from koinon.kernel.errors import InvalidInput, Refused
 from koinon.wire.committee import ShareManifest
 
 
@@ -29,8 +29,12 @@ def test_another_number_of_outputs_does_not(study: StudyFile, more: int) -> None
 
 
 def test_a_name_that_was_not_declared_does_not(study: StudyFile) -> None:
-    fewer = msgspec.structs.replace(study, outputs=("rows",))
-    with pytest.raises(Refused, match="disagree on the output"):
+    unknown = msgspec.structs.replace(study, outputs=("rows",))
+    with pytest.raises(InvalidInput, match="outputs must be among"):
+        gate.check_output(unknown, manifests(study, (10, 20, 30)), len(study.columns) + 1)
+    fewer = msgspec.structs.replace(study, outputs=("intercept",))
+    gate.check_output(fewer, manifests(study, (10, 20, 30)), 1)
+    with pytest.raises(Refused, match="declares 1 numbers of output"):
         gate.check_output(fewer, manifests(study, (10, 20, 30)), len(study.columns) + 1)
 
 
