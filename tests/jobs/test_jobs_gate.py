@@ -13,8 +13,8 @@ from koinon.wire.committee import ShareManifest
 def manifests(study: StudyFile, rows: tuple[int, ...]) -> tuple[ShareManifest, ...]:
     empty = (b"", b"", b"", b"")
     return tuple(
-        ShareManifest(b"s" * 32, 0, owner.node_id, b"d" * 32, count, share_columns(study), 20, empty)
-        for owner, count in zip(study.owners, rows, strict=True)
+        ShareManifest(b"s" * 32, 0, owner.node_id, b"d" * 32, count, share_columns(study, number), 20, empty)
+        for number, (owner, count) in enumerate(zip(study.owners, rows, strict=True))
     )
 
 

@@ -76,30 +76,33 @@ class DataRole:
     async def _consider(self, event: Proposed) -> None:
         try:
             study = await fetch_study(self._context, event.study_id)
-            accounts = [party.account for party in study.owners]
-            # A file that does not name this owner is refused with that reason, whatever rows there are.
-            named = self._context.account in accounts
-            schema = data_schema(study, accounts.index(self._context.account) if named else 0)
-            dataset = self._datasets.matching(schema, study.people)
-            others = self._datasets.matching(schema) is not None
+            seen = self._seen(study)
         except KoinonError as problem:
             journal.warning("study %d: %s", event.study_id, problem)
             await self._refuse(event.study_id, str(problem))
             return
+        if seen.dataset_hash:
+            await self._spend(event.study_id, study, 0, seen.dataset_hash, seen)
+        else:
+            await self._advance(event.study_id, seen)
+
+    def _seen(self, study: StudyFile) -> owner.StudyProposed:
+        """A proposal with what this owner has for it."""
         from koinon.privacy.programs.registry import algorithm_hash
 
-        seen = owner.StudyProposed(
+        accounts = [party.account for party in study.owners]
+        # A file that does not name this owner is refused with that reason, whatever rows there are.
+        named = self._context.account in accounts
+        schema = data_schema(study, accounts.index(self._context.account) if named else 0)
+        dataset = self._datasets.matching(schema, study.people)
+        return owner.StudyProposed(
             file=study,
             installed_algorithm=algorithm_hash(study.algorithm),
             dataset_hash=dataset.dataset_hash if dataset else b"",
             rows=dataset.rows if dataset else 0,
             nonce=self._context.rng.bytes(32),
-            other_people=others,
+            other_people=self._datasets.matching(schema) is not None,
         )
-        if dataset is None:
-            await self._advance(event.study_id, seen)
-        else:
-            await self._spend(event.study_id, study, 0, dataset.dataset_hash, seen)
 
     async def _locked(self, event: LockedIn, _: Log) -> None:
         if self._load(event.study_id).phase == "consented":
@@ -313,26 +316,16 @@ class DataRole:
         study = open_study(decode(SignedStudy, request.signed_study))
         if study.publisher.node_id != sender:
             raise Refused("only a study's publisher is told whether its owners would sign")
-        from koinon.privacy.programs.registry import algorithm_hash
-
-        dataset = self._datasets.matching(data_schema(study))
-        seen = owner.StudyProposed(
-            file=study,
-            installed_algorithm=algorithm_hash(study.algorithm),
-            dataset_hash=dataset.dataset_hash if dataset else b"",
-            rows=dataset.rows if dataset else 0,
-            nonce=bytes(32),
-        )
+        seen = self._seen(study)
         policy = read_policy(self._context.home.policy)
         _, effects = owner.step(owner.OwnerState(0), seen, policy, self._context.account)
         for effect in effects:
             if isinstance(effect, owner.Refuse):
                 raise Refused(effect.reason)
-        if dataset is not None:
-            await self._privacy.check_complete(dataset.dataset_hash)
-            entries = self._privacy.ledger.entries(dataset.dataset_hash)
-            entry = entry_of(study, 0, 0, self._context.rng)
-            await asyncio.to_thread(spend, entries, entry, self._privacy.budget())
+        await self._privacy.check_complete(seen.dataset_hash)
+        entry = entry_of(study, 0, 0, self._context.rng)
+        entries = self._privacy.ledger.entries(seen.dataset_hash)
+        await asyncio.to_thread(spend, entries, entry, self._privacy.budget())
         return Done()
 
     # --------------------------------------------------------------------------------------------------- orders
