@@ -143,6 +143,8 @@ def _public_context(encoded: bytes, depth: int) -> "tenseal.Context":
     try:
         context = library().context_from(encoded)
         parameters, scale = context.seal_context().data.key_parms_id(), context.global_scale
+    except MemoryError:
+        raise
     except Exception as problem:  # SEAL raises whatever the bytes make it raise
         raise MalformedMessage(f"the keys are not what TenSEAL writes ({type(problem).__name__})") from None
     if context.has_secret_key():
@@ -158,6 +160,8 @@ def _vector(context: "tenseal.Context", encoded: bytes) -> "tenseal.CKKSVector":
         raise MalformedMessage(f"a ciphertext of {len(encoded)} bytes is longer than any that is needed")
     try:
         return library().ckks_vector_from(context, encoded)
+    except MemoryError:
+        raise
     except Exception as problem:  # SEAL raises whatever the bytes make it raise
         raise MalformedMessage(f"a ciphertext is not one under these keys ({type(problem).__name__})") from None
 
