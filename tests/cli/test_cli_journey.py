@@ -6,6 +6,7 @@ One network and one test, because each step stands on the one before.
 import csv
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -195,8 +196,9 @@ def the_rows_are_described_without_being_shown(place: Place) -> None:
     assert (refused.code, "does not allow the program statistics/1" in refused.err) == (3, True)
     for name in OWNERS:
         policy = place.home(name) / "policy.toml"
-        allowed = policy.read_text("utf-8").replace('["logistic-regression/1"]', '["statistics/1"]')
-        policy.write_text(allowed.replace('["coefficients", "intercept"]', '["mean", "correlation", "histogram"]'))
+        text = re.sub(r"(?m)^allowed_programs = .*$", 'allowed_programs = ["statistics/1"]', policy.read_text("utf-8"))
+        outputs = 'allowed_outputs = ["mean", "correlation", "histogram"]'
+        policy.write_text(re.sub(r"(?m)^allowed_outputs = .*$", outputs, text))
     number = facts("study", "propose", study, "--home", place.company)["study"]
     trained = facts("study", "train", str(number), "--home", place.company)
     assert trained["outputs"] == {"mean": [31], "correlation": [31, 31], "histogram": [31, 4]}
