@@ -3,10 +3,14 @@
 import msgspec
 import pytest
 
+from koinon.crypto.random import SystemRng
 from koinon.jobs import gate
 from koinon.jobs.inputs import share_columns
-from koinon.jobs.study import StudyFile
+from koinon.jobs.spending import entry_of
+from koinon.jobs.study import StudyFile, check_study
 from koinon.kernel.errors import InvalidInput, Refused
+from koinon.privacy.differential.budget import spent
+from koinon.privacy.differential.logistic import STUDY_DELTA
 from koinon.wire.committee import ShareManifest
 
 
@@ -41,3 +45,21 @@ def test_a_name_that_was_not_declared_does_not(study: StudyFile) -> None:
 def test_too_few_rows_of_one_owner_stop_everything_before_it_starts(study: StudyFile) -> None:
     with pytest.raises(Refused, match=r"shared 9 rows and the study.s smallest group is 10; nothing is computed"):
         gate.check_inputs(study, manifests(study, (10, 9, 30)))
+
+
+def test_noise_is_charged_as_the_program_that_adds_it_says(study: StudyFile) -> None:
+    """One study, two programs: the same ε in another number of answers."""
+    noisy = msgspec.structs.replace(study, epsilon=2.0)
+    network = msgspec.structs.replace(noisy, algorithm="noisy-network/1", outputs=("hidden", "output"))
+    line, net = (entry_of(file, 7, 0, SystemRng()) for file in (noisy, network))
+    assert (line.mechanism, line.count) == ("gaussian", 20)
+    assert (net.mechanism, net.count) == ("gaussian", 40)
+    assert spent([line], STUDY_DELTA) == pytest.approx(2.0, rel=2e-3)
+    assert spent([net], STUDY_DELTA) == pytest.approx(2.0, rel=2e-3)
+
+
+def test_a_program_that_needs_noise_is_not_proposed_without(study: StudyFile) -> None:
+    exact = msgspec.structs.replace(study, algorithm="noisy-network/1", outputs=("hidden", "output"))
+    with pytest.raises(InvalidInput, match="learns through noise only; set epsilon above 0"):
+        check_study(exact)
+    check_study(msgspec.structs.replace(exact, epsilon=1.0))

@@ -54,6 +54,7 @@ def study() -> None:
 @click.option("--purpose", required=True, help="What for, in a sentence; owners' policies look for phrases in it.")
 @click.option("--program", default="logistic-regression/1", show_default=True, help="See: koinon study programs")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the program; repeat.")
+@click.option("--epsilon", default=0.0, help="Noise: what it costs every row's privacy budget. [default: 0, exact]")
 @click.option("--open", "outputs", multiple=True, help="An output that may leave; repeat. [default: all it has]")
 @click.option("--target", help="The column to be predicted, where the program predicts one.")
 @click.option("--group", "sensitive", help="Column whose tertiles fairness is measured over. [default: the first]")
@@ -79,6 +80,7 @@ def new(
     purpose: str,
     program: str,
     settings: tuple[str, ...],
+    epsilon: float,
     outputs: tuple[str, ...],
     target: str | None,
     sensitive: str | None,
@@ -140,6 +142,7 @@ def new(
         settings=read_settings(offer, settings),
         holders=holders,
         people=read_root(root) if root is not None else b"",
+        epsilon=epsilon,
     )
     write_new(file, write_draft(draft))
     try:

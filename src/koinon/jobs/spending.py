@@ -18,7 +18,8 @@ def entry_of(study: StudyFile, number: int, attempt: int, rng: Rng) -> Entry:
     salt = rng.bytes(SALT_BYTES)
     if not study.epsilon:
         return exact_entry(number, attempt, salt)
-    from koinon.privacy.differential.logistic import mechanism
+    from koinon.privacy.programs import registry
+    from koinon.privacy.programs.offer import cost
 
-    cost = mechanism(study.epsilon)
-    return gaussian_entry(number, attempt, cost.multiplier, cost.count, salt)
+    noise = cost(registry.offer(study.algorithm), study.settings, study.epsilon)
+    return gaussian_entry(number, attempt, noise.multiplier, noise.count, salt)

@@ -212,6 +212,8 @@ def _program_problems(study: StudyFile, names: list[str]) -> list[str]:
         return [str(problem)]
     if study.epsilon and offer.noisy is None:
         return ["noisy outputs are not offered by this algorithm; set epsilon to 0 (exact) or use another"]
+    if not study.epsilon and not offer.exact:
+        return [f"{study.algorithm} learns through noise only; set epsilon above 0"]
     match offer.target:
         case Target.BINARY if study.target in names or study.target == "":
             return ["the target must be a column that is not also a feature"]

@@ -28,6 +28,7 @@ class Draft:
     holders: Mapping[str, str] = field(default_factory=dict)
     """Name of the owner that brings each column, the target among them; empty where each brings all."""
     people: bytes = b""
+    epsilon: float = 0.0
 
 
 def write_draft(draft: Draft) -> str:
@@ -45,7 +46,7 @@ def write_draft(draft: Draft) -> str:
         *([f"target_owner = {_text(draft.holders[draft.target])}"] if beside else []),
         *([f"people = {_text(to_hex(draft.people))}  # root of the ids, as koinon data add shows it"] if split else []),
         f"outputs = [{', '.join(_text(name) for name in draft.outputs)}]  # nothing else leaves",
-        "epsilon = 0  # 0: the output is exact; owners' policies say whether that may leave",
+        f"epsilon = {draft.epsilon:g}  # 0: exact, if policies allow it; above: noise, paid from every row's budget",
         f"minimum_rows = {draft.minimum_rows}  # of each owner",
         f"owner_revenue_basis_points = {draft.owner_revenue_basis_points}  # each owner's part of what the model earns",
         "",

@@ -53,7 +53,7 @@ def noisy_logistic(tables: Sequence[SecretArray], epsilon: float) -> Revealed:
     """
     table = concatenate(tables)
     count, features = table.shape[0], table.shape[1] - 1
-    usable = _usable_rows(table)
+    usable = usable_rows(table)
     table = table * usable
     design = concatenate([table[:, :-1], usable * 1.0], 1)
     half = (table[:, -1:] + usable) * 0.5
@@ -68,7 +68,7 @@ def noisy_logistic(tables: Sequence[SecretArray], epsilon: float) -> Revealed:
     return reveal(coefficients=weights[:-1].reshape(-1), intercept=weights[-1].reshape(1))
 
 
-def _usable_rows(table: SecretArray) -> SecretArray:
+def usable_rows(table: SecretArray) -> SecretArray:
     """(n, 1) bits: every number of the row is in [−1, 1]. Words that wrap in a comparison come out as outside."""
     outside = (table > 1.0).sum(1) + (table < -1.0).sum(1)
     return (outside < 1).reshape(-1, 1)

@@ -27,7 +27,7 @@ from koinon.privacy.approximations import (
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import reveal
 from koinon.privacy.differential.accountant import LARGEST_EPSILON
-from koinon.privacy.differential.logistic import noisy_logistic
+from koinon.privacy.differential.logistic import mechanism, noisy_logistic
 from koinon.privacy.programs import offer
 from koinon.privacy.programs.offer import (
     FRACTION_BITS,
@@ -482,5 +482,6 @@ OFFER: Final = Offer(
     settings=Settings,
     build=_offered,
     noisy=_noisily,
+    cost=lambda _, epsilon: mechanism(epsilon),
     present=_present,
 )

@@ -19,6 +19,7 @@ from koinon.privacy import computation
 from koinon.privacy.arrays import SecretArray, concatenate
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed
+from koinon.privacy.differential.accountant import Gaussian
 from koinon.privacy.sharing import check_columns
 from koinon.wire.committee import Column
 
@@ -132,6 +133,8 @@ class Offer:
         build: layout, settings, opened outputs → the program. Raises InvalidInput or Refused.
         present: opened outputs (name → array), layout, settings → tables in the units of the columns.
         noisy: as ``build``, with noise for an ε above 0; None for a program that opens exact outputs only.
+        cost: settings, ε → what one run with noise costs each row, for the owners' privacy ledgers.
+        exact: whether it opens outputs without noise, for an ε of 0.
     """
 
     name: str
@@ -142,12 +145,21 @@ class Offer:
     build: Callable[[Layout, Any, tuple[str, ...]], Program]
     present: Callable[[Mapping[str, np.ndarray], Layout, Any], tuple[ResultTable, ...]]
     noisy: Callable[[Layout, Any, tuple[str, ...], float], Program] | None = None
+    cost: Callable[[Any, float], Gaussian] | None = None
+    exact: bool = True
 
 
 def smallest_group(settings: Record) -> int | None:
     """The least people behind any count or mean of a group that leaves, or None where no groups are formed."""
     found = getattr(settings, "minimum_group", None)
     return None if found is None else int(found)
+
+
+def cost(offer: Offer, settings: bytes, epsilon: float) -> Gaussian:
+    """What a run with noise costs each row. Raises InvalidInput where the program adds none, or ε is unusable."""
+    if offer.cost is None:
+        raise InvalidInput(f"{offer.name} cannot add noise to what it opens; set epsilon to 0 (exact) or name another")
+    return offer.cost(decode_settings(offer, settings), epsilon)
 
 
 def decode_settings(offer: Offer, settings: bytes) -> Any:

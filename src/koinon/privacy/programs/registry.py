@@ -31,6 +31,7 @@ _PROGRAMS: Final = {
     "linear-regression/1": "koinon.privacy.programs.linear_regression",
     "logistic-regression/1": "koinon.privacy.programs.logistic_regression",
     "naive-bayes/1": "koinon.privacy.programs.naive_bayes",
+    "noisy-network/1": "koinon.privacy.programs.noisy_network",
     "principal-components/1": "koinon.privacy.programs.principal_components",
     "statistics/1": "koinon.privacy.programs.statistics",
 }
@@ -62,6 +63,8 @@ def load(name: str, parameters: bytes) -> Program:
     check_layout(given.layout)
     check_outputs(found, given.outputs)
     settings = decode_settings(found, given.settings)
+    if given.epsilon == 0 and not found.exact:
+        raise InvalidInput(f"{name} learns through noise only; set epsilon above 0")
     if given.epsilon == 0:
         return found.build(given.layout, settings, given.outputs)
     if found.noisy is None:
