@@ -5,16 +5,15 @@ reference engine and on rep4, compared with what NumPy and scikit-learn make of 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+from offer_scenes import FEATURES, SCENES, Scene, inputs_of, layout_of
 
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import InvalidInput, KoinonError, MalformedMessage
-from koinon.privacy.backend import Backend, PlainInput
+from koinon.privacy.backend import Backend
 from koinon.privacy.clear import ClearBackend
 from koinon.privacy.estimate import estimate
 from koinon.privacy.programs import registry
@@ -23,162 +22,8 @@ from koinon.privacy.programs.offer import Layout, Parameters, decode_settings, s
 from koinon.privacy.rep4.adversary import SeededRng
 from koinon.privacy.rep4.simulation import SimulatedRep4
 from koinon.privacy.valuation.shapley import WORTH
-from koinon.wire.committee import Column
 
-ROWS = (17, 22, 12)
-FEATURES = (Column("age", 0.0, 100.0), Column("dose", -5.0, 5.0), Column("size", 0.0, 1.0))
-
-
-def features(seed: int = 5) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    age = random.uniform(20, 90, sum(ROWS))
-    dose = np.clip(age / 20 - 3 + random.normal(0, 1, sum(ROWS)), -5, 5)
-    return np.column_stack([age, dose, random.beta(2, 5, sum(ROWS))])
-
-
-def ill() -> np.ndarray:
-    rows = features()
-    chance = 1 / (1 + np.exp(-(rows[:, 1] + 2 * rows[:, 2])))
-    return (np.random.default_rng(6).random(len(rows)) < chance).astype(np.float64)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One program on one table.
-
-    Attributes:
-        target: its column, if it predicts one; it is the last of the table.
-        settings: as people write them.
-        wanted: name of each result table → what plain code makes of the pooled rows, and how far it may be off.
-    """
-
-    program: str
-    columns: tuple[Column, ...]
-    rows: np.ndarray
-    target: str
-    settings: Mapping[str, object]
-    wanted: Callable[[np.ndarray], Mapping[str, tuple[np.ndarray, float]]]
-
-
-def plain_statistics(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
-    edges = [np.linspace(column.low, column.high, 6) for column in FEATURES]
-    counts = np.array([np.histogram(rows[:, number], edges[number])[0] for number in range(3)])
-    # None of these counts is from 1 to 2, so that nothing is hidden.
-    assert not ((counts > 0) & (counts < 3)).any()
-    return {
-        "mean": (rows.mean(0).reshape(-1, 1), 1e-3),
-        "variance": (rows.var(0, ddof=1).reshape(-1, 1), 1e-1),
-        "correlation": (np.corrcoef(rows.T), 1e-3),
-        "quartiles": (np.quantile(rows, [0.25, 0.5, 0.75], 0).T, 1e-3),
-        "histogram": (counts.astype(float), 0.0),
-    }
-
-
-def plain_logistic(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
-    from sklearn.linear_model import LogisticRegression
-
-    table, target = rows[:, :-1], rows[:, -1]
-    mean, spread = table.mean(0), table.std(0)
-    model = LogisticRegression(C=1.0, tol=1e-10, max_iter=1000).fit((table - mean) / spread, target)
-    slopes = model.coef_[0] / spread
-    return {
-        "coefficients": (slopes.reshape(-1, 1), 2e-2),
-        "intercept": (np.array([[model.intercept_[0] - slopes @ mean]]), 5e-2),
-    }
-
-
-def plain_line(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
-    from sklearn.linear_model import Ridge
-
-    table, target = rows[:, [0, 2]], rows[:, 1]
-    mean, spread = table.mean(0), table.std(0)
-    model = Ridge(2.0).fit((table - mean) / spread, target)
-    slopes = model.coef_ / spread
-    return {
-        "coefficients": (slopes.reshape(-1, 1), 1e-2),
-        "intercept": (np.array([[model.intercept_ - slopes @ mean]]), 3e-2),
-        "score": (np.array([[model.score((table - mean) / spread, target)]]), 3e-3),
-    }
-
-
-def scaled(rows: np.ndarray) -> np.ndarray:
-    low = np.array([column.low for column in FEATURES])
-    high = np.array([column.high for column in FEATURES])
-    return np.asarray(2 * (rows - low) / (high - low) - 1)
-
-
-def plain_groups(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
-    points = scaled(rows)
-    centres = points[np.sort(np.random.default_rng(1).choice(len(points), 3, replace=False))]
-    for _ in range(6):
-        nearest = ((points[:, None] - centres) ** 2).sum(2).argmin(1)
-        centres = np.array([points[nearest == number].mean(0) for number in range(3)])
-    sizes = np.bincount(nearest, minlength=3).astype(float)
-    assert sizes.min() >= 5
-    in_units = np.array([rows[nearest == number].mean(0) for number in range(3)])
-    return {"centres": (in_units, 1e-2), "sizes": (sizes.reshape(-1, 1), 0.0)}
-
-
-def plain_bayes(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
-    parts = [rows[rows[:, -1] == code, :-1] for code in (0, 1)]
-    half = np.array([(column.high - column.low) / 2 for column in FEATURES])
-    return {
-        "priors": (np.array([[len(part) / len(rows)] for part in parts]), 1e-4),
-        "means": (np.array([part.mean(0) for part in parts]), 1e-2),
-        "variances": (np.array([part.var(0) for part in parts]) + 1e-4 * half**2, 3e-1),
-    }
-
-
-def plain_components(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
-    from sklearn.decomposition import PCA
-
-    model = PCA(2).fit(scaled(rows))
-    signs = np.sign(model.components_[range(2), np.abs(model.components_).argmax(1)])
-    return {
-        "components": (model.components_ * signs[:, None], 2e-2),
-        "explained": (model.explained_variance_ratio_.reshape(-1, 1), 1e-2),
-    }
-
-
-SCENES = (
-    Scene("statistics/1", FEATURES, features(), "", {"bins": 5, "minimum_group": 3}, plain_statistics),
-    Scene(
-        "logistic-regression/1",
-        (*FEATURES, Column("ill", 0.0, 1.0)),
-        np.column_stack([features(), ill()]),
-        "ill",
-        {},
-        plain_logistic,
-    ),
-    Scene("linear-regression/1", FEATURES, features(), "dose", {"penalty": 2.0}, plain_line),
-    Scene("k-means/1", FEATURES, features(), "", {"clusters": 3, "iterations": 6, "seed": 1}, plain_groups),
-    Scene(
-        "naive-bayes/1",
-        (*FEATURES, Column("ill", 0.0, 1.0)),
-        np.column_stack([features(), ill()]),
-        "ill",
-        {},
-        plain_bayes,
-    ),
-    Scene("principal-components/1", FEATURES, features(), "", {}, plain_components),
-)
 BY_NAME = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.program)
-
-
-def layout_of(scene: Scene, *, by_columns: bool) -> Layout:
-    if not by_columns:
-        return Layout(ROWS, scene.columns, scene.target)
-    # The owners' columns are neither in order nor equally many.
-    last = len(scene.columns) - 1
-    sources = ((last, 0), tuple(range(1, last)))
-    return Layout((sum(ROWS),) * 2, scene.columns, scene.target, sources)
-
-
-def inputs_of(scene: Scene, layout: Layout) -> list[PlainInput]:
-    if layout.sources:
-        held = [list(source) for source in layout.sources]
-        return [PlainInput(tuple(scene.columns[n] for n in own), scene.rows[:, own]) for own in held]
-    return [PlainInput(scene.columns, part) for part in np.split(scene.rows, np.cumsum(ROWS)[:-1])]
 
 
 def tables(scene: Scene, engine: Backend, *, by_columns: bool) -> dict[str, np.ndarray]:
@@ -203,7 +48,7 @@ def test_every_program_without_noise_has_a_scene() -> None:
 @pytest.mark.parametrize("by_columns", [False, True], ids=["rows split", "columns split"])
 @pytest.mark.parametrize("engine", [ClearBackend(), SimulatedRep4()], ids=["clear", "rep4"])
 def test_the_result_is_that_of_the_pooled_rows(scene: Scene, engine: Backend, by_columns: bool) -> None:
-    found = tables(scene, engine, by_columns=by_columns)
+    found = scene.reading(tables(scene, engine, by_columns=by_columns), scene.rows)
     wanted = scene.wanted(scene.rows)
     assert found.keys() == wanted.keys()
     for name, (values, error) in wanted.items():

@@ -16,6 +16,7 @@ from koinon.node.setup import silent
 
 if TYPE_CHECKING:
     from koinon.jobs.study import StudyFile
+    from koinon.journey.results import Trained
     from koinon.privacy.programs.offer import Offer, ResultTable
 
 
@@ -143,23 +144,51 @@ def show_result(folder: Path, number: int, tables_folder: Path | None, *, as_jso
             print_table(("", *table.columns), [(label, *(f"{value:.6g}" for value in row)) for label, row in lines])
 
 
+def write_model(folder: Path, number: int, path: Path) -> None:
+    """Write a study's model to a new ONNX file, after comparing its answers with the trained formula's.
+
+    Raises:
+        InvalidInput: the program makes no model, or the study does not open all of it; or the file exists.
+        Refused: the study has no result yet.
+        Unavailable: the file cannot be written.
+    """
+    from koinon.journey.predictors import predictor_of
+
+    if path.exists():
+        raise InvalidInput(f"{path.name} exists already; choose another name or remove it")
+    made = predictor_of(*asyncio.run(_trained(folder, number)))
+    try:
+        path.write_bytes(made.onnx)
+    except OSError as problem:
+        raise Unavailable(f"cannot write {path.name}: {problem.strerror}") from None
+    console.print(
+        f"wrote {path.name} ({made.task}); answers differ from the trained formula by at most {made.difference:.1g}",
+        soft_wrap=True,
+    )
+
+
 async def _tables(folder: Path, number: int) -> "tuple[ResultTable, ...]":
     from koinon.jobs.inputs import layout
-    from koinon.jobs.study import SignedStudy, open_study
     from koinon.journey.predictors import arrays_of
-    from koinon.journey.results import Trained
     from koinon.privacy.programs import registry
     from koinon.privacy.programs.offer import decode_settings
+
+    trained, study = await _trained(folder, number)
+    offer = registry.offer(study.algorithm)
+    settings = decode_settings(offer, study.settings)
+    return offer.present(arrays_of(trained), layout(study, trained.training_rows), settings)
+
+
+async def _trained(folder: Path, number: int) -> "tuple[Trained, StudyFile]":
+    from koinon.jobs.study import SignedStudy, open_study
+    from koinon.journey.results import Trained
 
     kept = await operator_of(folder).run("results.kept", orders.ResultsOf(str(number)), orders.Kept, silent)
     trained_bytes = dict(kept.results).get("train")
     if trained_bytes is None:
         raise Refused(f"study {number} has no result yet; run: koinon study train {number}")
     trained = decode(Trained, trained_bytes)
-    study = open_study(decode(SignedStudy, trained.study.signed))
-    offer = registry.offer(study.algorithm)
-    settings = decode_settings(offer, study.settings)
-    return offer.present(arrays_of(trained), layout(study, trained.training_rows), settings)
+    return trained, open_study(decode(SignedStudy, trained.study.signed))
 
 
 def _write(table: "ResultTable", path: Path) -> None:

@@ -245,11 +245,15 @@ def programs(as_json: bool) -> None:
 @click.argument("number", type=click.IntRange(1))
 @HOME
 @click.option("--csv", "folder_of_tables", type=click.Path(path_type=Path), help="Write each table as a CSV file here.")
+@click.option("--onnx", "model_file", type=click.Path(path_type=Path), help="Write the model here instead.")
 @JSON
-def result(number: int, folder: Path, folder_of_tables: Path | None, as_json: bool) -> None:
-    """The opened outputs of a study of this node, as tables in the units of its columns."""
-    from koinon.cli.programs import show_result
+def result(number: int, folder: Path, folder_of_tables: Path | None, model_file: Path | None, as_json: bool) -> None:
+    """The opened outputs of a study of this node, as tables in the units of its columns, or as an ONNX model."""
+    from koinon.cli.programs import show_result, write_model
 
+    if model_file is not None:
+        write_model(folder, number, model_file)
+        return
     show_result(folder, number, folder_of_tables, as_json=as_json)
 
 

@@ -5,11 +5,13 @@ One function for each program that makes a model; a program that is not in the t
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import log
 from typing import TYPE_CHECKING, Final
 
 from koinon.jobs.study import StudyFile
 from koinon.journey.results import Trained
 from koinon.kernel.errors import InvalidInput
+from koinon.wire.committee import Column
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 BINARY_CLASSIFICATION: Final = "binary-classification"
+CLASSIFICATION: Final = "classification"
+REGRESSION: Final = "regression"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ def arrays_of(trained: Trained) -> dict[str, "FloatArray"]:
             raise InvalidInput(f"the output {one.name!r} does not fill its shape {one.shape}")
         found[one.name] = values.reshape(one.shape)
     return found
+
+
+def features_of(study: StudyFile) -> tuple[Column, ...]:
+    """The columns that a model of the study answers from: all but its target."""
+    return tuple(column for column in study.columns if column.name != study.target)
 
 
 def makes_model(algorithm: str) -> bool:
@@ -101,6 +110,105 @@ def _naive_bayes(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predi
     return Predictor(onnx, BINARY_CLASSIFICATION, check_equal_gaussian(onnx, parameters))
 
 
+def _linear_regression(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:
+    unit, level = _target_units(study)
+    return _line(outputs, study, unit, level, count=False)
+
+
+def _poisson_regression(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:
+    unit, level = _target_units(study)
+    return _line(outputs, study, 1.0, log(unit + level), count=True)
+
+
+def _line(
+    outputs: Mapping[str, "FloatArray"], study: StudyFile, unit: float, level: float, *, count: bool
+) -> Predictor:
+    """``unit`` times the weighted columns, and ``level``; a count is the exponential of that."""
+    from koinon.models.onnx_layers import LayerParameters, Link, check_equal_layers, export_layers
+    from koinon.privacy.learn.poisson import HIGHEST
+
+    _need(outputs, {"coefficients": (len(features_of(study)),), "intercept": (1,)}, study)
+    low, high = _ranges(study)
+    parameters = LayerParameters(
+        low,
+        high,
+        weights=(unit * outputs["coefficients"].reshape(-1, 1),),
+        biases=(unit * outputs["intercept"] + level,),
+        link=Link.COUNT if count else Link.NUMBER,
+        highest=level + HIGHEST,
+    )
+    onnx = export_layers(parameters)
+    return Predictor(onnx, REGRESSION, check_equal_layers(onnx, parameters))
+
+
+def _multinomial_regression(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:
+    from koinon.models.onnx_layers import LayerParameters, Link, check_equal_layers, export_layers
+
+    width, (unit, level) = len(features_of(study)), _target_units(study)
+    classes = round(unit + level) + 1
+    _need(outputs, {"coefficients": (width, classes), "intercepts": (classes,)}, study)
+    low, high = _ranges(study)
+    layers = LayerParameters(low, high, (outputs["coefficients"],), (outputs["intercepts"],), Link.CLASSES)
+    onnx = export_layers(layers)
+    return Predictor(onnx, CLASSIFICATION, check_equal_layers(onnx, layers))
+
+
+def _averaged_trees(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:
+    """Trees whose leaves are shares or means; several are averaged."""
+    return _trees(outputs, study, 0.0, added=False)
+
+
+def _added_trees(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:
+    """Trees whose leaves are added to a start: log-odds or numbers."""
+    _need(outputs, {"start": (1,)}, study)
+    return _trees(outputs, study, float(outputs["start"][0]), added=True)
+
+
+def _trees(outputs: Mapping[str, "FloatArray"], study: StudyFile, start: float, *, added: bool) -> Predictor:
+    import numpy as np
+
+    from koinon.jobs.inputs import has_binary_target
+    from koinon.models.onnx_export import OUTPUT_NAME
+    from koinon.models.onnx_trees import NUMBER_NAME, TreeParameters, check_equal_trees, export_trees
+    from koinon.privacy.programs import registry
+    from koinon.privacy.programs.offer import decode_settings
+
+    settings = decode_settings(registry.offer(study.algorithm), study.settings)
+    trees, nodes = getattr(settings, "trees", 1), (1 << settings.depth) - 1
+    _need(outputs, {"columns": (trees, nodes), "thresholds": (trees, nodes), "leaves": (trees, nodes + 1)}, study)
+    low, high = _ranges(study)
+    binary = has_binary_target(study)
+    unit, level = (1.0, 0.0) if binary else _target_units(study)
+    columns = outputs["columns"].round().astype(np.int64) - 1
+    places = np.clip(columns, 0, len(low) - 1)
+    parameters = TreeParameters(
+        low,
+        high,
+        columns,
+        thresholds=(high + low)[places] / 2 + outputs["thresholds"] * (high - low)[places] / 2,
+        leaves=outputs["leaves"] * unit / (1 if added else trees),
+        start=start * unit + level,
+        log_odds=binary and added,
+        name=OUTPUT_NAME if binary else NUMBER_NAME,
+    )
+    onnx = export_trees(parameters)
+    return Predictor(onnx, BINARY_CLASSIFICATION if binary else REGRESSION, check_equal_trees(onnx, parameters))
+
+
+def _ranges(study: StudyFile) -> tuple["FloatArray", "FloatArray"]:
+    """Both ends (d,) of the ranges of the columns that a model answers from."""
+    import numpy as np
+
+    low, high = np.array([(column.low, column.high) for column in features_of(study)], np.float64).T
+    return low, high
+
+
+def _target_units(study: StudyFile) -> tuple[float, float]:
+    """What 1 stands for above the middle of the target's range, and that middle."""
+    target = next(column for column in study.columns if column.name == study.target)
+    return (target.high - target.low) / 2, (target.high + target.low) / 2
+
+
 def _need(outputs: Mapping[str, "FloatArray"], shapes: Mapping[str, tuple[int, ...]], study: StudyFile) -> None:
     for name, shape in shapes.items():
         if name not in outputs:
@@ -110,6 +218,15 @@ def _need(outputs: Mapping[str, "FloatArray"], shapes: Mapping[str, tuple[int, .
 
 
 _PREDICTORS: Final[dict[str, Callable[[Mapping[str, "FloatArray"], StudyFile], Predictor]]] = {
+    "boosted-regression/1": _added_trees,
+    "decision-tree/1": _averaged_trees,
+    "gradient-boosting/1": _added_trees,
+    "linear-regression/1": _linear_regression,
     "logistic-regression/1": _logistic_regression,
+    "multinomial-regression/1": _multinomial_regression,
     "naive-bayes/1": _naive_bayes,
+    "poisson-regression/1": _poisson_regression,
+    "random-forest/1": _averaged_trees,
+    "regression-forest/1": _averaged_trees,
+    "regression-tree/1": _averaged_trees,
 }

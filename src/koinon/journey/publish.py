@@ -10,7 +10,7 @@ from koinon.contracts.assets import AssetKind, Mint, Minted
 from koinon.jobs.study import StudyFile, specification_hash
 from koinon.journey.desk import Desk
 from koinon.journey.package import replicate, seal_package, uri_of
-from koinon.journey.predictors import Predictor, predictor_of
+from koinon.journey.predictors import Predictor, features_of, predictor_of
 from koinon.journey.results import Published, Trained
 from koinon.kernel.errors import InvalidInput, Unavailable
 from koinon.kernel.ids import Address, Hash32
@@ -79,7 +79,7 @@ def card_of(
     return ModelCard(
         name=name,
         task=predictor.task,
-        features=study.columns,
+        features=features_of(study),
         target=study.target,
         threshold_ppm=THRESHOLD_PPM,
         study_id=trained.study.number,

@@ -16,6 +16,7 @@ from koinon.contracts.evaluations import (
 )
 from koinon.contracts.refusals import Reverted
 from koinon.contracts.tokens import format_amount
+from koinon.jobs.inputs import has_binary_target
 from koinon.jobs.study import SignedStudy, StudyFile, open_study_named
 from koinon.journey.desk import Desk
 from koinon.journey.evaluation import (
@@ -73,10 +74,13 @@ async def validate(desk: Desk, wanted: Validation) -> Validated:
 
     Raises:
         InvalidInput: effort or times out of range.
-        Refused: the chain refuses the request, or the evaluation ended without a vector; says where the fees are.
+        Refused: the model is of a kind that nobody evaluates, and nothing was sent; the chain refuses the request, or
+            the evaluation ended without a vector; says where the fees are.
     """
     hardened = wanted.hardened
-    settings = settings_for(study_of(hardened).sensitive_column, wanted.effort, wanted.commit_seconds)
+    study = study_of(hardened)
+    check_kind(study)
+    settings = settings_for(study.sensitive_column, wanted.effort, wanted.commit_seconds)
     plan = EvaluationPlan(settings, desk.rng.bytes(SALT_BYTES))
     terms = EvaluationTerms(
         model_id=hardened.model,
@@ -95,6 +99,15 @@ async def validate(desk: Desk, wanted: Validation) -> Validated:
     if request.phase != EvaluationPhase.FINALISED:
         raise await _ended(desk, number)
     return await _read(desk, hardened, number, terms, drawn)
+
+
+def check_kind(study: StudyFile) -> None:
+    """Refuse a model that evaluators have no measures for. Raises Refused."""
+    if not has_binary_target(study):
+        raise Refused(
+            f"evaluators measure models of a 0/1 target; {study.algorithm} answers a number or several classes. Nothing"
+            " was sent; to use the model yourself: koinon study result NUMBER --onnx FILE"
+        )
 
 
 def study_of(hardened: Hardened) -> StudyFile:

@@ -131,24 +131,38 @@ def chi_square(counts: SecretArray) -> Test:
     return Test(maximum(statistic, 0.0), (counts.shape[0] - 1) * (counts.shape[1] - 1))
 
 
-def kaplan_meier(durations: SecretArray, observed: SecretArray, times: Sequence[float]) -> SecretArray:
+def kaplan_meier(
+    durations: SecretArray, observed: SecretArray, times: Sequence[float], late: float | None = None
+) -> SecretArray:
     """Share of people who survive beyond each of the ascending public times.
 
     Args:
         durations: (n,) time of the event or of the last look at a person.
         observed: (n,) bits; 0 where the person left before any event.
         times: should name every duration at which an event may be observed; an event between two of them counts at
-            the later one, and one that is late by less than an eighth of the smallest gap, or of 1, at the earlier one:
-            rounding may make it so.
+            the later one.
+        late: an event that is late by less counts at the earlier time, as rounding may make it so; by default an eighth
+            of the smallest gap, or of 1.
     """
-    grid = grid_of_times(times)
+    return surviving(*life_table(durations, observed, times, late))
+
+
+def life_table(
+    durations: SecretArray, observed: SecretArray, times: Sequence[float], late: float | None = None
+) -> tuple[SecretArray, SecretArray]:
+    """How many people are present until each time, and for how many of them it is that of the event; see above."""
+    grid = grid_of_times(times, late)
     beyond = durations.reshape(-1, 1) > grid
     everybody = constant_like(beyond, np.ones((durations.size, 1)))
     present = concatenate([everybody, beyond[:, :-1]], 1)
-    events = ((present & ~beyond) & observed.reshape(-1, 1)).sum(0)
-    survived = 1.0 - bounded(events * _inverse_count(present.sum(0)), PART, 1.01)
+    return present.sum(0), ((present & ~beyond) & observed.reshape(-1, 1)).sum(0)
+
+
+def surviving(present: SecretArray, events: SecretArray) -> SecretArray:
+    """The product over all times so far of the share that has no event, from a ``life_table``."""
+    survived = 1.0 - bounded(events * _inverse_count(present), PART, 1.01)
     steps = [survived[0]]
-    for number in range(1, len(grid)):
+    for number in range(1, present.size):
         steps.append(steps[-1] * survived[number])
     return concatenate([step.reshape(1) for step in steps])
 
@@ -162,10 +176,13 @@ def _kept(reduced: SecretArray, axis: int) -> SecretArray:
     return reduced.reshape(*reduced.shape[:axis], 1, *reduced.shape[axis:])
 
 
-def grid_of_times(times: Sequence[float]) -> np.ndarray:
-    """What durations are compared with: each time and an eighth of the smallest gap, or of 1. Raises InvalidInput."""
+def grid_of_times(times: Sequence[float], late: float | None = None) -> np.ndarray:
+    """What durations are compared with: each time and ``late`` more, see ``kaplan_meier``. Raises InvalidInput."""
     grid = ascending(times, 1)
-    return np.asarray(grid + np.diff(grid, prepend=grid[0] - 1.0).min() / 8)
+    gap = float(np.diff(grid, prepend=grid[0] - 1.0).min())
+    if late is not None and not 0.0 <= late < gap:
+        raise InvalidInput(f"an event may be late by less than the smallest gap of its times; got {late:g}")
+    return np.asarray(grid + (gap / 8 if late is None else late))
 
 
 def ascending(values: Sequence[float], least: int) -> np.ndarray:

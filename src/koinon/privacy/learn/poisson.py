@@ -31,7 +31,7 @@ from koinon.privacy.learn.newton import LONGEST_STEP, newton_step
 from koinon.privacy.secret import Claim, Product
 from koinon.privacy.statistics import SMALLEST_VARIANCE, deviation, standardised
 
-_HIGHEST: Final = 0.7
+HIGHEST: Final = 0.7
 """A mean is at most e^0.7, about twice, the largest count."""
 _LOWEST: Final = -12.0
 
@@ -58,7 +58,7 @@ class FittedPoisson:
         """D²: the share of the deviance from the mean that the model explains, as scikit-learn has it."""
         parts = target.times(1.0 / self.largest)
         own = parts * logarithm(maximum(parts, 0.0), 0.5 / self.largest)
-        level = clip(rows @ self.coefficients + self.intercept, _LOWEST, _HIGHEST)
+        level = clip(rows @ self.coefficients + self.intercept, _LOWEST, HIGHEST)
         left = (own - parts - parts * level + _mean(level)).mean()
         mean = parts.mean()
         nothing = own.mean() - mean * logarithm(mean.reshape(1), 2.0**-12)[0]
@@ -112,4 +112,4 @@ class PoissonRegression:
 
 
 def _mean(level: SecretArray) -> SecretArray:
-    return bounded(exponential(clip(level, _LOWEST, _HIGHEST), _HIGHEST), "POISSON-SUM", 2.1)
+    return bounded(exponential(clip(level, _LOWEST, HIGHEST), HIGHEST), "POISSON-SUM", 2.1)

@@ -46,10 +46,13 @@ class FittedCox:
     Attributes:
         coefficients: (d,) change of the log-hazard per unit of the rows it was fitted to.
         centre: the log-hazard of the mean person; ``predict`` is relative to it.
+        information: (d, d), the second derivative of −ln(partial likelihood), the inverse of the coefficients'
+            covariance.
     """
 
     coefficients: SecretArray
     centre: SecretArray
+    information: SecretArray
 
     def predict(self, rows: SecretArray) -> SecretArray:
         """(n,) log-hazards relative to the mean person of the rows it was fitted to."""
@@ -69,11 +72,13 @@ class CoxRegression:
     times: ascending and public.
     penalty: λ ≥ 0 of −ln(partial likelihood) + ½ λ ‖w‖², on standardised columns.
     iterations: Newton steps.
+    late: see ``statistics.kaplan_meier``.
     """
 
     times: Sequence[float]
     penalty: float = 0.0
     iterations: int = 8
+    late: float | None = None
 
     def fit(self, rows: SecretArray, durations: SecretArray, observed: SecretArray) -> FittedCox:
         """Fit (n, d) rows to (n,) durations and (n,) bits, 0 where a person left before any event.
@@ -83,7 +88,7 @@ class CoxRegression:
         Raises:
             InvalidInput: shapes that do not belong together, times that do not ascend, or unusable settings.
         """
-        grid = grid_of_times(self.times)
+        grid = grid_of_times(self.times, self.late)
         if rows.ndim != 2 or rows.shape[0] < 3 or not durations.shape == observed.shape == rows.shape[:1]:
             raise InvalidInput(
                 f"rows (n, d), durations and events (n,) belong together; got {rows.shape}, {durations.shape},"
@@ -106,9 +111,11 @@ class CoxRegression:
             slope, curvature = _derivatives(columns, present, events, ended, weights, reach)
             step = newton_step(slope + weights.times(share), curvature + np.eye(width) * share)
             weights = bounded(weights + step, "NEWTON-REACH", reach)
-        scale = reciprocal(deviation(rows), SMALLEST_VARIANCE**0.5)
-        coefficients = refined(weights, DEFAULT_PRECISION) * scale
-        return FittedCox(coefficients, rows.mean(0) @ coefficients)
+        spread = deviation(rows)
+        coefficients = refined(weights, DEFAULT_PRECISION) * reciprocal(spread, SMALLEST_VARIANCE**0.5)
+        _, curvature = _derivatives(columns, present, events, ended, weights, reach)
+        information = (refined(curvature, DEFAULT_PRECISION) * spread * spread.reshape(-1, 1)).times(count)
+        return FittedCox(coefficients, rows.mean(0) @ coefficients, information)
 
 
 def _derivatives(

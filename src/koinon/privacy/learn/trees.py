@@ -19,10 +19,13 @@ from koinon.privacy.ordering import index_of_largest, one_hot
 
 SMALLEST_CURVATURE: Final = 2.0**-6
 """A row's second derivative of the log-loss counts as at least this, so that no step is longer than 65."""
+LARGEST_CURVATURE: Final = 0.26
 MOST_TREES: Final = 1_000
 _NEWTON_REACH: Final = 65.0
 _RESIDUAL_REACH: Final = 4.0
 _RAREST: Final = 2.0**-12
+_PART: Final = 0.632
+"""Of the rows, what drawing as many as there are with replacement leaves different ones."""
 
 
 @dataclass(frozen=True)
@@ -124,17 +127,19 @@ class ForestClassifier:
         classes: codes 0 … classes − 1.
         count: of trees.
         shape: see ``Shape``. Every node looks at √d publicly drawn columns.
+        distinct: draw each tree's rows without replacement, so that what a leaf weighs is a number of rows.
     """
 
     classes: int = 2
     count: int = 20
     shape: Shape = Shape()
+    distinct: bool = False
 
     def fit(self, rows: SecretArray, target: SecretArray) -> FittedClasses:
         """Fit (n, d) rows in [−1, 1] to (n,) codes. Raises InvalidInput for shapes or settings that do not fit."""
         members = _members(rows, target, self.classes)
         columns = max(1, round(sqrt(rows.shape[1])))
-        return FittedClasses(_forest(rows, members, self.count, columns, self.shape).trees)
+        return FittedClasses(_forest(rows, members, self.count, columns, self.shape, self.distinct).trees)
 
 
 @dataclass(frozen=True)
@@ -143,12 +148,14 @@ class ForestRegressor:
 
     count: int = 20
     shape: Shape = Shape()
+    distinct: bool = False
 
     def fit(self, rows: SecretArray, target: SecretArray) -> FittedNumbers:
         """Fit (n, d) rows to an (n,) target, both in [−1, 1]. Raises InvalidInput for shapes or settings."""
         _checked(rows, target)
         columns = max(1, round(rows.shape[1] / 3))
-        return FittedNumbers(_forest(rows, _unit(target).reshape(-1, 1), self.count, columns, self.shape).trees)
+        parts = _unit(target).reshape(-1, 1)
+        return FittedNumbers(_forest(rows, parts, self.count, columns, self.shape, self.distinct).trees)
 
 
 @dataclass(frozen=True)
@@ -234,7 +241,7 @@ class BoostedClassifier:
         grown = []
         for _ in range(self.count):
             likely = sigmoid(sums)
-            curvature = clip(likely * (1.0 - likely), SMALLEST_CURVATURE, 0.26)
+            curvature = clip(likely * (1.0 - likely), SMALLEST_CURVATURE, LARGEST_CURVATURE)
             downhill = bounded(members - likely, "SIGMOID-RANGE", 1.001).reshape(outputs, 1, count)
             targets = Targets(curvature, 0.262, downhill, _NEWTON_REACH)
             grown.append(grow(bins, targets, self.shape.depth, self.shape.smallest))
@@ -277,12 +284,20 @@ class BoostedRegressor:
         return FittedBoostedNumbers(start, tuple(each.trees for each in grown), self.rate)
 
 
-def _forest(rows: SecretArray, members: SecretArray, count: int, columns: int, shape: Shape) -> Grown:
+def part_of(people: int) -> int:
+    """How many of them a tree sees whose rows are drawn without replacement."""
+    return max(1, round(_PART * people))
+
+
+def _forest(rows: SecretArray, members: SecretArray, count: int, columns: int, shape: Shape, distinct: bool) -> Grown:
     if not 1 <= count <= MOST_TREES:
         raise InvalidInput(f"a forest has 1 to {MOST_TREES} trees; got {count}")
     people, outputs = members.shape
     random = np.random.default_rng(shape.seed)
-    weights = random.multinomial(people, np.full(people, 1 / people), size=count).astype(float)
+    if distinct:
+        weights = (random.random((count, people)).argsort(-1) < part_of(people)).astype(float)
+    else:
+        weights = random.multinomial(people, np.full(people, 1 / people), size=count).astype(float)
     looks = random.random((count, (1 << shape.depth) - 1, rows.shape[1])).argsort(-1)[..., :columns]
     moments = members.T.reshape(1, outputs, people).times(weights.reshape(count, 1, people))
     targets = Targets(weights, float(weights.max()), moments, 1.0)

@@ -64,7 +64,7 @@ def present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> t
 
 OFFER: Final = Offer(
     name=NAME,
-    summary="least squares or ridge regression of one column on the others, and its R²",
+    summary="least squares or ridge regression of one column on the others, and its R²; makes a model",
     target=Target.NUMBER,
     outputs=("coefficients", "intercept", "score"),
     settings=Settings,

@@ -260,6 +260,40 @@ def on_owners(name: str, layout: Layout, function: Callable[..., Revealed], flag
     return computation.program(name, function, layout.shapes, layout.columns, layout.fraction_bits, flags, scaled=True)
 
 
+def on_target(
+    name: str,
+    layout: Layout,
+    outputs: Sequence[str],
+    function: Callable[[SecretArray, SecretArray], Revealed],
+    kind: Target,
+) -> Program:
+    """The program that computes ``function`` of the features (people, d) and the target (people,), all in [−1, 1].
+
+    Args:
+        kind: a BINARY target is the last column and holds only −1 and 1.
+
+    Raises:
+        InvalidInput: there is no target of this kind, or no other column.
+    """
+    features = list(layout.features)
+    if not features or len(features) == len(layout.columns):
+        raise InvalidInput(f"{name} needs a target and at least one other column")
+    binary = kind is Target.BINARY
+    if binary and layout.place != len(layout.columns) - 1:
+        raise InvalidInput(f"{name} takes its 0/1 target as the last column")
+
+    def compute(rows: SecretArray) -> Revealed:
+        return function(rows[:, features], rows[:, layout.place])
+
+    return on_table(name, layout, outputs, compute, (layout.place,) if binary else ())
+
+
+def target_units(layout: Layout) -> tuple[float, float]:
+    """What 1 stands for in the target's column above its middle, and the middle."""
+    column = layout.columns[layout.place]
+    return (column.high - column.low) / 2, (column.high + column.low) / 2
+
+
 def names_of(columns: Sequence[Column]) -> tuple[str, ...]:
     """The columns' names."""
     return tuple(column.name for column in columns)

@@ -27,15 +27,25 @@ _ENGINE: Final = "koinon.privacy.rep4.session"
 """What every run consists of, whatever it computes."""
 
 _PROGRAMS: Final = {
-    "k-means/1": "koinon.privacy.programs.k_means",
-    "linear-regression/1": "koinon.privacy.programs.linear_regression",
-    "logistic-regression/1": "koinon.privacy.programs.logistic_regression",
-    "naive-bayes/1": "koinon.privacy.programs.naive_bayes",
-    "noisy-network/1": "koinon.privacy.programs.noisy_network",
-    "principal-components/1": "koinon.privacy.programs.principal_components",
-    "statistics/1": "koinon.privacy.programs.statistics",
+    "boosted-regression/1": ("koinon.privacy.programs.gradient_boosting", "REGRESSION"),
+    "cox-regression/1": ("koinon.privacy.programs.cox_regression", "OFFER"),
+    "decision-tree/1": ("koinon.privacy.programs.decision_tree", "OFFER"),
+    "gradient-boosting/1": ("koinon.privacy.programs.gradient_boosting", "OFFER"),
+    "k-means/1": ("koinon.privacy.programs.k_means", "OFFER"),
+    "kaplan-meier/1": ("koinon.privacy.programs.kaplan_meier", "OFFER"),
+    "linear-regression/1": ("koinon.privacy.programs.linear_regression", "OFFER"),
+    "logistic-regression/1": ("koinon.privacy.programs.logistic_regression", "OFFER"),
+    "multinomial-regression/1": ("koinon.privacy.programs.multinomial_regression", "OFFER"),
+    "naive-bayes/1": ("koinon.privacy.programs.naive_bayes", "OFFER"),
+    "noisy-network/1": ("koinon.privacy.programs.noisy_network", "OFFER"),
+    "poisson-regression/1": ("koinon.privacy.programs.poisson_regression", "OFFER"),
+    "principal-components/1": ("koinon.privacy.programs.principal_components", "OFFER"),
+    "random-forest/1": ("koinon.privacy.programs.random_forest", "OFFER"),
+    "regression-forest/1": ("koinon.privacy.programs.random_forest", "REGRESSION"),
+    "regression-tree/1": ("koinon.privacy.programs.decision_tree", "REGRESSION"),
+    "statistics/1": ("koinon.privacy.programs.statistics", "OFFER"),
 }
-"""Each program's module, whose ``OFFER`` describes it."""
+"""Each program's module, and what describes the program there."""
 
 
 def names() -> tuple[str, ...]:
@@ -46,7 +56,8 @@ def names() -> tuple[str, ...]:
 @cache
 def offer(name: str) -> Offer:
     """What a program says about itself. Raises InvalidInput for an unknown one."""
-    found: Offer = import_module(_module(name)).OFFER
+    module, described = _place(name)
+    found: Offer = getattr(import_module(module), described)
     return found
 
 
@@ -82,7 +93,7 @@ def check_outputs(found: Offer, outputs: tuple[str, ...]) -> None:
 def modules(name: str) -> tuple[str, ...]:
     """The modules whose text the algorithm hash covers, in order. Raises InvalidInput for an unknown program."""
     found: set[str] = set()
-    waiting = [_ENGINE, _module(name)]
+    waiting = [_ENGINE, _place(name)[0]]
     while waiting:
         module = waiting.pop()
         if module not in found:
@@ -100,7 +111,7 @@ def algorithm_hash(name: str) -> Hash32:
     return tagged_hash(_DOMAIN, *parts)
 
 
-def _module(name: str) -> str:
+def _place(name: str) -> tuple[str, str]:
     if name not in _PROGRAMS:
         raise InvalidInput(f"there is no program {name[:80]!r}; this node offers {', '.join(names())}")
     return _PROGRAMS[name]

@@ -1,0 +1,72 @@
+"""``decision-tree/1`` and ``regression-tree/1``: one tree on the joint rows of all owners; both make a model.
+
+For a 0/1 target a leaf holds the share of 1, for a number its mean. Splits are those of scikit-learn's trees, among
+quantiles of the columns.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from koinon.privacy.arrays import SecretArray
+from koinon.privacy.backend import Program
+from koinon.privacy.computation import Revealed
+from koinon.privacy.learn.trees import TreeClassifier, TreeRegressor
+from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, on_target, target_units
+from koinon.privacy.programs.trees import OUTPUTS, TreeSettings, check_settings, opened, present, shape_of
+
+CLASSES: Final = "decision-tree/1"
+NUMBERS: Final = "regression-tree/1"
+
+
+def classes(layout: Layout, settings: TreeSettings, outputs: tuple[str, ...]) -> Program:
+    """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    check_settings(CLASSES, layout, settings)
+    shape = shape_of(settings, settings.minimum_group)
+
+    def compute(rows: SecretArray, target: SecretArray) -> Revealed:
+        return opened([TreeClassifier(2, shape).fit(rows, target > 0.0).trees], outputs)
+
+    return on_target(CLASSES, layout, outputs, compute, Target.BINARY)
+
+
+def numbers(layout: Layout, settings: TreeSettings, outputs: tuple[str, ...]) -> Program:
+    """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    check_settings(NUMBERS, layout, settings)
+    shape = shape_of(settings, settings.minimum_group)
+
+    def compute(rows: SecretArray, target: SecretArray) -> Revealed:
+        return opened([TreeRegressor(shape).fit(rows, target).trees], outputs)
+
+    return on_target(NUMBERS, layout, outputs, compute, Target.NUMBER)
+
+
+def present_shares(outputs: Mapping[str, np.ndarray], layout: Layout, _: TreeSettings) -> tuple[ResultTable, ...]:
+    """Leaves as shares of class 1."""
+    return present(outputs, layout, {"leaves": (1.0, 0.0)})
+
+
+def present_means(outputs: Mapping[str, np.ndarray], layout: Layout, _: TreeSettings) -> tuple[ResultTable, ...]:
+    """Leaves as means in the target's units."""
+    return present(outputs, layout, {"leaves": target_units(layout)})
+
+
+OFFER: Final = Offer(
+    name=CLASSES,
+    summary="one decision tree for a 0/1 target; makes a model",
+    target=Target.BINARY,
+    outputs=OUTPUTS,
+    settings=TreeSettings,
+    build=classes,
+    present=present_shares,
+)
+REGRESSION: Final = Offer(
+    name=NUMBERS,
+    summary="one decision tree for a number; makes a model",
+    target=Target.NUMBER,
+    outputs=OUTPUTS,
+    settings=TreeSettings,
+    build=numbers,
+    present=present_means,
+)

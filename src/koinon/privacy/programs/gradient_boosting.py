@@ -1,0 +1,102 @@
+"""``gradient-boosting/1`` and ``boosted-regression/1``: trees that correct one another, added; both make a model.
+
+For a 0/1 target the sum is the log-odds. A person's weight there is the second derivative of the log-loss, which is at
+most 0.26, so a leaf with that times the least group has as many people.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from koinon.kernel.errors import InvalidInput
+from koinon.privacy.arrays import SecretArray
+from koinon.privacy.backend import Program
+from koinon.privacy.computation import Revealed
+from koinon.privacy.learn.trees import LARGEST_CURVATURE, BoostedClassifier, BoostedRegressor
+from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, on_target, target_units
+from koinon.privacy.programs.trees import (
+    OUTPUTS,
+    TreeSettings,
+    check_count,
+    check_settings,
+    opened,
+    present,
+    shape_of,
+)
+
+CLASSES: Final = "gradient-boosting/1"
+NUMBERS: Final = "boosted-regression/1"
+_OUTPUTS: Final = (*OUTPUTS, "start")
+
+
+class Settings(TreeSettings, frozen=True):
+    """Attributes:
+    trees: how many, one after the other.
+    rate: what each tree's answer is multiplied by.
+    """
+
+    trees: int = 20
+    rate: float = 0.3
+
+
+def classes(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    _check(CLASSES, layout, settings)
+    shape = shape_of(settings, LARGEST_CURVATURE * settings.minimum_group)
+
+    def compute(rows: SecretArray, target: SecretArray) -> Revealed:
+        model = BoostedClassifier(2, settings.trees, settings.rate, shape).fit(rows, target > 0.0)
+        return opened(model.trees, outputs, settings.rate, model.start)
+
+    return on_target(CLASSES, layout, outputs, compute, Target.BINARY)
+
+
+def numbers(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    _check(NUMBERS, layout, settings)
+    shape = shape_of(settings, settings.minimum_group)
+
+    def compute(rows: SecretArray, target: SecretArray) -> Revealed:
+        model = BoostedRegressor(settings.trees, settings.rate, shape).fit(rows, target)
+        return opened(model.trees, outputs, settings.rate, model.start)
+
+    return on_target(NUMBERS, layout, outputs, compute, Target.NUMBER)
+
+
+def present_odds(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> tuple[ResultTable, ...]:
+    """Start and leaves as log-odds of class 1; they are added."""
+    return present(outputs, layout, {"leaves": (1.0, 0.0), "start": (1.0, 0.0)})
+
+
+def present_numbers(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> tuple[ResultTable, ...]:
+    """Start and leaves in the target's units; they are added."""
+    unit, level = target_units(layout)
+    return present(outputs, layout, {"leaves": (unit, 0.0), "start": (unit, level)})
+
+
+def _check(name: str, layout: Layout, settings: Settings) -> None:
+    check_settings(name, layout, settings)
+    check_count(name, settings.trees)
+    if not 0.001 <= settings.rate <= 1.0:
+        raise InvalidInput(f"{name} learns at a rate from 0.001 to 1; got {settings.rate:g}")
+
+
+OFFER: Final = Offer(
+    name=CLASSES,
+    summary="gradient-boosted trees for a 0/1 target; makes a model",
+    target=Target.BINARY,
+    outputs=_OUTPUTS,
+    settings=Settings,
+    build=classes,
+    present=present_odds,
+)
+REGRESSION: Final = Offer(
+    name=NUMBERS,
+    summary="gradient-boosted trees for a number; makes a model",
+    target=Target.NUMBER,
+    outputs=_OUTPUTS,
+    settings=Settings,
+    build=numbers,
+    present=present_numbers,
+)

@@ -1,0 +1,98 @@
+"""``multinomial-regression/1``: logistic regression of several classes on the joint rows of all owners; makes a model.
+
+The target is one of the study's columns; its public range goes from 0 to the last class's code, and every number is
+taken for the nearest code.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from koinon.kernel.codec import Record
+from koinon.kernel.errors import InvalidInput
+from koinon.privacy.arrays import SecretArray
+from koinon.privacy.backend import Program
+from koinon.privacy.computation import Revealed, reveal
+from koinon.privacy.learn.logistic import MultinomialRegression
+from koinon.privacy.learn.preparation import ordinal
+from koinon.privacy.programs.offer import (
+    Layout,
+    Offer,
+    ResultTable,
+    Target,
+    halves,
+    middles,
+    names_of,
+    on_target,
+)
+
+NAME: Final = "multinomial-regression/1"
+MOST_CLASSES: Final = 20
+LEAST_PEOPLE: Final = 10
+
+
+class Settings(Record, frozen=True):
+    """Attributes:
+    penalty: λ of Σ log-loss + ½ λ ‖w‖², on standardised columns.
+    iterations: of the solver; public, so that time tells nothing.
+    """
+
+    penalty: float = 1.0
+    iterations: int = 40
+
+
+def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    classes = classes_of(layout)
+    if layout.people < LEAST_PEOPLE:
+        raise InvalidInput(f"{NAME} needs {LEAST_PEOPLE} people; there are {layout.people}")
+
+    def compute(rows: SecretArray, target: SecretArray) -> Revealed:
+        codes = ordinal(target, [float(code) for code in np.linspace(-1.0, 1.0, classes)])
+        model = MultinomialRegression(classes, settings.penalty, settings.iterations).fit(rows, codes)
+        made = {
+            "coefficients": lambda: model.coefficients,
+            "intercepts": lambda: model.intercepts,
+            "score": lambda: model.score(rows, codes).reshape(1),
+        }
+        return reveal(**{name: made[name]() for name in outputs})
+
+    return on_target(NAME, layout, outputs, compute, Target.NUMBER)
+
+
+def classes_of(layout: Layout) -> int:
+    """How many classes the target's range has. Raises InvalidInput where it is no range of codes."""
+    target = layout.columns[layout.place]
+    if target.low != 0.0 or target.high != round(target.high) or not 1 <= target.high < MOST_CLASSES:
+        raise InvalidInput(
+            f"{NAME}: the range of {target.name!r} must go from 0 to the last class's code, at most {MOST_CLASSES - 1}"
+        )
+    return round(target.high) + 1
+
+
+def present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> tuple[ResultTable, ...]:
+    """In the units of the columns where coefficients and intercepts were opened; else as opened, for [−1, 1]."""
+    features = [layout.columns[number] for number in layout.features]
+    labels = tuple(f"{layout.target} = {code}" for code in range(classes_of(layout)))
+    found = dict(outputs)
+    if {"coefficients", "intercepts"} <= found.keys():
+        slopes = found["coefficients"] / halves(features).reshape(-1, 1)
+        found |= {"coefficients": slopes, "intercepts": found["intercepts"] - middles(features) @ slopes}
+    tables = []
+    for name, values in found.items():
+        rows = names_of(features) if name == "coefficients" else ("",)
+        heads = (name,) if name == "score" else labels
+        tables.append(ResultTable(name, rows, heads, values.reshape(len(rows), -1)))
+    return tuple(tables)
+
+
+OFFER: Final = Offer(
+    name=NAME,
+    summary="logistic regression of several classes, and the share of people it places right; makes a model",
+    target=Target.NUMBER,
+    outputs=("coefficients", "intercepts", "score"),
+    settings=Settings,
+    build=program,
+    present=present,
+)

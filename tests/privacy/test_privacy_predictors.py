@@ -1,0 +1,243 @@
+"""What studies opened becomes an ONNX model that answers as the tables that people are shown do."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from offer_scenes import SCENES, Scene, answers, fallen, inputs_of, layout_of
+
+from koinon.jobs.study import Party, StudyFile, Terms
+from koinon.journey import results
+from koinon.journey.predictors import features_of, makes_model, predictor_of
+from koinon.journey.validate import check_kind
+from koinon.kernel.codec import encode
+from koinon.kernel.errors import Forged, InvalidInput, Refused
+from koinon.kernel.ids import Address, Hash32, NodeId
+from koinon.kernel.quantities import BasisPoints, TokenAmount
+from koinon.models.onnx_layers import LayerParameters, Link, check_equal_layers, export_layers
+from koinon.models.onnx_trees import TreeParameters, check_equal_trees, export_trees
+from koinon.models.runtime import open_session
+from koinon.models.scan import scan
+from koinon.models.variants import derive
+from koinon.privacy.clear import ClearBackend
+from koinon.privacy.programs import registry
+from koinon.privacy.programs.offer import Parameters, Target, decode_settings, settings_from
+from koinon.privacy.rep4.adversary import SeededRng
+from koinon.privacy.valuation.shapley import WORTH
+
+Tables = Mapping[str, np.ndarray]
+
+
+def line(tables: Tables, rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows @ tables["coefficients"][:, 0] + tables["intercept"][0, 0])
+
+
+def sigmoid(odds: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-odds)))
+
+
+def mean_of_trees(tables: Tables, rows: np.ndarray) -> np.ndarray:
+    trees = list(zip(tables["columns"], tables["thresholds"], tables["leaves"], strict=True))
+    return np.asarray(sum(fallen(rows, tree) for tree in trees) / len(trees))
+
+
+def sum_of_trees(tables: Tables, rows: np.ndarray) -> np.ndarray:
+    return answers(tables, rows, range(rows.shape[1]))["answers"]
+
+
+def shares(tables: Tables, rows: np.ndarray) -> np.ndarray:
+    odds = np.exp(rows @ tables["coefficients"] + tables["intercepts"])
+    return np.asarray(odds / odds.sum(1, keepdims=True))
+
+
+def likelier(tables: Tables, rows: np.ndarray) -> np.ndarray:
+    odds = [
+        np.log(prior) - ((rows - mean) ** 2 / variance + np.log(variance)).sum(1) / 2
+        for prior, mean, variance in zip(tables["priors"][:, 0], tables["means"], tables["variances"], strict=True)
+    ]
+    return sigmoid(odds[1] - odds[0])
+
+
+ANSWERS: dict[str, Callable[[Tables, np.ndarray], np.ndarray]] = {
+    "boosted-regression/1": sum_of_trees,
+    "decision-tree/1": mean_of_trees,
+    "gradient-boosting/1": lambda tables, rows: sigmoid(sum_of_trees(tables, rows)),
+    "linear-regression/1": line,
+    "logistic-regression/1": lambda tables, rows: sigmoid(line(tables, rows)),
+    "multinomial-regression/1": shares,
+    "naive-bayes/1": likelier,
+    "poisson-regression/1": lambda tables, rows: np.exp(line(tables, rows)),
+    "random-forest/1": mean_of_trees,
+    "regression-forest/1": mean_of_trees,
+    "regression-tree/1": mean_of_trees,
+}
+
+
+def party(number: int) -> Party:
+    return Party(f"party-{number}", NodeId(bytes([number]) * 32), Address(bytes([number]) * 20))
+
+
+def study_of(scene: Scene, outputs: tuple[str, ...]) -> StudyFile:
+    offer = registry.offer(scene.program)
+    binary = offer.target is Target.BINARY
+    return StudyFile(
+        version=1,
+        title="A study",
+        purpose="To see what becomes of it",
+        algorithm=scene.program,
+        algorithm_hash=registry.algorithm_hash(scene.program),
+        columns=scene.columns[:-1] if binary else scene.columns,
+        target=scene.target,
+        sensitive_column=scene.columns[0].name if binary else "",
+        outputs=outputs,
+        epsilon=0.0,
+        minimum_rows=10,
+        owners=(party(1), party(2), party(3)),
+        publisher=party(4),
+        owner_revenue=BasisPoints(2000),
+        terms=Terms(TokenAmount(5), TokenAmount(7), TokenAmount(11), 60, 30, 90, 4, 3),
+        chain_id=4242,
+        studies_contract=Address(b"s" * 20),
+        settings=settings_from(offer, scene.settings),
+    )
+
+
+def computed(scene: Scene) -> tuple[results.Trained, StudyFile, Tables]:
+    """The study, what its committee would have opened, and the tables that people see."""
+    offer, layout = registry.offer(scene.program), layout_of(scene, by_columns=False)
+    names = tuple(name for name in offer.outputs if name != WORTH)
+    study = study_of(scene, names)
+    program = registry.load(scene.program, encode(Parameters(layout, study.settings, names)))
+    opened = ClearBackend().run(program, inputs_of(scene, layout), SeededRng(b"predictors")).outputs
+    trained = results.Trained(
+        results.Study(1, Hash32(bytes(32)), b"", ()),
+        0,
+        (),
+        Hash32(bytes(32)),
+        tuple(results.Output(name, values.shape, tuple(values.ravel().tolist())) for name, values in opened.items()),
+        layout.rows,
+        (),
+        (),
+    )
+    shown = offer.present(opened, layout, decode_settings(offer, study.settings))
+    return trained, study, {table.name: table.values for table in shown}
+
+
+MODELS = [scene for scene in SCENES if makes_model(scene.program)]
+
+
+@pytest.mark.parametrize("scene", MODELS, ids=lambda scene: scene.program)
+def test_a_model_answers_what_its_tables_say(scene: Scene) -> None:
+    trained, study, tables = computed(scene)
+    predictor = predictor_of(trained, study)
+    scan(predictor.onnx)
+    places = [number for number, column in enumerate(scene.columns) if column in features_of(study)]
+    rows = scene.rows[:, places].astype(np.float32)
+    (found,) = open_session(predictor.onnx).run(None, {"features": rows})
+    wanted = ANSWERS[scene.program](tables, rows.astype(np.float64))
+    assert np.asarray(found).shape == wanted.shape
+    assert np.abs(np.asarray(found) - wanted).max() < 1e-4 * max(1.0, np.abs(wanted).max())
+    assert (predictor.task == "binary-classification") == (registry.offer(scene.program).target is Target.BINARY)
+
+
+def test_every_program_that_makes_a_model_says_so() -> None:
+    assert {scene.program for scene in MODELS} == ANSWERS.keys()
+    for name in registry.names():
+        assert makes_model(name) == registry.offer(name).summary.endswith("makes a model")
+
+
+@pytest.mark.parametrize("scene", MODELS, ids=lambda scene: scene.program)
+def test_a_model_needs_everything_it_is_made_of(scene: Scene) -> None:
+    trained, study, _ = computed(scene)
+    for number in range(len(trained.outputs)):
+        if trained.outputs[number].name == "score":
+            continue
+        fewer = trained.outputs[:number] + trained.outputs[number + 1 :]
+        with pytest.raises(InvalidInput, match="does not open"):
+            predictor_of(results.Trained(**{**_fields(trained), "outputs": fewer}), study)
+
+
+@pytest.mark.parametrize("scene", MODELS, ids=lambda scene: scene.program)
+def test_a_model_that_nobody_measures_is_not_sent_to_be_measured(scene: Scene) -> None:
+    study = study_of(scene, ("columns",))
+    if registry.offer(scene.program).target is Target.BINARY:
+        check_kind(study)
+    else:
+        with pytest.raises(Refused, match="Nothing was sent"):
+            check_kind(study)
+
+
+def _fields(trained: results.Trained) -> dict[str, object]:
+    return {name: getattr(trained, name) for name in trained.__struct_fields__}
+
+
+RANDOM = np.random.default_rng(4)
+LOW, HIGH = np.full(3, -2.0), np.full(3, 4.0)
+TREES = TreeParameters(
+    LOW,
+    HIGH,
+    RANDOM.integers(-1, 3, (4, 7)),
+    RANDOM.uniform(-2, 4, (4, 7)),
+    RANDOM.normal(0, 1, (4, 8)),
+    start=0.5,
+    log_odds=True,
+)
+LAYERS = LayerParameters(
+    LOW,
+    HIGH,
+    (RANDOM.normal(0, 1, (3, 5)), RANDOM.normal(0, 1, (5, 1))),
+    (RANDOM.normal(0, 1, 5), RANDOM.normal(0, 1, 1)),
+    Link.PROBABILITY,
+)
+BAD_TREES = {
+    "no tree": replace(TREES, columns=TREES.columns[:0], thresholds=TREES.thresholds[:0], leaves=TREES.leaves[:0]),
+    "not full": replace(TREES, columns=TREES.columns[:, :6], thresholds=TREES.thresholds[:, :6]),
+    "too few leaves": replace(TREES, leaves=TREES.leaves[:, :7]),
+    "an unknown column": replace(TREES, columns=np.full((4, 7), 3)),
+    "a leaf that is no number": replace(TREES, leaves=np.full((4, 8), np.nan)),
+    "a threshold without end": replace(TREES, columns=np.zeros((4, 7), int), thresholds=np.full((4, 7), np.inf)),
+    "a huge leaf": replace(TREES, leaves=np.full((4, 8), 1e31)),
+}
+BAD_LAYERS = {
+    "no layer": replace(LAYERS, weights=(), biases=()),
+    "layers that do not meet": replace(LAYERS, weights=LAYERS.weights[::-1]),
+    "a bias too few": replace(LAYERS, biases=(LAYERS.biases[0][:4], LAYERS.biases[1])),
+    "one class": replace(LAYERS, link=Link.CLASSES),
+    "a weight that is no number": replace(LAYERS, weights=(np.full((3, 5), np.nan), LAYERS.weights[1])),
+    "an empty range": replace(LAYERS, high=LOW),
+    "a range too narrow": replace(LAYERS, high=LOW + 1e-16),
+    "a huge weight": replace(LAYERS, weights=(np.full((3, 5), 1e20), LAYERS.weights[1])),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TREES)
+def test_what_are_no_trees_is_not_exported(case: str) -> None:
+    with pytest.raises(InvalidInput):
+        export_trees(BAD_TREES[case])
+
+
+@pytest.mark.parametrize("case", BAD_LAYERS)
+def test_what_are_no_layers_is_not_exported(case: str) -> None:
+    with pytest.raises(InvalidInput):
+        export_layers(BAD_LAYERS[case])
+
+
+def test_other_numbers_than_the_trained_ones_are_forged() -> None:
+    trees, layers = export_trees(TREES), export_layers(LAYERS)
+    assert check_equal_trees(trees, TREES) < 1e-6
+    assert check_equal_layers(layers, LAYERS) < 1e-5
+    with pytest.raises(Forged, match="differ from the trained ones"):
+        check_equal_trees(trees, replace(TREES, leaves=TREES.leaves + 0.01))
+    with pytest.raises(Forged, match="differ from the trained ones"):
+        check_equal_trees(trees, replace(TREES, thresholds=TREES.thresholds + 1e-3))
+    with pytest.raises(Forged, match="differs from the trained one"):
+        check_equal_layers(layers, replace(LAYERS, biases=(LAYERS.biases[0], LAYERS.biases[1] + 0.01)))
+
+
+def test_trees_have_no_half_precision_and_no_fused_form_but_say_so() -> None:
+    """Hardening tries every variant; what a model cannot become is a sentence in its report."""
+    for variant in ("fused-affine", "float16"):
+        with pytest.raises(InvalidInput):
+            derive(export_trees(TREES), variant)
+    assert derive(export_layers(LAYERS), "fused-affine")
