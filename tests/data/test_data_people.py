@@ -35,8 +35,8 @@ def second(folder: Path) -> Path:
 
 
 def test_two_files_in_any_order_get_one_order_and_one_root(tmp_path: Path) -> None:
-    ages, people = read_aligned(first(tmp_path), AGE, "patient")
-    doses, again = read_aligned(second(tmp_path), DOSE, "patient")
+    ages, people, _ = read_aligned(first(tmp_path), AGE, "patient")
+    doses, again, _ = read_aligned(second(tmp_path), DOSE, "patient")
     assert people == again
     # Age, dose and target were made from the id: they still belong together.
     known = {(one % 29, one % 9, one % 2) for one in (1000 + 7 * place for place in range(PEOPLE))}
@@ -48,7 +48,7 @@ def test_two_files_in_any_order_get_one_order_and_one_root(tmp_path: Path) -> No
 def test_other_people_have_another_root(tmp_path: Path) -> None:
     ids = [1000 + 7 * place for place in range(PEOPLE)]
     roots = {
-        read_aligned(first(tmp_path, changed), AGE, "patient")[1]
+        read_aligned(first(tmp_path, changed), AGE, "patient").people
         for changed in (ids, ids[:-1], [*ids[:-1], 5], [*ids, 5])
     }
     assert len(roots) == 4
@@ -88,7 +88,7 @@ def test_a_kept_data_set_is_found_by_its_people_only(tmp_path: Path) -> None:
     assert datasets.matching(AGE, bytes(32)) is None
     assert datasets.matching(AGE) == kept
     opened = datasets.open(kept.dataset_hash)  # type: ignore[arg-type]
-    assert opened.features.tolist() == read_aligned(first(tmp_path), AGE, "patient")[0].features.tolist()
+    assert opened.features.tolist() == read_aligned(first(tmp_path), AGE, "patient").table.features.tolist()
 
 
 def test_the_ids_are_no_column_of_a_suggested_schema(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ POLICY = Policy(
     minimum_parties=3,
     allowed_programs=("logistic-regression/1",),
     allowed_outputs=("coefficients", "intercept"),
+    allowed_joins=("agreed",),
     minimum_group=5,
     allow_exact_outputs=True,
     privacy_epsilon=8.0,
@@ -41,6 +42,7 @@ def test_an_acceptable_study_is_agreed_to(study: StudyFile) -> None:
         ({"publishers": (Address(b"x" * 20),)}, {}, "no studies from this publisher"),
         ({"minimum_parties": 4}, {}, "3 data owners; the policy asks for 4"),
         ({"allowed_outputs": ("intercept",)}, {}, "'coefficients' is not allowed"),
+        ({"allowed_joins": ()}, {"held": (("x",),), "join": "psi"}, "brought together by join = 'psi'"),
         ({"allow_exact_outputs": False}, {}, "does not allow exact outputs"),
         ({"minimum_owner_fee": TokenAmount(8)}, {}, "below the policy's minimum"),
         ({"maximum_bond": TokenAmount(10)}, {}, "above the policy's maximum"),
@@ -64,6 +66,7 @@ publishers = []
 minimum_parties = 3
 allowed_programs = ["logistic-regression/1"]
 allowed_outputs = ["coefficients", "intercept"]
+allowed_joins = ["agreed"]
 minimum_group = 5
 allow_exact_outputs = true
 privacy_epsilon = 8

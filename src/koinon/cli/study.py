@@ -48,6 +48,14 @@ def study() -> None:
 @click.option("--key", default="", help="Column of ids in the CSV and Parquet files of --from.")
 @click.option("--people", "root", help="With several --from: the root that koinon data add --key shows to every owner.")
 @click.option(
+    "--join",
+    default="agreed",
+    type=click.Choice(("agreed", "psi", "oblivious")),
+    show_default=True,
+    help="With several --from: how rows of the same people meet. psi: the owners' nodes find out who is in all their"
+    " data. oblivious: two owners' rows meet among the committee, and nobody learns who is in both.",
+)
+@click.option(
     "--owner", "cards", multiple=True, required=True, type=click.Path(path_type=Path), help="identity.json; repeat."
 )
 @click.option("--title", required=True, help="What the study is called.")
@@ -75,6 +83,7 @@ def new(
     given: tuple[Path, ...],
     key: str,
     root: str | None,
+    join: str,
     cards: tuple[Path, ...],
     title: str,
     purpose: str,
@@ -113,8 +122,12 @@ def new(
         raise InvalidInput(f"say with --target which column {program} is to predict")
     beside = predicted if offer.target is Target.BINARY else ""
     schema, holders = all_columns(given, beside, key, [owner.name for owner in owners])
-    if (root is not None) != bool(holders):
-        raise InvalidInput("--people goes with one --from for each owner, and only with that")
+    if join != "agreed" and not holders:
+        raise InvalidInput("--join goes with one --from for each owner, and only with that")
+    if (root is not None) != (bool(holders) and join == "agreed"):
+        raise InvalidInput(
+            "--people goes with one --from for each owner and people agreed on, and only with that; see --join"
+        )
     if sensitive is not None:
         schema.index(sensitive)
     binary = offer.target is Target.BINARY
@@ -143,6 +156,7 @@ def new(
         holders=holders,
         people=read_root(root) if root is not None else b"",
         epsilon=epsilon,
+        join=join,
     )
     write_new(file, write_draft(draft))
     try:
@@ -165,12 +179,14 @@ def estimate(file: Path, rows: tuple[int, ...], rtt: float, mbit: float, as_json
     """What the study in FILE would cost, on which engine, against whom, and who would learn what. Sends nothing."""
     from koinon.cli.programs import estimates
     from koinon.contracts.tokens import format_amount
-    from koinon.jobs.study import escrow
+    from koinon.jobs.study import MATCHED, escrow
 
     draft = read_draft(file)
     if rows and len(rows) != len(draft.owners):
         raise InvalidInput(f"give --rows {len(draft.owners)} times, once for each owner, or not at all")
     counts = rows or tuple(draft.minimum_rows for _ in draft.owners)
+    if draft.join == MATCHED:
+        counts = (min(counts),) * len(counts)  # no more people than the smallest owner has are with all of them
     facts: dict[str, Any] = {
         "title": draft.title,
         "program": draft.algorithm,
@@ -200,7 +216,25 @@ def _learns(draft: "StudyFile") -> dict[str, str]:
     return {
         "publisher": f"{outputs} ({exact})",
         "everybody who asks": "this file with its ranges, who took part, how many rows each owner has, all payments",
+        **_learns_of_people(draft),
     }
+
+
+def _learns_of_people(draft: "StudyFile") -> dict[str, str]:
+    """What bringing rows of the same people together shows, before and beside what is computed."""
+    from koinon.jobs.study import MATCHED, OBLIVIOUS
+
+    if draft.join == MATCHED:
+        first, *others = (owner.name for owner in draft.owners)
+        return {
+            f"{first}, before it signs": f"who is both in its own data and in that of {', then '.join(others)};"
+            " how many rows each of them has",
+            f"{', '.join(others)}, before signing": f"who is in all owners' data, if {draft.minimum_rows} or more are;"
+            " else only how many people were looked for",
+        }
+    if draft.join == OBLIVIOUS:
+        return {"owners": "nothing of who is in both; they share a key under which no one else can test an id"}
+    return {}
 
 
 @study.command()

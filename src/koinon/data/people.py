@@ -5,6 +5,7 @@ the same root hold the same people in the same order, and nobody has shown an id
 does not know all the ids; whoever can guess the whole list can confirm the guess, as with any agreed list.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -34,6 +35,16 @@ def agreed_order(ids: NDArray[np.float64], key: str) -> tuple[NDArray[np.intp], 
     repeated = len(ids) - len(np.unique(ids))
     if repeated:
         raise InvalidInput(f"{repeated} ids in column {key!r} occur more than once; keep one row for every person")
-    hashes = [bytes(tagged_hash(ID_DOMAIN, str(int(number)).encode())) for number in ids]
+    texts = [str(int(number)) for number in ids]
+    hashes = [_hash_of(text) for text in texts]
     order = sorted(range(len(hashes)), key=hashes.__getitem__)
-    return np.array(order, np.intp), tagged_hash(PEOPLE_DOMAIN, *(hashes[place] for place in order))
+    return np.array(order, np.intp), root_of([texts[place] for place in order])
+
+
+def root_of(ids: Sequence[str]) -> Hash32:
+    """The root of people whose ids stand in the agreed order."""
+    return tagged_hash(PEOPLE_DOMAIN, *(_hash_of(text) for text in ids))
+
+
+def _hash_of(text: str) -> bytes:
+    return bytes(tagged_hash(ID_DOMAIN, text.encode()))

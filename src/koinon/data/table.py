@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,14 @@ class Table:
         return f"Table({self.rows} rows, {len(self.schema.columns)} columns, target {self.schema.target!r})"
 
 
+class Aligned(NamedTuple):
+    """Rows in the order that their ids give them, the root of the people, and float64 (rows,) ids in that order."""
+
+    table: Table
+    people: Hash32
+    ids: FloatArray
+
+
 @dataclass(frozen=True, eq=False)
 class _Raw:
     """A file's numbers before any rule about their meaning, and how to name a row of it in a message."""
@@ -110,7 +118,7 @@ def read_aligned(
     *,
     minimum_rows: int = MINIMUM_ROWS,
     maximum_bytes: int = MAXIMUM_FILE_BYTES,
-) -> tuple[Table, Hash32]:
+) -> Aligned:
     """As ``read_table``, for a file with a column of ids: its rows in the agreed order, and the root of its people.
 
     Two people may have the same numbers in all columns, but not the same id.
@@ -122,8 +130,9 @@ def read_aligned(
     _check_columns(raw, (*schema.all_names, key), schema.target)
     from koinon.data.people import agreed_order
 
-    order, people = agreed_order(raw.values[:, raw.names.index(key)], key)
-    return _checked(raw, schema, minimum_rows).take(order), people
+    ids = raw.values[:, raw.names.index(key)]
+    order, people = agreed_order(ids, key)
+    return Aligned(_checked(raw, schema, minimum_rows).take(order), people, ids[order])
 
 
 def read_stored(path: Path, schema: Schema) -> Table:

@@ -43,6 +43,8 @@ class StudyProposed:
     """Why the data set's privacy budget does not cover it; empty where it does."""
     other_people: bool = False
     """Whether there is a data set with the study's columns, of other people than the study's."""
+    common: int | None = None
+    """How many people are in all owners' data, where the study has that found out."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def step(
         case StudyProposed() if state.phase == "new":
             if not event.dataset_hash and event.other_people:
                 return _refused(
-                    state, "the data set here is not of the study's people; agree on the ids: koinon data add --key"
+                    state,
+                    "the data set here is not of the study's people; add rows with ids: koinon data add --key",
                 )
             if not event.dataset_hash:
                 return _refused(
@@ -127,6 +130,10 @@ def step(
                 agree(event.file, policy, account, event.installed_algorithm, event.rows)
             except Refused as refusal:
                 return _refused(state, str(refusal))
+            if event.common is not None and event.common < event.file.minimum_rows:
+                return _refused(
+                    state, f"fewer than the {event.file.minimum_rows} people the study asks for are in all owners' data"
+                )
             if event.unaffordable:
                 return _refused(state, event.unaffordable)
             consented = OwnerState(state.study, "consented", event.nonce, event.dataset_hash)

@@ -26,6 +26,7 @@ class Policy:
         its own part.
         allowed_programs: names of the algorithms that may run on its rows.
         allowed_outputs: names of outputs that may leave.
+        allowed_joins: how rows of the same people may be brought together with other owners' (``jobs.study.JOINS``).
         minimum_group: least people behind any count or mean of a group that may leave.
         allow_exact_outputs: whether outputs without differential-privacy noise may leave.
         privacy_epsilon: ε that all noisy answers from one data set may cost together, for ever.
@@ -39,6 +40,7 @@ class Policy:
     minimum_parties: int
     allowed_programs: tuple[str, ...]
     allowed_outputs: tuple[str, ...]
+    allowed_joins: tuple[str, ...]
     minimum_group: int
     allow_exact_outputs: bool
     privacy_epsilon: float
@@ -61,6 +63,7 @@ def read_policy(path: Path) -> Policy:
         "minimum_parties": int,
         "allowed_programs": list,
         "allowed_outputs": list,
+        "allowed_joins": list,
         "minimum_group": int,
         "allow_exact_outputs": bool,
         "privacy_epsilon": float,
@@ -89,6 +92,7 @@ def read_policy(path: Path) -> Policy:
         minimum_parties=table["minimum_parties"],
         allowed_programs=tuple(table["allowed_programs"]),
         allowed_outputs=tuple(table["allowed_outputs"]),
+        allowed_joins=tuple(table["allowed_joins"]),
         minimum_group=table["minimum_group"],
         allow_exact_outputs=table["allow_exact_outputs"],
         privacy_epsilon=float(table["privacy_epsilon"]),
@@ -141,6 +145,8 @@ def agree(study: StudyFile, policy: Policy, own_account: Address, installed_algo
     forbidden = [name for name in study.outputs if name not in policy.allowed_outputs]
     if forbidden:
         raise Refused(f"the output {forbidden[0]!r} is not allowed by the policy")
+    if study.held and study.join not in policy.allowed_joins:
+        raise Refused(f"the policy does not allow owners' people to be brought together by join = {study.join!r}")
     if study.epsilon == 0 and not policy.allow_exact_outputs:
         raise Refused("the output carries no noise and the policy does not allow exact outputs")
     if study.terms.owner_fee < policy.minimum_owner_fee:

@@ -25,6 +25,13 @@ MAXIMUM_COLUMNS: Final = 1000
 MAXIMUM_OWNERS: Final = 16
 LEAST_EPSILON: Final = 0.01
 LARGEST_EPSILON: Final = 50.0
+AGREED: Final = "agreed"
+"""Owners of different columns know beforehand that they hold the same people."""
+MATCHED: Final = "psi"
+"""Their nodes find out who is in all owners' data, and share the rows of those."""
+OBLIVIOUS: Final = "oblivious"
+"""The committee puts rows of the same people side by side without anybody learning who they are."""
+JOINS: Final = (AGREED, MATCHED, OBLIVIOUS)
 
 
 class Party(Record, frozen=True):
@@ -83,7 +90,9 @@ class StudyFile(Record, frozen=True):
     """Names of the columns, the target's among them, that each owner brings, where owners hold different columns of the
     same people; empty where each brings all columns of its own people."""
     people: bytes = b""
-    """With ``held``: the root of the people, see ``data.people``."""
+    """With ``held`` and people agreed on: their root, see ``data.people``."""
+    join: str = AGREED
+    """With ``held``: how rows of the same people come together; one of ``JOINS``."""
 
 
 class SignedStudy(Record, frozen=True):
@@ -185,15 +194,26 @@ def _problems(study: StudyFile) -> "list[str]":
 def _split_problems(study: StudyFile, names: list[str]) -> list[str]:
     """What is wrong with which owner brings which column."""
     if not study.held:
-        return ["people are agreed on only where owners hold different columns"] if study.people else []
+        if study.people or study.join != AGREED:
+            return ["people are agreed on, or joined, only where owners hold different columns"]
+        return []
     beside = [study.target] if study.target and study.target not in names else []
     brought = [name for owner in study.held for name in owner]
     if len(study.held) != len(study.owners) or not all(study.held):
         return ["every owner must bring a column, or all of them every column"]
     if sorted(brought) != sorted([*names, *beside]):
         return ["every column, and the target, must come from exactly one owner"]
-    if len(study.people) != 32:
-        return ["owners of different columns must agree on the people; give their root, as koinon data add shows it"]
+    if study.join not in JOINS:
+        return [f"no join is called {study.join[:80]!r}; there is {', '.join(JOINS)}"]
+    if study.join == AGREED and len(study.people) != 32:
+        return [
+            "owners of different columns must agree on the people; give their root, as koinon data add shows it,"
+            f" or join = {MATCHED!r} or {OBLIVIOUS!r}"
+        ]
+    if study.join != AGREED and study.people:
+        return ["people are either agreed on or found by a join; leave out the root or the join"]
+    if study.join == OBLIVIOUS and len(study.owners) != 2:
+        return [f"an oblivious join is between two owners, and here are {len(study.owners)}; use join = {MATCHED!r}"]
     return []
 
 
@@ -287,6 +307,7 @@ def read_study_toml(
         settings=settings,
         held=_held(owners, holders, path.name),
         people=_people(reader.text("people"), path.name) if reader.has("people") else b"",
+        join=reader.text("join") if reader.has("join") else AGREED,
     )
     reader.nothing_else()
     terms.nothing_else()

@@ -138,13 +138,21 @@ async def _await_consents(desk: Desk, study: StudyFile, number: int) -> tuple[Ha
         if state.phase == StudyPhase.ENDED:
             refusals = await desk.suite.studies.events(Refused, study_id=number)
             raise await _refusal(desk, names, refusals, number)
-        if desk.clock.unix() > state.deadline + 1:
-            await desk.suite.studies.expire(number)
+        if desk.clock.unix() > state.deadline + 1 and await _expired(desk, number):
             missing = ", ".join(name for account, name in names.items() if account not in heard)
             raise Expired(f"no answer from {missing} before the consent deadline; the escrow and all bonds are back")
         await asyncio.sleep(POLL_SECONDS)
     parties = [await desk.suite.studies.party_of(number, 1 + place) for place in range(len(study.owners))]
     return tuple(party.dataset_hash for party in parties)
+
+
+async def _expired(desk: Desk, number: int) -> bool:
+    """End a study whose owners did not all answer; False where an owner's no ended it first."""
+    try:
+        await desk.suite.studies.expire(number)
+    except errors.Refused:
+        return False
+    return True
 
 
 async def _refusal(desk: Desk, names: dict[Address, str], refusals: list[Found[Refused]], number: int) -> KoinonError:

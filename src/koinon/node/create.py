@@ -13,6 +13,7 @@ publishers = []                  # accounts whose studies are considered; empty 
 minimum_parties = 3              # with fewer owners, one could subtract its own part from the result
 allowed_programs = ["logistic-regression/1"]  # what may run on its rows; see: koinon study programs
 allowed_outputs = ["coefficients", "intercept", "worth"]  # what may leave
+allowed_joins = ["agreed", "oblivious"]  # how people may be matched; "psi" shows the other owners who is in all data
 minimum_group = 5                # least people behind any count or mean of a group that leaves
 allow_exact_outputs = true       # whether an output without differential-privacy noise may leave
 privacy_epsilon = 8.0            # what all noisy outputs from one data set may cost together, for ever

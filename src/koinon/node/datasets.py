@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION: Final = "description"
 _ROWS: Final = "rows.csv"
+_IDS: Final = "ids"
 
 
 class StoredDataset(Record, frozen=True):
@@ -53,8 +54,10 @@ class Datasets:
         from koinon.data.table import infer_schema, read_aligned, read_table, write_csv
 
         agreed, people = schema or infer_schema(path, target, key), b""
+        ids: tuple[str, ...] = ()
         if key:
-            table, people = read_aligned(path, agreed, key)
+            table, people, found = read_aligned(path, agreed, key)
+            ids = tuple(str(int(number)) for number in found)
         else:
             table = read_table(path, agreed)
         for known in self.all():
@@ -67,11 +70,9 @@ class Datasets:
         try:
             unfinished.mkdir(mode=0o700, parents=True)
             write_csv(table, unfinished / _ROWS)
-            descriptor = os.open(unfinished / _DESCRIPTION, os.O_WRONLY | os.O_CREAT, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(encode(stored))
-                file.flush()
-                os.fsync(file.fileno())
+            if ids:
+                _write(unfinished / _IDS, "\n".join(ids).encode())
+            _write(unfinished / _DESCRIPTION, encode(stored))
             unfinished.rename(place)
         except OSError as problem:
             raise Unavailable(f"cannot keep the data set: {problem.strerror}; nothing was kept") from None
@@ -82,14 +83,48 @@ class Datasets:
         found = sorted(self.folder.glob(f"*/{_DESCRIPTION}"))
         return tuple(decode(StoredDataset, path.read_bytes()) for path in found if path.parent.suffix != ".new")
 
-    def matching(self, wanted: Schema, people: bytes = b"") -> StoredDataset | None:
+    def matching(self, wanted: Schema, people: bytes = b"", *, with_ids: bool = False) -> StoredDataset | None:
         """The newest data set with exactly these columns, ranges, target and people, if there is one.
 
         Args:
             people: root of the agreed people; empty where it does not matter who they are.
+            with_ids: only one that was added with ids.
         """
-        fitting = [one for one in self.all() if one.schema == wanted and (not people or one.people == people)]
+        fitting = [
+            one
+            for one in self.all()
+            if one.schema == wanted and (not people or one.people == people) and (one.people or not with_ids)
+        ]
         return max(fitting, key=lambda dataset: self._place(dataset).stat().st_mtime, default=None)
+
+    def find(self, start: bytes) -> StoredDataset:
+        """The data set whose hash begins like this. Raises InvalidInput where none or more than one does."""
+        found = [one for one in self.all() if one.dataset_hash.startswith(start)]
+        if len(found) != 1:
+            several = "more than one data set begins" if found else "there is no data set that begins"
+            raise InvalidInput(f"{several} with {start.hex()[:8]}… here; see: koinon data list")
+        return found[0]
+
+    def identifiers(self, dataset_hash: Hash32) -> tuple[str, ...]:
+        """The ids of the rows, in the rows' order.
+
+        Raises:
+            InvalidInput: there is no such data set here, or it was added without ids.
+            Forged: the ids on disk are not those that were added.
+            Unavailable: they cannot be read.
+        """
+        from koinon.data.people import root_of
+
+        stored = self.find(dataset_hash)
+        if not stored.people:
+            raise InvalidInput("this data set was added without ids; add it again with: koinon data add --key")
+        try:
+            ids = tuple((self._place(stored) / _IDS).read_text("ascii").split("\n"))
+        except (OSError, UnicodeDecodeError):
+            raise Unavailable("the ids of the data set cannot be read; add it again with: koinon data add") from None
+        if root_of(ids) != stored.people:
+            raise Forged("the ids on disk are not those that were added; add the data set again: koinon data add")
+        return ids
 
     def open(self, dataset_hash: Hash32) -> "Table":
         """The rows, checked against their commitment.
@@ -101,9 +136,7 @@ class Datasets:
         from koinon.data.commitment import check_table
         from koinon.data.table import read_stored
 
-        stored = next((one for one in self.all() if one.dataset_hash == dataset_hash), None)
-        if stored is None:
-            raise InvalidInput(f"there is no data set {dataset_hash.hex()[:8]}… here")
+        stored = self.find(dataset_hash)
         table = read_stored(self._place(stored) / _ROWS, stored.schema)
         check_table(dataset_hash, table, stored.secret)
         return table
@@ -119,3 +152,12 @@ class Datasets:
 
     def _place(self, dataset: StoredDataset) -> Path:
         return self.folder / dataset.dataset_hash.hex()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A file only the operator reads, on the disk before this returns."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

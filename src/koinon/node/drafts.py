@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from koinon.contracts.tokens import format_amount
-from koinon.jobs.study import Party, Terms
+from koinon.jobs.study import AGREED, Party, Terms
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import to_hex
 
@@ -29,12 +29,14 @@ class Draft:
     """Name of the owner that brings each column, the target among them; empty where each brings all."""
     people: bytes = b""
     epsilon: float = 0.0
+    join: str = AGREED
 
 
 def write_draft(draft: Draft) -> str:
     """The text of the file, with a comment for everything that needs a decision."""
     terms = draft.terms
     split = bool(draft.holders)
+    agreed = split and draft.join == AGREED
     beside = split and draft.target in draft.holders and draft.target not in {name for name, _, _ in draft.columns}
     lines = [
         "# A study: what is computed, for what, on whose rows, at what price. Every data owner signs exactly this.",
@@ -44,7 +46,8 @@ def write_draft(draft: Draft) -> str:
         f"target = {_text(draft.target)}  # the column that is predicted, if there is one",
         f"sensitive_column = {_text(draft.sensitive_column)}  # fairness of a model is measured over its tertiles",
         *([f"target_owner = {_text(draft.holders[draft.target])}"] if beside else []),
-        *([f"people = {_text(to_hex(draft.people))}  # root of the ids, as koinon data add shows it"] if split else []),
+        *([f"people = {_text(to_hex(draft.people))}  # root of the ids; see koinon data add"] if agreed else []),
+        *([f"join = {_text(draft.join)}  # how rows of the same people meet"] if split and not agreed else []),
         f"outputs = [{', '.join(_text(name) for name in draft.outputs)}]  # nothing else leaves",
         f"epsilon = {draft.epsilon:g}  # 0: exact, if policies allow it; above: noise, paid from every row's budget",
         f"minimum_rows = {draft.minimum_rows}  # of each owner",

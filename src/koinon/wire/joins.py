@@ -55,3 +55,42 @@ class Members(Message, frozen=True):
 
     places: bytes
     is_last: bool
+
+
+@message(0x0A07, limit=64 << 20)
+class FindIntersection(Message, frozen=True):
+    """A node to its own child: take part in an intersection; see ``privacy.joins.intersection.Terms``.
+
+    After it come the other owner's frames as they are; an empty frame says that the other owner is gone.
+    """
+
+    session: bytes
+    asks: bool
+    both_learn: bool
+    most: int
+    identifiers: tuple[str, ...]
+    seconds: float
+
+
+@message(0x0A08, limit=(64 << 20) + 256)
+class IntersectionFound(Message, frozen=True):
+    """The child's last frame: numbers of the identifiers that both owners have, ascending, 4 bytes each, little end
+    first. ``learned`` is false where this owner agreed to learn nothing; frames before it are for the other owner.
+    """
+
+    learned: bool
+    members: bytes
+
+
+@message(0x0A09, limit=256)
+class PseudonymKeyReply(Message, frozen=True):
+    """The 32 bytes under which a study's owners replace ids by pseudonyms. For owners of that study only."""
+
+    key: bytes
+
+
+@message(0x0A0A, answers=(PseudonymKeyReply,), limit=64)
+class FetchPseudonymKey(Message, frozen=True):
+    """An owner of a study with an oblivious join asks the first owner for the key."""
+
+    study: int

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from koinon.contracts.assets import AssetKind, Mint, Minted
 from koinon.contracts.client import Log
@@ -17,13 +17,14 @@ from koinon.jobs.inputs import data_schema, share_columns
 from koinon.jobs.policy import read_policy
 from koinon.jobs.sessions import study_key
 from koinon.jobs.spending import SALT_BYTES, entry_of
-from koinon.jobs.study import SignedStudy, StudyFile, open_study
+from koinon.jobs.study import MATCHED, SignedStudy, StudyFile, open_study
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import KoinonError, Refused, Unavailable
 from koinon.kernel.ids import Hash32, NodeId
 from koinon.kernel.quantities import ALL_BASIS_POINTS, Seconds
 from koinon.node.context import Context
 from koinon.node.datasets import Datasets, StoredDataset
+from koinon.node.matching import common_rows
 from koinon.node.orders import AddData, DataAdded
 from koinon.node.privacy_ledger import added
 from koinon.node.roles.spending import PrivacyDesk
@@ -33,6 +34,10 @@ from koinon.privacy.differential.budget import find, pay_back, spend
 from koinon.wire.catalogue import Done, Message
 from koinon.wire.committee import Column, Input, ShareManifest
 from koinon.wire.studies import ConsultOwner, DeliverShares, FetchManifest, FetchRefusal, ManifestsReply, RefusalReason
+
+if TYPE_CHECKING:
+    from koinon.data.table import FloatArray, Table
+    from koinon.node.intersections import IndexArray
 
 journal = logging.getLogger("koinon.data")
 DELIVERY_TRIES: Final = 5
@@ -49,6 +54,7 @@ class DataRole:
         self._context = context
         self._datasets = Datasets(context.home.datasets)
         self._locks: dict[int, asyncio.Lock] = {}
+        self._matching: dict[int, asyncio.Task[IndexArray]] = {}
         self._privacy = PrivacyDesk(context, self._datasets)
 
     def attach(self) -> None:
@@ -77,6 +83,11 @@ class DataRole:
         try:
             study = await fetch_study(self._context, event.study_id)
             seen = self._seen(study)
+            if study.join == MATCHED and await self._would_sign(study, seen):
+                common = await self._match(event.study_id, study, seen.dataset_hash)
+                if common is None:
+                    return  # the study has ended meanwhile
+                seen = replace(seen, common=common)
         except KoinonError as problem:
             journal.warning("study %d: %s", event.study_id, problem)
             await self._refuse(event.study_id, str(problem))
@@ -86,6 +97,47 @@ class DataRole:
         else:
             await self._advance(event.study_id, seen)
 
+    async def _would_sign(self, study: StudyFile, seen: owner.StudyProposed) -> bool:
+        """Whether nothing but too few common people could still make this owner refuse: no word to others before."""
+        try:
+            await self._check(study, seen)
+        except Refused:
+            return False
+        return True
+
+    async def _check(self, study: StudyFile, seen: owner.StudyProposed) -> None:
+        """Raises Refused with the reason where this owner would not sign now."""
+        policy = read_policy(self._context.home.policy)
+        _, effects = owner.step(owner.OwnerState(0), seen, policy, self._context.account)
+        for effect in effects:
+            if isinstance(effect, owner.Refuse):
+                raise Refused(effect.reason)
+        await self._privacy.check_complete(seen.dataset_hash)
+        entry = entry_of(study, 0, 0, self._context.rng)
+        entries = self._privacy.ledger.entries(seen.dataset_hash)
+        await asyncio.to_thread(spend, entries, entry, self._privacy.budget())
+
+    async def _match(self, number: int, study: StudyFile, dataset_hash: bytes) -> int | None:
+        """Find out and keep which rows are of people in all owners' data; how many, or None where the study ended."""
+        context = self._context
+        deadline = (await context.suite.studies.terms_of(number)).consent_deadline
+        identifiers = await asyncio.to_thread(self._datasets.identifiers, Hash32(dataset_hash))
+        until = context.clock.monotonic() + deadline - context.clock.unix()
+        matching = asyncio.create_task(common_rows(context, number, study, identifiers, until), name=f"people {number}")
+        self._matching[number] = matching
+        try:
+            rows = await matching
+        except asyncio.CancelledError:
+            if (current := asyncio.current_task()) is not None and current.cancelling():
+                matching.cancel()
+                raise
+            return None
+        finally:
+            del self._matching[number]
+        context.memory.write({_common_key(number): rows.astype("<u4").tobytes()})
+        journal.info("study %d: the owners' nodes found out who is in all their data", number)
+        return len(rows)
+
     def _seen(self, study: StudyFile) -> owner.StudyProposed:
         """A proposal with what this owner has for it."""
         from koinon.privacy.programs.registry import algorithm_hash
@@ -94,7 +146,7 @@ class DataRole:
         # A file that does not name this owner is refused with that reason, whatever rows there are.
         named = self._context.account in accounts
         schema = data_schema(study, accounts.index(self._context.account) if named else 0)
-        dataset = self._datasets.matching(schema, study.people)
+        dataset = self._datasets.matching(schema, study.people, with_ids=bool(study.held))
         return owner.StudyProposed(
             file=study,
             installed_algorithm=algorithm_hash(study.algorithm),
@@ -120,6 +172,8 @@ class DataRole:
         await self._spend(event.study_id, study, event.attempt, dataset, drawn)
 
     async def _ended(self, event: Completed | Ended, _: Log) -> None:
+        if (matching := self._matching.get(event.study_id)) is not None:
+            matching.cancel()
         if self._load(event.study_id).phase not in ("new", "refused", "ended"):
             await self._end(event.study_id)
 
@@ -179,6 +233,7 @@ class DataRole:
             effects = await self._decide(number, owner.StudyEnded(), returned)
             if state.dataset_hash and after != entries:
                 await self._privacy.note(state.dataset_hash)
+        self._context.memory.write({}, (_common_key(number),))
         await self._carry_out(number, effects)
 
     async def _advance(self, number: int, event: owner.OwnerEvent) -> None:
@@ -263,8 +318,9 @@ class DataRole:
         dealing = Dealing(study_key(study, number), effect.attempt, effect.dataset_hash)
         position = [party.account for party in study.owners].index(context.account)
         columns = share_columns(study, position)
+        matrix = await asyncio.to_thread(self._shared_rows, number, study, table)
         manifest, packages = await asyncio.to_thread(
-            deal, table.matrix, columns, FRACTION_BITS, dealing, context.keys.node, context.rng
+            deal, matrix, columns, FRACTION_BITS, dealing, context.keys.node, context.rng
         )
         await self._privacy.note(effect.dataset_hash)
         context.memory.write({manifest_key(number, effect.attempt): encode(manifest)})
@@ -273,7 +329,23 @@ class DataRole:
             for member, package in zip(effect.members, packages, strict=True)
         )
         await asyncio.gather(*deliveries)
-        journal.info("study %d: dealt shares of %d rows for attempt %d", number, table.rows, effect.attempt)
+        journal.info("study %d: dealt shares of %d rows for attempt %d", number, len(matrix), effect.attempt)
+
+    def _shared_rows(self, number: int, study: StudyFile, table: "Table") -> "FloatArray":
+        """The rows that the study takes of a data set, in the order that owners of the same people share.
+
+        Raises:
+            Unavailable: this node has lost which of them are of people in all owners' data.
+        """
+        import numpy as np
+
+        if study.join != MATCHED:
+            return table.matrix
+        kept = self._context.memory.get(_common_key(number))
+        if kept is None:
+            raise Unavailable("it is lost which rows are of people in all owners' data; propose the study again")
+        common: FloatArray = table.matrix[np.frombuffer(kept, "<u4")]
+        return common
 
     async def _deliver(self, member: NodeId, shares: DeliverShares) -> None:
         """Hand over one package; a member that cannot be reached is the committee's to challenge."""
@@ -316,16 +388,7 @@ class DataRole:
         study = open_study(decode(SignedStudy, request.signed_study))
         if study.publisher.node_id != sender:
             raise Refused("only a study's publisher is told whether its owners would sign")
-        seen = self._seen(study)
-        policy = read_policy(self._context.home.policy)
-        _, effects = owner.step(owner.OwnerState(0), seen, policy, self._context.account)
-        for effect in effects:
-            if isinstance(effect, owner.Refuse):
-                raise Refused(effect.reason)
-        await self._privacy.check_complete(seen.dataset_hash)
-        entry = entry_of(study, 0, 0, self._context.rng)
-        entries = self._privacy.ledger.entries(seen.dataset_hash)
-        await asyncio.to_thread(spend, entries, entry, self._privacy.budget())
+        await self._check(study, self._seen(study))
         return Done()
 
     # --------------------------------------------------------------------------------------------------- orders
@@ -358,6 +421,11 @@ class DataRole:
 
 def _state_key(number: int) -> bytes:
     return _STATES + number.to_bytes(8, "big")
+
+
+def _common_key(number: int) -> bytes:
+    """Where an owner keeps which of its rows are of people in all owners' data, while the study goes on."""
+    return b"common-rows/" + number.to_bytes(8, "big")
 
 
 def _reason_key(number: int) -> bytes:

@@ -1,0 +1,169 @@
+"""Intersections with other owners' nodes: over a link to a proven key, computed in a child without a network."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from koinon.kernel.errors import Expired, MalformedMessage, Refused, Unavailable
+from koinon.kernel.ids import NodeId
+from koinon.kernel.quantities import Seconds
+from koinon.net.link import FrameLink
+from koinon.node.context import Context
+from koinon.wire.catalogue import from_frame, number_of, to_frame
+from koinon.wire.joins import FindIntersection, IntersectionFound
+from koinon.worker import Limits, Worker
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    IndexArray = NDArray[np.int64]
+
+RETRY_SECONDS: Final = 0.5
+LINK_SECONDS: Final = Seconds(20.0)
+MOST_RUNS: Final = 5
+MEMORY_BYTES: Final = 4 * 1024**3
+"""A million identifiers on each side take 0.6 GB."""
+_FRAME_BYTES: Final = 66 * 1024**2
+_ENDED: Final = b""
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """One intersection with one other owner.
+
+    Attributes:
+        peer: the other owner's node.
+        session: 32 bytes that both sides compute alike from what they agreed on.
+        asks: this node dials, and asks; the other answers.
+        both_learn: whether the one that answers learns the result too.
+        most: the largest set of the other's that this owner accepts.
+    """
+
+    peer: NodeId
+    session: bytes
+    asks: bool
+    both_learn: bool
+    most: int
+
+    @property
+    def label(self) -> str:
+        """Of the link."""
+        return f"intersection {self.session.hex()}"
+
+
+async def intersection(
+    context: Context, occasion: Occasion, identifiers: Sequence[str], seconds: Seconds
+) -> "IndexArray | None":
+    """Find out with another owner who is in both sets.
+
+    Waits for the other owner's node within the time; where a link breaks, all begins anew, a few times.
+
+    Returns:
+        The numbers of ``identifiers`` that both have, ascending; None where this owner agreed to learn nothing.
+
+    Raises:
+        Refused: the other owner wants something else, or brings more than is accepted.
+        Forged, MalformedMessage: the other owner's node sent what the protocol cannot send.
+        Unavailable: it ended every run before it was done, or this node's own child did.
+        Expired: not done within the time.
+    """
+    runs = 0
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                link, first = await _linked(context, occasion)
+                try:
+                    return await _found(link, first, occasion, identifiers, seconds)
+                except Unavailable:
+                    runs += 1
+                    if runs == MOST_RUNS:
+                        raise
+                    await asyncio.sleep(RETRY_SECONDS)
+                finally:
+                    await link.close()
+    except TimeoutError:
+        raise Expired(
+            f"the intersection with the other owner's node was not done within {seconds:.0f} s; see that it is up and"
+            " was told to take part, then begin again"
+        ) from None
+
+
+async def _linked(context: Context, occasion: Occasion) -> tuple[FrameLink, bytes | None]:
+    """A link, once the other owner is there; for who asks with the other's first frame, which shows that it is."""
+    while True:
+        try:
+            if not occasion.asks:
+                return await context.transport.accept_link(occasion.peer, occasion.label, LINK_SECONDS), None
+            record = await context.directory.find_node(occasion.peer)
+            link = await context.transport.link(record.endpoint, occasion.label, LINK_SECONDS)
+            try:
+                return link, await link.receive()
+            except BaseException:
+                await link.close()
+                raise
+        except (Refused, Unavailable):  # not there yet, or an older link of ours still waits there
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _found(
+    link: FrameLink, first: bytes | None, occasion: Occasion, identifiers: Sequence[str], seconds: Seconds
+) -> "IndexArray | None":
+    limits = Limits(
+        memory_bytes=MEMORY_BYTES,
+        cpu_seconds=int(seconds) + 60,
+        wall_seconds=Seconds(seconds + 60),
+        frame_bytes=_FRAME_BYTES,
+    )
+    work = FindIntersection(
+        occasion.session, occasion.asks, occasion.both_learn, occasion.most, tuple(identifiers), float(seconds)
+    )
+    async with Worker.start("koinon.privacy.joins.worker:main", limits) as worker:
+        await worker.send(to_frame(work))
+        if first is not None:
+            await worker.send(first)
+        listening = asyncio.create_task(_to_child(link, worker), name="frames of the other owner")
+        try:
+            result = await _to_peer(link, worker)
+        finally:
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+    return _numbers(result, len(identifiers))
+
+
+async def _to_child(link: FrameLink, worker: Worker) -> None:
+    """Until the other owner is gone, which the child is told: it may have all it needs."""
+    with suppress(Unavailable):
+        while True:
+            try:
+                frame = await link.receive()
+            except Unavailable:
+                await worker.send(_ENDED)
+                return
+            await worker.send(frame)
+
+
+async def _to_peer(link: FrameLink, worker: Worker) -> IntersectionFound:
+    last = number_of(IntersectionFound).to_bytes(2, "big")
+    while not (frame := await worker.receive()).startswith(last):
+        await link.send(frame)
+    found = from_frame(frame)
+    assert isinstance(found, IntersectionFound)
+    return found
+
+
+def _numbers(found: IntersectionFound, count: int) -> "IndexArray | None":
+    """What the child says, checked: it has read what a stranger sent. Raises MalformedMessage."""
+    import numpy as np
+
+    if not found.learned:
+        return None
+    if len(found.members) % 4:
+        raise MalformedMessage("the child's numbers take four bytes each")
+    members = np.frombuffer(found.members, "<u4").astype(np.int64)
+    if len(members) and ((np.diff(members) <= 0).any() or members[-1] >= count):
+        raise MalformedMessage("the child named a row that there is not, or one of them twice")
+    return members

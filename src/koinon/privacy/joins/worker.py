@@ -1,0 +1,50 @@
+"""The child process of one intersection: ``koinon.privacy.joins.worker:main``. It has no network of its own.
+
+    node → FindIntersection, then the other owner's frames
+    child → frames for the other owner, then IntersectionFound
+
+What the other owner sends is read here and not in the node; whatever it does to this process, the node goes on.
+"""
+
+from koinon.crypto.random import SystemRng
+from koinon.kernel.errors import MalformedMessage, Unavailable
+from koinon.kernel.ids import NodeId
+from koinon.kernel.quantities import Seconds
+from koinon.privacy.joins.intersection import Terms, begin
+from koinon.privacy.joins.session import intersect
+from koinon.wire.catalogue import from_frame, to_frame
+from koinon.wire.joins import FindIntersection, IntersectionFound
+from koinon.worker.channel import AsyncChannel
+
+
+class _Relayed:
+    """The link to the other owner, whose frames the node carries; who is at its end is the node's to know."""
+
+    peer = NodeId(b"")
+
+    def __init__(self, channel: AsyncChannel) -> None:
+        self._channel = channel
+
+    async def send(self, frame: bytes) -> None:
+        await self._channel.send(frame)
+
+    async def receive(self) -> bytes:
+        frame = await self._channel.receive()
+        if not frame:
+            raise Unavailable("the other owner ended the intersection before it was done")
+        return frame
+
+    async def close(self) -> None:
+        """The node closes the link."""
+
+
+async def main(channel: AsyncChannel) -> None:
+    """Take part in one intersection and end."""
+    work = from_frame(await channel.receive())
+    if not isinstance(work, FindIntersection):
+        raise MalformedMessage("a child for intersections begins with FindIntersection")
+    rng = SystemRng()
+    side = begin(Terms(work.session, work.asks, work.both_learn, work.most), work.identifiers, rng)
+    members = await intersect(_Relayed(channel), side, rng, Seconds(work.seconds))
+    found = b"" if members is None else members.astype("<u4").tobytes()
+    await channel.send(to_frame(IntersectionFound(members is not None, found)))
