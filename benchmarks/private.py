@@ -57,7 +57,7 @@ ARRAYS = {
     "sign 1e5": ((100_000,), None, None),
     "shuffle 1e5": ((100_000,), None, 0),
 }
-QUALITY_STEPS = 25
+QUALITY_STEPS = 18
 """Enough for scikit-learn's log-loss + 0.02, the issue's target; a study's default is 30."""
 DELAY = Struct("<d")
 

@@ -178,28 +178,27 @@ class Secret:
         """Exact product with public integers."""
         integers = np.asarray(factors, np.int64)
         largest = float(np.abs(integers).max(initial=0))
-        return replace(self, data=self.machine.scale(self.data, integers), bound=self.bound * largest)
+        return Secret(self.machine, self.machine.scale(self.data, integers), self.fraction_bits, self.bound * largest)
 
     def widened(self, bits: int) -> "Secret":
         """The same numbers with ``bits`` more fraction bits."""
-        return replace(
-            self,
-            data=self.machine.scale(self.data, np.asarray(1 << bits, np.int64)),
-            fraction_bits=self.fraction_bits + bits,
-        )
+        if not bits:
+            return self
+        data = self.machine.scale(self.data, np.asarray(1 << bits, np.int64))
+        return Secret(self.machine, data, self.fraction_bits + bits, self.bound)
 
     def halved(self, times: int) -> "Secret":
         """The numbers divided by 2^times, exactly: the same words read with more fraction bits."""
-        return replace(self, fraction_bits=self.fraction_bits + times, bound=self.bound / 2.0**times)
+        return Secret(self.machine, self.data, self.fraction_bits + times, self.bound / 2.0**times)
 
     def within(self, claim: Claim) -> "Secret":
         """The same array with a tighter bound. Raises nothing; a wrong claim is caught by the clear engine's tests."""
         if not claim.elsewhere_unused:
             self.machine.observe(self.data, claim.bound * 2.0**self.fraction_bits, claim.lemma)
-        return replace(self, bound=min(self.bound, claim.bound))
+        return Secret(self.machine, self.data, self.fraction_bits, min(self.bound, claim.bound))
 
     def rearranged(self, change: Callable[[np.ndarray], np.ndarray]) -> "Secret":
-        return replace(self, data=self.machine.rearrange(self.data, change))
+        return Secret(self.machine, self.machine.rearrange(self.data, change), self.fraction_bits, self.bound)
 
 
 def public(machine: Machine, numbers: float | np.ndarray, fraction_bits: int) -> Secret:

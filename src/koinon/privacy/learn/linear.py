@@ -23,11 +23,13 @@ from koinon.privacy.arrays import (
     constant_like,
     divide,
     gram,
+    made,
     matrix_product,
     product,
     reciprocal,
     refined,
 )
+from koinon.privacy.inverse import SLACK, inverse, quarters, widest_bits
 from koinon.privacy.learn.moments import Moments
 from koinon.privacy.secret import Claim, Product
 from koinon.privacy.statistics import SMALLEST_VARIANCE, deviation, standardised
@@ -125,41 +127,25 @@ def iterated_ridge(matrix: SecretArray, right: SecretArray, share: float, steps:
     size = 1.05 * width + share
     ridge = size / _CONDITION
     identity = np.eye(width)
-    inverse = inverse_of(matrix + identity * (share + ridge), size + ridge, ridge)
+    near = inverse_of(matrix + identity * (share + ridge), size + ridge, ridge)
     system = matrix + identity * share
     reach = (steps + 1) / (2 * sqrt(ridge)) + 1.0
     weights = constant_like(matrix, np.zeros((width, 1)))
     for _ in range(steps):
         fitted = matrix_product(system, weights, Claim("ITERATED-RIDGE", 3.2))
         residual = bounded(right - fitted, "ITERATED-RIDGE", 2.1)
-        step = matrix_product(inverse, residual, Claim("ITERATED-RIDGE", 2 * reach))
+        step = matrix_product(near, residual, Claim("ITERATED-RIDGE", 2 * reach))
         weights = bounded(weights + step, "ITERATED-RIDGE", reach)
     return weights.reshape(-1)
 
 
 def inverse_of(matrix: SecretArray, size: float, smallest: float) -> SecretArray:
-    """Inverse of a symmetric matrix whose eigenvalues are public to lie from ``smallest`` to ``size``.
-
-    Newton–Schulz, V ← αV (2 − αHV), with the scale α of each step chosen so that small eigenvalues grow almost fourfold
-    and none leaves (0, 1] (lemma LR-INVERSE).
-    """
-    width, condition = matrix.shape[0], size / smallest
-    identity = np.eye(width)
-    unit = refined(matrix.times(1.0 / size), _BITS)
-    low = 1.0 / condition
-    factor = _quarters(low)
-    inverse = refined(constant_like(unit, identity * (factor / 4)), _BITS)
-    while low < 0.999:
-        low *= factor / 4 * (2 - low * factor / 4)
-        factor = _quarters(low) if low < 0.99 else 4
-        product = matrix_product(unit, inverse, Claim("LR-INVERSE", 2.01))
-        rest = (-product + 2.0 * identity).times(factor / 4)
-        inverse = matrix_product(inverse, rest, Claim("LR-INVERSE", 1.25 * factor / 4 * condition))
-    return bounded(inverse.times(1.0 / size), "LR-INVERSE", 1.25 / smallest)
-
-
-def _quarters(smallest: float) -> int:
-    return int(8 / (1 + smallest))
+    """Inverse of a symmetric matrix whose eigenvalues are public to lie from ``smallest`` to ``size``."""
+    condition = size / smallest
+    bits = min(_BITS, widest_bits(condition))
+    scaled = refined(matrix.times(quarters(1 / condition) / 4 / size), bits)
+    found = refined(made(lambda unit: inverse(unit, condition), (scaled,), matrix.shape, bits), _BITS)
+    return bounded(found.times(1.0 / size), "LR-INVERSE", SLACK / smallest)
 
 
 def to_units(

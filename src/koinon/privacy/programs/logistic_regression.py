@@ -28,6 +28,7 @@ from koinon.privacy.backend import Program
 from koinon.privacy.computation import reveal
 from koinon.privacy.differential.accountant import LARGEST_EPSILON
 from koinon.privacy.differential.logistic import mechanism, noisy_logistic
+from koinon.privacy.inverse import SLACK, inverse, quarters
 from koinon.privacy.programs import offer
 from koinon.privacy.programs.offer import (
     FRACTION_BITS,
@@ -63,8 +64,6 @@ _MOST_ITERATIONS: Final = 150
 """With more, LR-RADIUS would not cover the error of the sigmoid."""
 _PENALTY_RANGE: Final = (1e-3, 1e6)
 _LN_2: Final = 0.6931471805599453
-_SLACK: Final = 1.25
-"""On the solver's lemmas, for the error of the sigmoid and of all roundings."""
 _LARGEST_CONDITION: Final = 2.0**13
 _MEAN_BITS: Final = 30
 _MOMENTUM_BITS: Final = 8
@@ -241,7 +240,7 @@ def _plan(rows: int, features: int, penalty: float, iterations: int, bits: int) 
     scale_bits = ceil(log2(trace + penalty + 1))
     ridge = max(penalty, 2.0**scale_bits / _LARGEST_CONDITION)
     condition = 2.0**scale_bits / ridge
-    radius = _SLACK * sqrt(2 * rows * _LN_2) * (iterations + 4) / 2
+    radius = SLACK * sqrt(2 * rows * _LN_2) * (iterations + 4) / 2
     reach = max(radius / sqrt(ridge), 2 * radius / sqrt(rows))
     step_bits = HEADROOM_BITS - _residual_bits(bits) - _MOMENTUM_BITS - ceil(log2(2 * reach) + 0.01)
     largest = reach * LARGEST_INVERSE_ROOT * sqrt(features)
@@ -259,7 +258,7 @@ def _plan(rows: int, features: int, penalty: float, iterations: int, bits: int) 
         fraction_bits=bits,
         scale_bits=scale_bits,
         condition=condition,
-        inverse_bits=(HEADROOM_BITS - 3 - ceil(log2(2 * _SLACK * condition))) // 2,
+        inverse_bits=(HEADROOM_BITS - 3 - ceil(log2(2 * SLACK * condition))) // 2,
         radius=radius,
         reach=reach,
         step_bits=min(step_bits, _MOST_STEP_BITS),
@@ -279,8 +278,8 @@ def _compute(
     table = joined(inputs, 1)[:, order] if sources else joined(inputs, 0)
     features, target = table[:, : plan.features], table[:, plan.features :]
     mean, scale, standard = yield from _standardised(features, plan)
-    inverse = yield from _inverse_of_bound(machine, standard, plan)
-    weights = yield from _solved(machine, standard, target, inverse, plan)
+    bound_inverse = yield from _inverse_of_bound(machine, standard, plan)
+    weights = yield from _solved(machine, standard, target, bound_inverse, plan)
     return (yield from _in_input_units(weights, mean, scale, plan))
 
 
@@ -301,39 +300,16 @@ def _standardised(features: Secret, plan: _Plan) -> Generator[None, None, tuple[
 
 
 def _inverse_of_bound(machine: Machine, standard: Secret, plan: _Plan) -> Generator[None, None, Secret]:
-    """V = (XᵀX/4 + λ'I)⁻¹ (d, d) by Newton–Schulz, each step scaled so that small eigenvalues grow almost fourfold."""
-    bits, size = plan.inverse_bits, 2.0**plan.scale_bits
-    identity = np.eye(plan.features)
+    """V = (XᵀX/4 + λ'I)⁻¹ (d, d), or a little less."""
+    bits, factor = plan.inverse_bits, quarters(1 / plan.condition)
     gram = yield from multiply(standard, standard, kind=Product.GRAM, claim=Claim("LR-GRAM", 1.02 * plan.rows + 1))
-    shrunk = yield from truncate(gram.halved(2 + plan.scale_bits), bits)
-    bound = shrunk + public(machine, identity / plan.condition, bits)
-    smallest = 1 / plan.condition
-    quarters = _quarters(smallest)
-    inverse = public(machine, identity * (quarters / 4), bits)
-    while smallest < 0.99:
-        smallest *= quarters / 4 * (2 - smallest * quarters / 4)
-        quarters = _quarters(smallest) if smallest < 0.99 else 4
-        product = yield from multiply(
-            bound, inverse, kind=Product.MATRIX, fraction_bits=bits, claim=Claim("LR-INVERSE", 2.01)
-        )
-        rest = (-product + identity * 2.0).times(quarters).halved(2)
-        inverse = yield from multiply(
-            inverse,
-            rest,
-            kind=Product.MATRIX,
-            fraction_bits=bits,
-            claim=Claim("LR-INVERSE", quarters / 4 * _SLACK * plan.condition),
-        )
-    return inverse.halved(plan.scale_bits).within(Claim("LR-INVERSE", _SLACK * plan.condition / size))
-
-
-def _quarters(smallest: float) -> int:
-    """The largest factor α, in quarters, with α ≤ 2 / (1 + smallest): eigenvalues in (0, 1] stay there."""
-    return int(8 / (1 + smallest))
+    shrunk = yield from truncate(gram.times(factor).halved(4 + plan.scale_bits), bits)
+    ridge = public(machine, np.eye(plan.features) * (factor / 4 / plan.condition), bits)
+    return (yield from inverse(shrunk + ridge, plan.condition)).halved(plan.scale_bits)
 
 
 def _solved(
-    machine: Machine, standard: Secret, target: Secret, inverse: Secret, plan: _Plan
+    machine: Machine, standard: Secret, target: Secret, bound_inverse: Secret, plan: _Plan
 ) -> Generator[None, None, Secret]:
     """Coefficients and intercept (d + 1, 1) on standardised columns."""
     bits, features, rows = plan.fraction_bits, plan.features, plan.rows
@@ -342,13 +318,13 @@ def _solved(
     ridge = plan.condition / 2.0**plan.scale_bits
     towards_rows, towards_zero = yield from together(
         multiply(
-            inverse,
+            bound_inverse,
             standard.T,
             kind=Product.MATRIX,
             fraction_bits=plan.step_bits,
-            claim=Claim("LR-STEP", 2 * _SLACK * sqrt(ridge)),
+            claim=Claim("LR-STEP", 2 * SLACK * sqrt(ridge)),
         ),
-        truncate(-inverse.times(penalty).halved(_PENALTY_BITS), plan.step_bits),
+        truncate(-bound_inverse.times(penalty).halved(_PENALTY_BITS), plan.step_bits),
     )
     steps = joined([towards_rows, towards_zero], 1)
     steps = joined([steps, public(machine, np.zeros((1, rows + features)), plan.step_bits)], 0)

@@ -12,7 +12,9 @@ To join four digits is a polynomial in opened bits m = w ⊕ λ, which are publi
 Those products depend on no data; they are computed in rounds 1 and 2, so that each join takes one round.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from math import prod
 from typing import Final
 
 import numpy as np
@@ -66,6 +68,49 @@ _SECOND: Final[tuple[tuple[Monomial, Monomial], ...]] = (
 """Products of three and four masks, made in round 2 of those of round 1."""
 
 
+_PRODUCTS: Final = [frozenset(name) for name in [*((i,) for i in _INPUTS), *_FIRST, *(a + b for a, b in _SECOND)]]
+"""Which masks are multiplied in each row of what ``_products`` returns."""
+_CHUNK: Final = 1 << 14
+"""Words whose sums of monomials are made at once: what they need stays in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """⊕ over monomials of Π (m ⊕ λ) = ⊕ over subsets S of Π_S m · Π_rest λ, as tables of rows.
+
+    Attributes:
+        subsets: for every S but the empty one, the row of S without its last input, and that input.
+        factors, rests: for every term with a mask in it, the rows of S and of its product of masks.
+        public: rows of the terms without a mask.
+    """
+
+    subsets: tuple[tuple[int, int], ...]
+    factors: np.ndarray
+    rests: np.ndarray
+    public: np.ndarray
+
+
+def _sum_of(monomials: Sequence[Monomial]) -> _Sum:
+    rows: dict[Monomial, int] = {(): 0}
+    subsets, terms, public = [], [], []
+    for monomial in monomials:
+        for subset in range(1 << len(monomial)):
+            chosen = tuple(name for place, name in enumerate(monomial) if subset >> place & 1)
+            if chosen not in rows:
+                subsets.append((rows[chosen[:-1]], _INPUTS.index(chosen[-1])))
+                rows[chosen] = len(rows)
+            if len(chosen) == len(monomial):
+                public.append(rows[chosen])
+            else:
+                terms.append((rows[chosen], _PRODUCTS.index(frozenset(monomial) - frozenset(chosen))))
+    factors, rests = np.array(terms).T
+    return _Sum(tuple(subsets), factors, rests, np.array(public))
+
+
+_LESS_SUM: Final = _sum_of(_LESS)
+_EQUAL_SUM: Final = _sum_of([_EQUAL])
+
+
 def _bytes_to_digits(entry: list[int]) -> np.ndarray:
     """For every byte, the 16-bit entries of its two nibbles in one word, the lower one first."""
     return np.array([entry[byte & 15] | entry[byte >> 4] << 16 for byte in range(256)], "<u4")
@@ -88,10 +133,10 @@ def negative(party: Party, value: Shares) -> Protocol:
         _products(party, lanes, shape),
         _masked_top(party, total, bit_mask, shape),
     )
-    joined = _join(party, digits, products, np.uint8(0x0F))
+    joined = _join(digits, products, np.uint8(0x0F))
     both = (yield from _opened(party, {j: share ^ join_masks[j] for j, share in joined.items()}, shape)).reshape(shape)
-    inputs = np.stack([_bits(both, k) << np.uint8(_GROUPS) for k in range(2 * _GROUPS)])
-    last = _join(party, inputs, products, np.uint8(0x10), less_only=True)
+    inputs = _bits(both) << np.uint8(_GROUPS)
+    last = _join(inputs, products, np.uint8(0x10), less_only=True)
     hidden = {j: (share >> np.uint8(_GROUPS)) ^ bit_mask[j] for j, share in last.items()}
     carry = np.asarray((yield from _opened(party, hidden, shape)), np.uint64)
     # carry ⊕ top = carry + (1 − 2 · carry) · top, with the carry public.
@@ -177,8 +222,8 @@ def _masked_top(party: Party, total: np.ndarray, bit_mask: dict[int, np.ndarray]
 
 def _products(
     party: Party, lanes: dict[int, np.ndarray], shape: tuple[int, ...]
-) -> Generator[None, None, dict[frozenset[str], dict[int, np.ndarray]]]:
-    """The products of masks that joins need, by their factors, and of each the components held: two rounds."""
+) -> Generator[None, None, dict[int, np.ndarray]]:
+    """The products of masks that joins need (``_PRODUCTS``), the components of them that we hold: two rounds."""
     parts = [lanes.get(j) for j in POSITIONS]
     single = Shares(four(parts), (len(_INPUTS), *shape), dtype=np.uint8, boolean=True)
 
@@ -203,60 +248,48 @@ def _products(
         boolean=True,
     )
     second = yield from multiply(party, left, right)
-    names = [*((name,) for name in _INPUTS), *_FIRST, *(a + b for a, b in _SECOND)]
-    held = [j for j in POSITIONS if j != party.position]
-    rows = {j: np.concatenate([single.part(j), first.part(j), second.part(j)]) for j in held}
-    return {frozenset(name): {j: rows[j][place] for j in held} for place, name in enumerate(names)}
+    return {
+        j: np.concatenate([single.part(j), first.part(j), second.part(j)]) for j in POSITIONS if j != party.position
+    }
 
 
 # Rounds 3 and 4.
 
 
 def _join(
-    party: Party,
-    opened: np.ndarray,
-    products: dict[frozenset[str], dict[int, np.ndarray]],
-    lanes: np.uint8,
-    *,
-    less_only: bool = False,
+    opened: np.ndarray, products: dict[int, np.ndarray], lanes: np.uint8, *, less_only: bool = False
 ) -> dict[int, np.ndarray]:
     """The components held of "less" and, shifted up by four bits, "equal" of every group in ``lanes``."""
-    public = dict(zip(_INPUTS, opened, strict=True))
-    less = _sum_of_monomials(party, _LESS, public, products, lanes)
+    less = _evaluated(_LESS_SUM, opened, products, lanes)
     if less_only:
         return less
-    equal = _sum_of_monomials(party, (_EQUAL,), public, products, lanes)
+    equal = _evaluated(_EQUAL_SUM, opened, products, lanes)
     return {j: less[j] | (equal[j] << np.uint8(_GROUPS)) for j in less}
 
 
-def _sum_of_monomials(
-    party: Party,
-    monomials: tuple[Monomial, ...],
-    public: dict[str, np.ndarray],
-    products: dict[frozenset[str], dict[int, np.ndarray]],
-    lanes: np.uint8,
+def _evaluated(
+    wanted: _Sum, opened: np.ndarray, products: dict[int, np.ndarray], lanes: np.uint8
 ) -> dict[int, np.ndarray]:
-    """⊕ over monomials of Π (m ⊕ λ) = ⊕ over subsets S of Π_S m · Π_rest λ, in every component held."""
-    held = [j for j in POSITIONS if j != party.position]
-    first = public[_INPUTS[0]]
-    total = {j: np.zeros_like(first) for j in held}
-    known: dict[Monomial, np.ndarray] = {(): np.broadcast_to(lanes, first.shape)}
-    scratch = np.empty_like(first)
-    for monomial in monomials:
-        for subset in range(1 << len(monomial)):
-            chosen = tuple(name for place, name in enumerate(monomial) if subset >> place & 1)
-            if chosen not in known:
-                known[chosen] = known[chosen[:-1]] & public[chosen[-1]]
-            factor = known[chosen]
-            if len(chosen) == len(monomial):
-                if 0 in total:
-                    np.bitwise_xor(total[0], factor, out=total[0])
-                continue
-            rest = products[frozenset(monomial) - frozenset(chosen)]
-            for j in held:
-                np.bitwise_and(rest[j], factor, out=scratch)
-                np.bitwise_xor(total[j], scratch, out=total[j])
-    return total
+    """The components held of a sum of monomials; what is public is component 0."""
+    shape = opened.shape[1:]
+    public = opened.reshape(len(_INPUTS), -1)
+    rows = {j: each.reshape(len(_PRODUCTS), -1) for j, each in products.items()}
+    total = {j: np.empty(prod(shape), np.uint8) for j in products}
+    for start in range(0, prod(shape), _CHUNK):
+        here = slice(start, start + _CHUNK)
+        inputs = public[:, here]
+        known = np.empty((1 + len(wanted.subsets), inputs.shape[1]), np.uint8)
+        known[0] = lanes
+        for row, (without, last) in enumerate(wanted.subsets, 1):
+            np.bitwise_and(known[without], inputs[last], out=known[row])
+        factors = known[wanted.factors]
+        for j, each in rows.items():
+            terms = each[wanted.rests, here]
+            terms &= factors
+            np.bitwise_xor.reduce(terms, 0, out=total[j][here])
+        if 0 in total:
+            total[0][here] ^= np.bitwise_xor.reduce(known[wanted.public], 0)
+    return {j: each.reshape(shape) for j, each in total.items()}
 
 
 def _opened(
@@ -290,17 +323,19 @@ def _drawn(party: Party, shape: tuple[int, ...]) -> dict[int, np.ndarray]:
 def _lanes(digit_masks: np.ndarray, join_masks: np.ndarray) -> np.ndarray:
     """(8, …) bytes of masks g₀ … g₃, p₀ … p₃: bits 0 to 3 for the groups of digits, bit 4 for the last join."""
     low = np.concatenate([_nibbles(digit_masks[0]), _nibbles(digit_masks[1])])
-    high = np.stack([_bits(join_masks, k) << np.uint8(_GROUPS) for k in range(2 * _GROUPS)])
-    return low | high
+    return np.asarray(low | _bits(join_masks) << np.uint8(_GROUPS))
 
 
 def _nibbles(words: np.ndarray) -> np.ndarray:
     """(…) words of 16 bits → (4, …) bytes, nibble j in row j."""
-    return np.stack([((words >> np.uint16(4 * j)) & np.uint16(0x0F)).astype(np.uint8) for j in range(_GROUPS)])
+    places = np.arange(0, 16, 4, dtype=np.uint16).reshape(-1, *(1,) * words.ndim)
+    return np.asarray((words >> places).astype(np.uint8) & np.uint8(0x0F))
 
 
-def _bits(values: np.ndarray, place: int) -> np.ndarray:
-    return np.asarray((values >> np.uint8(place)) & np.uint8(1))
+def _bits(values: np.ndarray) -> np.ndarray:
+    """(…) bytes → (8, …), bit k in row k."""
+    places = np.arange(8, dtype=np.uint8).reshape(-1, *(1,) * values.ndim)
+    return np.asarray((values >> places) & np.uint8(1))
 
 
 def _xor(terms: list[np.ndarray]) -> np.ndarray:

@@ -103,6 +103,7 @@ class Party:
         self._streams: dict[int, Stream] = {}
         self._joint: list[JointMessage] = []
         self._announcements: list[Announcement] = []
+        self._routes: list[tuple[tuple[int, int, int], list[np.ndarray]]] | None = None
 
     def __repr__(self) -> str:
         return f"Party({self.position}, round {self.round})"
@@ -145,6 +146,7 @@ class Party:
         else:
             return None
         self._joint.append(JointMessage(sender, backup, receiver, held))
+        self._routes = None
         return held
 
     def tell(self, receiver: int, content: bytes) -> None:
@@ -215,6 +217,7 @@ class Party:
         for peer in self.expected():
             self.received[peer] = _chained(self.received[peer], frames[peer])
         self._joint.clear()
+        self._routes = None
         self._announcements.clear()
         self.round += 1
 
@@ -246,11 +249,14 @@ class Party:
         return CommitteeAbort(structs.replace(blank, signature=signature), self.position)
 
     def _backed_up(self) -> list[tuple[tuple[int, int, int], list[np.ndarray]]]:
-        groups: dict[tuple[int, int, int], list[np.ndarray]] = {}
-        for message in self._joint:
-            if self.position in (message.backup, message.receiver):
-                groups.setdefault((message.sender, message.backup, message.receiver), []).append(message.value)
-        return sorted(groups.items(), key=lambda group: group[0])
+        """By route, in order, what this round's hashes to and from this party are made of."""
+        if self._routes is None:
+            groups: dict[tuple[int, int, int], list[np.ndarray]] = {}
+            for message in self._joint:
+                if self.position in (message.backup, message.receiver):
+                    groups.setdefault((message.sender, message.backup, message.receiver), []).append(message.value)
+            self._routes = sorted(groups.items(), key=lambda group: group[0])
+        return self._routes
 
     def _digest(self, route: tuple[int, int, int], values: list[np.ndarray]) -> bytes:
         hasher = blake3(derive_key_context=_HASH_DOMAIN)

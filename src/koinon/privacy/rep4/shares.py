@@ -5,7 +5,7 @@ sends, backs up, receives and stands outside, are the protocol's one table; ever
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -83,16 +83,16 @@ class Shares:
         if changed is None:
             # A view without memory gives the new shape where this party holds nothing that is not zero.
             changed = change(np.broadcast_to(np.zeros((), self.dtype), self.shape))
-        return replace(self, parts=four(parts), shape=changed.shape, dtype=dtype or self.dtype, limbs={})
+        return Shares(four(parts), changed.shape, self.support, dtype or self.dtype, self.boolean)
 
     def combined(self, other: "Shares", join: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> "Shares":
         """Component-wise sum or XOR, with broadcasting."""
-        shape = np.broadcast_shapes(self.shape, other.shape)
+        shape = self.shape if self.shape == other.shape else np.broadcast_shapes(self.shape, other.shape)
         parts: list[np.ndarray | None] = []
         for mine, theirs in zip(self.parts, other.parts, strict=True):
             if mine is None or theirs is None:
                 only = theirs if mine is None else mine
-                parts.append(None if only is None else np.broadcast_to(only, shape))
+                parts.append(only if only is None or only.shape == shape else np.broadcast_to(only, shape))
             else:
                 parts.append(join(mine, theirs))
         return Shares(four(parts), shape, self.support | other.support, self.dtype, self.boolean)
