@@ -63,3 +63,20 @@ def test_a_program_that_needs_noise_is_not_proposed_without(study: StudyFile) ->
     with pytest.raises(InvalidInput, match="learns through noise only; set epsilon above 0"):
         check_study(exact)
     check_study(msgspec.structs.replace(exact, epsilon=1.0))
+
+
+def test_planted_rows_do_not_count_as_people_and_say_whether_the_model_left(study: StudyFile) -> None:
+    planted = msgspec.structs.replace(study, planted=8)
+    with pytest.raises(Refused, match="shared 9 rows and the study"):
+        gate.check_inputs(planted, manifests(planted, (18, 17, 18)))
+    gate.check_output(planted, manifests(planted, (18, 18, 18)), len(study.columns) + 2)
+    with pytest.raises(Refused, match="numbers of output, and"):
+        gate.check_output(planted, manifests(planted, (18, 18, 18)), len(study.columns) + 1)
+
+
+def test_a_result_that_was_held_back_is_no_result(study: StudyFile) -> None:
+    planted = msgspec.structs.replace(study, planted=8)
+    gate.check_released(study, {"coefficients": (0.0,), "intercept": (0.0,)})
+    gate.check_released(planted, {"coefficients": (0.5,), "intercept": (0.0,), "released": (1.0,)})
+    with pytest.raises(Refused, match="held the model back: it gives back the labels of too many of the 24 rows"):
+        gate.check_released(planted, {"coefficients": (0.0,), "intercept": (0.0,), "released": (0.0,)})

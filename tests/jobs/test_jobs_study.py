@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from koinon.audit.study_checks import StudyOutline
 from koinon.crypto.signature import NodeKey
 from koinon.data.schema import Schema
 from koinon.jobs.inputs import data_schema, share_columns, sources
@@ -21,6 +22,7 @@ from koinon.jobs.study import (
     sign_study,
     specification_hash,
 )
+from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Forged, InvalidInput, MalformedMessage
 from koinon.kernel.ids import Address, Hash32
 from koinon.wire.committee import Column
@@ -61,6 +63,12 @@ def test_the_escrow_is_four_committee_fees_and_every_owner_fee(study: StudyFile)
     assert escrow(study) == 4 * 5 + 3 * 7
 
 
+def test_an_auditor_reads_a_study_file_of_this_version(study: StudyFile) -> None:
+    """The auditor's form is of another room; a field that only one of them has would make every bundle unreadable."""
+    assert StudyOutline.__struct_fields__ == StudyFile.__struct_fields__
+    assert decode(StudyOutline, encode(study)).title == study.title
+
+
 PEOPLE = bytes([7]) * 32
 SPLIT = (("mean radius",), ("mean texture",), ("malignant",))
 
@@ -98,6 +106,18 @@ class Bad:
             "fairness of no model",
             {"algorithm": "statistics/1", "outputs": ("mean",), "target": ""},
             "leave sensitive_column empty",
+        ),
+        Bad("too few planted", {"planted": 7}, "plant 24 to 4096 rows, or none"),
+        Bad("planted less than nothing", {"planted": -8}, "plant 24 to 4096 rows, or none"),
+        Bad("too many planted", {"planted": 2000}, "plant 24 to 4096 rows, or none"),
+        Bad("planted and noisy", {"planted": 8, "epsilon": 1.0}, "plant rows only where epsilon is 0"),
+        Bad(
+            "planted and split", {"planted": 8, "held": SPLIT, "people": PEOPLE}, "where each owner brings rows of its"
+        ),
+        Bad(
+            "planted for no model",
+            {"planted": 8, "algorithm": "naive-bayes/1", "outputs": ("priors",)},
+            "makes no model that planted rows could be tried on",
         ),
         Bad("people without a split", {"people": PEOPLE}, "only where owners hold different columns"),
         Bad("no people", {"held": SPLIT}, "must agree on the people"),

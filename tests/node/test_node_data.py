@@ -18,7 +18,7 @@ from koinon.journey import study as proposing
 from koinon.journey.results import Study
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import InvalidInput, Refused
-from koinon.kernel.ids import Hash32
+from koinon.kernel.ids import Hash32, NodeId
 from koinon.kernel.quantities import ALL_BASIS_POINTS, BasisPoints, TokenAmount
 from koinon.node.context import Context
 from koinon.node.create import DEFAULT_POLICY
@@ -31,6 +31,8 @@ from koinon.node.roles.spending import PrivacyDesk
 from koinon.node.tasks import Narrator
 from koinon.privacy.differential.budget import check_opened, find, pure_entry, spent
 from koinon.privacy.programs.registry import algorithm_hash
+from koinon.privacy.sharing import accept_package
+from koinon.wire.studies import DeliverShares
 
 
 def table(seed: int) -> Table:
@@ -228,6 +230,31 @@ async def test_a_commitment_stands_on_the_chain_before_the_consent(network: Netw
         notes = await context.suite.assets.notes_of(asset)
         check_opened(entries, notes.count, notes.head)
         assert spent(entries, 1e-6) == pytest.approx(1.0, abs=2e-3)
+
+
+async def test_a_study_that_plants_rows_is_dealt_them_with_the_owner_s_own(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = await publisher_of(network)
+    for name in OWNERS[:-1]:
+        follow(await owner_of(network, name))
+    last = await owner_of(network, OWNERS[-1])
+    role = follow(last)
+    dealt: list[DeliverShares] = []
+
+    async def kept(_: NodeId, shares: DeliverShares) -> None:
+        dealt.append(shares)
+
+    monkeypatch.setattr(role, "_deliver", kept)
+    desk, _ = desk_of(publisher)
+    signed = await proposing.propose(desk, msgspec.structs.replace(await study_file(publisher), planted=8))
+    stored = Datasets(last.home.datasets).all()[0]
+    member = NodeId(bytes(32))
+    await role._perform(signed.number, owner.DealShares(0, (member,) * 4, stored.dataset_hash))
+    manifest = dealt[0].shares.manifest
+    assert manifest.rows == stored.rows + 8
+    for position, shares in enumerate(dealt):
+        assert accept_package(manifest, position, shares.shares.package).shape == (stored.rows + 8, len(COLUMNS) + 1)
 
 
 async def test_an_unreadable_policy_is_told_before_any_study(network: Network) -> None:

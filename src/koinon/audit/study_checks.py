@@ -48,6 +48,8 @@ class StudyOutline(Record, frozen=True):
     settings: bytes = b""
     held: Any = ()
     people: bytes = b""
+    join: str = ""
+    planted: int = 0
 
 
 def study_of(exhibit: Exhibit) -> StudyOutline:

@@ -97,7 +97,7 @@ def estimates(
     from koinon.privacy.engines import ENGINES, Network
     from koinon.privacy.programs.registry import load
 
-    program = load(study.algorithm, parameters(study, rows))
+    program = load(study.algorithm, parameters(study, tuple(count + study.planted for count in rows)))
     network = Network(round_trip_seconds, bits_per_second)
     found = []
     for one in ENGINES:
@@ -176,7 +176,8 @@ async def _tables(folder: Path, number: int) -> "tuple[ResultTable, ...]":
     trained, study = await _trained(folder, number)
     offer = registry.offer(study.algorithm)
     settings = decode_settings(offer, study.settings)
-    return offer.present(arrays_of(trained), layout(study, trained.training_rows), settings)
+    shared = tuple(rows + study.planted for rows in trained.training_rows)
+    return offer.present(arrays_of(trained), layout(study, shared), settings)
 
 
 async def _trained(folder: Path, number: int) -> "tuple[Trained, StudyFile]":

@@ -63,6 +63,7 @@ def study() -> None:
 @click.option("--program", default="logistic-regression/1", show_default=True, help="See: koinon study programs")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the program; repeat.")
 @click.option("--epsilon", default=0.0, help="Noise: what it costs every row's privacy budget. [default: 0, exact]")
+@click.option("--plant", "planted", default=0, type=click.IntRange(0), help="Rows each owner plants in secret.")
 @click.option("--open", "outputs", multiple=True, help="An output that may leave; repeat. [default: all it has]")
 @click.option("--target", help="The column to be predicted, where the program predicts one.")
 @click.option("--group", "sensitive", help="Column whose tertiles fairness is measured over. [default: the first]")
@@ -90,6 +91,7 @@ def new(
     program: str,
     settings: tuple[str, ...],
     epsilon: float,
+    planted: int,
     outputs: tuple[str, ...],
     target: str | None,
     sensitive: str | None,
@@ -157,6 +159,7 @@ def new(
         people=read_root(root) if root is not None else b"",
         epsilon=epsilon,
         join=join,
+        planted=planted,
     )
     write_new(file, write_draft(draft))
     try:

@@ -5,23 +5,38 @@ owners really shared, and only if every owner shared as many rows as the study's
 secret: a member that skips them is outvoted, as three signatures on one digest release an output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Final
 
 from koinon.jobs.inputs import parameters
 from koinon.jobs.study import StudyFile
 from koinon.kernel.errors import Refused
 from koinon.wire.committee import ShareManifest
 
+RELEASED: Final = "released"
+"""The output with which a study that plants rows says whether the others left."""
+
 
 def check_inputs(study: StudyFile, manifests: Sequence[ShareManifest]) -> None:
     """Refuse to compute where an owner's rows are too few to hide in. Raises Refused naming the owner."""
     for owner, manifest in zip(study.owners, manifests, strict=True):
-        if manifest.rows < study.minimum_rows:
+        rows = manifest.rows - study.planted
+        if rows < study.minimum_rows:
             raise Refused(
-                f"{owner.name} shared {manifest.rows} rows and the study's smallest group is {study.minimum_rows};"
+                f"{owner.name} shared {rows} rows and the study's smallest group is {study.minimum_rows};"
                 " nothing is computed"
             )
+
+
+def check_released(study: StudyFile, outputs: Mapping[str, Sequence[float]]) -> None:
+    """Refuse a result that the computation held back: everything in it is 0. Raises Refused saying why."""
+    if study.planted and not outputs[RELEASED][0]:
+        raise Refused(
+            f"the output gate held the model back: it gives back the labels of too many of the"
+            f" {study.planted * len(study.owners)} rows that the owners planted, so it would tell others about single"
+            " rows. Use more rows, fewer columns, a larger penalty, or noise (epsilon)"
+        )
 
 
 def check_output(study: StudyFile, manifests: Sequence[ShareManifest], count: int) -> None:
@@ -38,7 +53,7 @@ def check_output(study: StudyFile, manifests: Sequence[ShareManifest], count: in
 
     check_inputs(study, manifests)
     declared = load(study.algorithm, parameters(study, tuple(one.rows for one in manifests))).output
-    undeclared = sorted({name for name, _ in declared} ^ set(study.outputs))
+    undeclared = sorted({name for name, _ in declared} ^ {*study.outputs, *([RELEASED] if study.planted else [])})
     if undeclared:
         raise Refused(f"the study and its program disagree on the output {undeclared[0]!r}; nothing leaves")
     expected = sum(prod(shape) for _, shape in declared)

@@ -43,14 +43,14 @@ def data_schema(study: StudyFile, owner: int) -> Schema:
 
 
 def layout(study: StudyFile, rows: tuple[int, ...]) -> "Layout":
-    """Whose rows and which columns. ``rows`` are each owner's, in party order."""
+    """Whose rows and which columns. ``rows`` are what each owner shared, planted rows too, in party order."""
     from koinon.privacy.programs.offer import Layout
 
-    return Layout(rows, all_columns(study), study.target, sources(study))
+    return Layout(rows, all_columns(study), study.target, sources(study), planted=study.planted)
 
 
 def parameters(study: StudyFile, rows: tuple[int, ...]) -> bytes:
-    """Encoding of the algorithm's public parameters. ``rows`` are each owner's, in party order."""
+    """Encoding of the algorithm's public parameters. ``rows`` are what each owner shared, planted rows too."""
     from koinon.privacy.programs.offer import Parameters
 
     return encode(Parameters(layout(study, rows), study.settings, study.outputs, study.epsilon))

@@ -93,6 +93,9 @@ class StudyFile(Record, frozen=True):
     """With ``held`` and people agreed on: their root, see ``data.people``."""
     join: str = AGREED
     """With ``held``: how rows of the same people come together; one of ``JOINS``."""
+    planted: int = 0
+    """Rows with random labels that each owner adds to its own in secret; a model that gives those labels back is not
+    opened, see ``differential.canaries``."""
 
 
 class SignedStudy(Record, frozen=True):
@@ -167,6 +170,7 @@ def _problems(study: StudyFile) -> "list[str]":
         rule(finite and column.low < column.high, f"column {column.name[:80]!r} needs a finite range with low < high")
     found += _program_problems(study, names)
     found += _split_problems(study, names)
+    found += _planting_problems(study)
     rule(
         study.epsilon == 0 or LEAST_EPSILON <= study.epsilon <= LARGEST_EPSILON,
         f"epsilon must be 0 (exact) or from {LEAST_EPSILON:g} to {LARGEST_EPSILON:g}",
@@ -214,6 +218,24 @@ def _split_problems(study: StudyFile, names: list[str]) -> list[str]:
         return ["people are either agreed on or found by a join; leave out the root or the join"]
     if study.join == OBLIVIOUS and len(study.owners) != 2:
         return [f"an oblivious join is between two owners, and here are {len(study.owners)}; use join = {MATCHED!r}"]
+    return []
+
+
+def _planting_problems(study: StudyFile) -> list[str]:
+    """What is wrong with the rows that owners are to plant."""
+    if study.planted == 0:
+        return []
+    from koinon.privacy.differential.canaries import LEAST_PLANTED, MOST_PLANTED
+    from koinon.privacy.programs import registry
+
+    if study.algorithm in registry.names() and not registry.offer(study.algorithm).judges_planted:
+        return [f"{study.algorithm} makes no model that planted rows could be tried on; plant none"]
+    if study.epsilon:
+        return ["noise already hides every single row; plant rows only where epsilon is 0"]
+    if study.held:
+        return ["rows are planted where each owner brings rows of its own, not columns of the same people"]
+    if study.planted < 0 or not LEAST_PLANTED <= study.planted * len(study.owners) <= MOST_PLANTED:
+        return [f"the owners together must plant {LEAST_PLANTED} to {MOST_PLANTED} rows, or none"]
     return []
 
 
@@ -308,6 +330,7 @@ def read_study_toml(
         held=_held(owners, holders, path.name),
         people=_people(reader.text("people"), path.name) if reader.has("people") else b"",
         join=reader.text("join") if reader.has("join") else AGREED,
+        planted=reader.integer("planted") if reader.has("planted") else 0,
     )
     reader.nothing_else()
     terms.nothing_else()

@@ -16,7 +16,7 @@ from koinon.contracts.studies import (
     Study,
     StudyPhase,
 )
-from koinon.jobs.gate import check_output
+from koinon.jobs.gate import check_output, check_released
 from koinon.jobs.inputs import parameters
 from koinon.jobs.sessions import session_key, study_key
 from koinon.jobs.study import SignedStudy, StudyFile, open_study
@@ -131,6 +131,8 @@ async def _open(
     await asyncio.to_thread(check_output, file, manifests, values.size)
     rows = tuple(manifest.rows for manifest in manifests)
     opened = await asyncio.to_thread(_named, file, rows, values)
+    check_released(file, {one.name: one.values for one in opened})
+    opened = tuple(one for one in opened if one.name in file.outputs)
     incidents = await _incidents(desk, study.number)
     desk.say(f"opened {', '.join(one.name for one in opened)}; three signatures released the escrow", 1.0)
     return results.Trained(
@@ -139,7 +141,7 @@ async def _open(
         committee=state.committee,
         output_digest=state.output_digest,
         outputs=opened,
-        training_rows=rows,
+        training_rows=tuple(count - file.planted for count in rows),
         liars=liars,
         incidents=incidents,
     )

@@ -30,6 +30,7 @@ class Draft:
     people: bytes = b""
     epsilon: float = 0.0
     join: str = AGREED
+    planted: int = 0
 
 
 def write_draft(draft: Draft) -> str:
@@ -50,6 +51,11 @@ def write_draft(draft: Draft) -> str:
         *([f"join = {_text(draft.join)}  # how rows of the same people meet"] if split and not agreed else []),
         f"outputs = [{', '.join(_text(name) for name in draft.outputs)}]  # nothing else leaves",
         f"epsilon = {draft.epsilon:g}  # 0: exact, if policies allow it; above: noise, paid from every row's budget",
+        *(
+            [f"planted = {draft.planted}  # rows each owner adds in secret; a model that remembers them stays closed"]
+            if draft.planted
+            else []
+        ),
         f"minimum_rows = {draft.minimum_rows}  # of each owner",
         f"owner_revenue_basis_points = {draft.owner_revenue_basis_points}  # each owner's part of what the model earns",
         "",

@@ -19,6 +19,7 @@ from koinon.jobs.sessions import study_key
 from koinon.jobs.spending import SALT_BYTES, entry_of
 from koinon.jobs.study import MATCHED, SignedStudy, StudyFile, open_study
 from koinon.kernel.codec import decode, encode
+from koinon.kernel.effects import Rng
 from koinon.kernel.errors import KoinonError, Refused, Unavailable
 from koinon.kernel.ids import Hash32, NodeId
 from koinon.kernel.quantities import ALL_BASIS_POINTS, Seconds
@@ -36,6 +37,8 @@ from koinon.wire.committee import Column, Input, ShareManifest
 from koinon.wire.studies import ConsultOwner, DeliverShares, FetchManifest, FetchRefusal, ManifestsReply, RefusalReason
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from koinon.data.table import FloatArray, Table
     from koinon.node.intersections import IndexArray
 
@@ -318,7 +321,8 @@ class DataRole:
         dealing = Dealing(study_key(study, number), effect.attempt, effect.dataset_hash)
         position = [party.account for party in study.owners].index(context.account)
         columns = share_columns(study, position)
-        matrix = await asyncio.to_thread(self._shared_rows, number, study, table)
+        rows = await asyncio.to_thread(self._shared_rows, number, study, table)
+        matrix = await asyncio.to_thread(_with_planted, rows, study.planted, context.rng)
         manifest, packages = await asyncio.to_thread(
             deal, matrix, columns, FRACTION_BITS, dealing, context.keys.node, context.rng
         )
@@ -426,6 +430,17 @@ def _state_key(number: int) -> bytes:
 def _common_key(number: int) -> bytes:
     """Where an owner keeps which of its rows are of people in all owners' data, while the study goes on."""
     return b"common-rows/" + number.to_bytes(8, "big")
+
+
+def _with_planted(matrix: "np.ndarray", planted: int, rng: Rng) -> "np.ndarray":
+    """An owner's rows, the target last, with so many rows after them whose labels nobody can know but from them."""
+    if not planted:
+        return matrix
+    import numpy as np
+
+    from koinon.privacy.differential.canaries import plant
+
+    return np.column_stack(plant(matrix[:, :-1], matrix[:, -1], planted, rng))
 
 
 def _reason_key(number: int) -> bytes:

@@ -41,6 +41,7 @@ from koinon.privacy.programs.offer import (
     on_owners,
     on_table,
 )
+from koinon.privacy.programs.planted import judged
 from koinon.privacy.secret import (
     HEADROOM_BITS,
     Claim,
@@ -388,6 +389,8 @@ def _offered(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pr
 def _noisily(layout: Layout, settings: Settings, outputs: tuple[str, ...], epsilon: float) -> Program:
     if layout.target != layout.columns[-1].name:
         raise InvalidInput(f"{NAME} takes the target as the last column")
+    if layout.planted:
+        return _judged(layout, settings, outputs)
     if WORTH not in outputs:
         return _model(layout, settings, outputs, epsilon)
     if epsilon:
@@ -407,6 +410,24 @@ def _noisily(layout: Layout, settings: Settings, outputs: tuple[str, ...], epsil
         return [*results, *values]
 
     return replace(model, output=(*model.output, *valued.output), compute=compute)
+
+
+def _judged(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """The model, held back where it gives back the labels of planted rows."""
+    if set(outputs) != {"coefficients", "intercept"}:
+        raise InvalidInput(f"with planted rows, {NAME} opens coefficients and intercept, and nothing else")
+    plan = _plan(layout.people, len(layout.columns) - 1, settings.penalty, settings.iterations, layout.fraction_bits)
+
+    def answers(rows: Secret, results: Sequence[Secret]) -> Generator[None, None, Secret]:
+        ones = public(rows.machine, np.ones((rows.shape[0], 1)), rows.fraction_bits).within(Claim("ONE", 1.0))
+        weights = joined(results, 0).reshape(plan.features + 1, 1)
+        # LR-LOGIT: planted rows are rows of the table; a tenth more for the roundings on the way to input units.
+        claim = Claim("LR-LOGIT", 2.2 * plan.radius)
+        design = joined([rows, ones], 1)
+        bits = min(layout.fraction_bits, weights.fraction_bits)
+        return (yield from multiply(design, weights, kind=Product.MATRIX, fraction_bits=bits, claim=claim))
+
+    return judged(_model(layout, settings, ("coefficients", "intercept"), 0.0), layout, answers)
 
 
 def _model(layout: Layout, settings: Settings, outputs: tuple[str, ...], epsilon: float) -> Program:
@@ -459,5 +480,6 @@ OFFER: Final = Offer(
     build=_offered,
     noisy=_noisily,
     cost=lambda _, epsilon: mechanism(epsilon),
+    judges_planted=True,
     present=_present,
 )

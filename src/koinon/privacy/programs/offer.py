@@ -51,6 +51,7 @@ class Layout(Record, frozen=True):
         sources: numbers of the columns that each owner brings, where owners hold different columns of the same people;
             empty where each owner brings all columns of its own people.
         fraction_bits: of the inputs.
+        planted: of each owner's rows, the last so many are canaries (``differential.canaries``).
     """
 
     rows: tuple[int, ...]
@@ -58,6 +59,7 @@ class Layout(Record, frozen=True):
     target: str = ""
     sources: tuple[tuple[int, ...], ...] = ()
     fraction_bits: int = FRACTION_BITS
+    planted: int = 0
 
     @property
     def people(self) -> int:
@@ -135,6 +137,7 @@ class Offer:
         noisy: as ``build``, with noise for an ε above 0; None for a program that opens exact outputs only.
         cost: settings, ε → what one run with noise costs each row, for the owners' privacy ledgers.
         exact: whether it opens outputs without noise, for an ε of 0.
+        judges_planted: whether it holds its outputs back where they give back the labels of planted rows.
     """
 
     name: str
@@ -147,6 +150,7 @@ class Offer:
     noisy: Callable[[Layout, Any, tuple[str, ...], float], Program] | None = None
     cost: Callable[[Any, float], Gaussian] | None = None
     exact: bool = True
+    judges_planted: bool = False
 
 
 def smallest_group(settings: Record) -> int | None:
@@ -213,6 +217,8 @@ def check_layout(layout: Layout) -> None:
             raise InvalidInput("an owner brings no column")
     if layout.target:
         _ = layout.place
+    if layout.planted < 0 or (layout.planted and (layout.sources or min(layout.rows) <= layout.planted)):
+        raise InvalidInput("rows are planted among rows of each owner's own, of which there must be at least one")
 
 
 def on_table(

@@ -74,6 +74,10 @@ def load(name: str, parameters: bytes) -> Program:
     check_layout(given.layout)
     check_outputs(found, given.outputs)
     settings = decode_settings(found, given.settings)
+    if given.layout.planted and (given.epsilon or not found.judges_planted):
+        raise InvalidInput(
+            f"{name} cannot be tried on planted rows{' with noise' if given.epsilon else ''}; plant none"
+        )
     if given.epsilon == 0 and not found.exact:
         raise InvalidInput(f"{name} learns through noise only; set epsilon above 0")
     if given.epsilon == 0:
