@@ -9,7 +9,8 @@ from privacy_scenes import new_parties, shared
 
 from koinon.privacy.rep4 import adversary, arithmetic, comparison, lockstep, shuffling
 from koinon.privacy.rep4.lockstep import Ending
-from koinon.privacy.rep4.party import HASH_BYTES, HEADER, Party
+from koinon.privacy.rep4.party import HEADER, Party
+from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES
 from koinon.privacy.rep4.shares import Shares
 from koinon.wire.committee import POSITIONS
 
@@ -23,7 +24,7 @@ SECRET = 42
 class TrustingParty(Party):
     """A party that puts the comparison of hashes off for later, as the attacked protocols do."""
 
-    def _compare(self, claimed: Mapping[tuple[int, int, int], bytes]) -> None:
+    def _check(self, received: Mapping[int, Any]) -> None:
         """Not now."""
 
 
@@ -46,8 +47,8 @@ class DeferredCheckAttack:
         if party.round == 1 and party.position == VICTIM:
             self._value = frames[CHEATER][HEADER.size : HEADER.size + 8]
         if party.round == 1 and party.position == WITNESS:
-            # The witness sends nothing but this hash to the cheater, after its own values.
-            self._hash = frames[CHEATER][-HASH_BYTES:]
+            # The witness sends nothing but this hash to the cheater, after its own values and before its seal.
+            self._hash = frames[CHEATER][-HASH_BYTES - SEAL_BYTES : -SEAL_BYTES]
         return frames
 
     def guess(self, cheater: Party, known: int) -> list[int]:

@@ -107,7 +107,7 @@ class Equivocation:
 
     def __init__(self) -> None:
         other = new_parties(keyed=False)
-        endings: list[dict[int, bytes]] = []
+        told: list[tuple[bytes, bytes]] = []
 
         class Spy:
             def before(self, party: Party) -> None:
@@ -115,11 +115,11 @@ class Equivocation:
 
             def frames(self, party: Party, frames: dict[int, bytes]) -> dict[int, bytes]:
                 if party.position == 1:
-                    endings.append(frames)
+                    told.append((frames[2], party.sent[2]))
                 return frames
 
         lockstep.run(other, [agree(party, SeededRng(b"other" + bytes([party.position]))) for party in other], Spy())
-        self._frames = endings
+        self._told = told
 
     def before(self, party: Party) -> None:
         """Its own state follows the first contributions."""
@@ -127,7 +127,8 @@ class Equivocation:
     def frames(self, party: Party, frames: dict[int, bytes]) -> dict[int, bytes]:
         if party.position != 1 or party.round not in (1, 2):
             return frames
-        return {**frames, 2: self._frames[party.round][2]}
+        frame, party.sent[2] = self._told[party.round]
+        return {**frames, 2: frame}
 
 
 def test_two_faced_contributions_are_caught_by_confirmation() -> None:
@@ -167,15 +168,18 @@ def test_a_changed_statement_is_caught(cheater: int, offset: int) -> None:
 
 
 def test_a_signed_statement_that_contradicts_the_link_names_its_author() -> None:
-    """The cheater signs another history than the one its peers saw."""
+    """The cheater states another history than the one its peers saw and its seals say."""
 
     class Rewriting:
+        right = b""
+
         def before(self, party: Party) -> None:
-            """Its first round is right."""
+            if party.position == 3 and party.round == 1:
+                party.sent[0] = self.right
 
         def frames(self, party: Party, frames: dict[int, bytes]) -> dict[int, bytes]:
             if party.position == 3 and party.round == 0:
-                party.sent[0] = bytes([1]) * 32
+                self.right, party.sent[0] = party.sent[0], bytes([1]) * 32
             return frames
 
     endings = run_checkpoint(Rewriting())

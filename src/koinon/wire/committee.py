@@ -91,6 +91,57 @@ class Complaint(Record, frozen=True):
     signature: bytes
 
 
+class Seal(Record, frozen=True):
+    """What a party signs in every round it sends in: the heads of its three outgoing chains, ascending by peer."""
+
+    session: bytes
+    position: int
+    round: int
+    sent: tuple[bytes, bytes, bytes]
+    signature: bytes
+
+
+class RouteDigest(Record, frozen=True):
+    """The hash of all values of one round that ``sender`` and ``backup`` know and ``receiver`` is told."""
+
+    sender: int
+    backup: int
+    receiver: int
+    digest: bytes
+
+
+class FrameDigests(Record, frozen=True):
+    """What the chain of a link takes in of one frame: no value, only digests.
+
+    ``values`` of what the frame's sender sends itself, ``hashes`` those it backs up, ``announced`` of its announcements
+    (empty where there are none).
+    """
+
+    values: tuple[RouteDigest, ...]
+    announced: bytes
+    hashes: tuple[RouteDigest, ...]
+
+
+class SealedFrame(Record, frozen=True):
+    """A frame's digests, the chain head before it, and the seal over the head after it."""
+
+    seal: Seal
+    previous: bytes
+    frame: FrameDigests
+
+
+@message(0x0607)
+class PairEvidence(Message, frozen=True):
+    """Two sealed frames of one round that state different things about one value, and the receiver's complaint.
+
+    It proves to anybody that the sender or the backup deviated, and shows no value.
+    """
+
+    complaint: Complaint
+    sender: SealedFrame
+    backup: SealedFrame
+
+
 class OutputComponent(Record, frozen=True):
     """One component of the output vector, with the salt of its digest."""
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import ProtocolAbort
-from koinon.wire.committee import NOBODY, POSITIONS, Complaint
+from koinon.wire.committee import NOBODY, POSITIONS, Complaint, PairEvidence
 
 MISMATCH: Final = "the value and its hash do not match"
 INCONSISTENT: Final = "two parties state different things about the same value"
@@ -29,7 +29,10 @@ class CommitteeAbort(ProtocolAbort):
         complaint: the signed complaint that explains it.
         position: of the party that raises this.
         suspects: positions of whom at least one deviated, as far as this party knows; it leaves itself out.
+        evidence: what proves to outsiders that sender or backup deviated, where this party has it.
     """
+
+    evidence: PairEvidence | None = None
 
     def __init__(self, complaint: Complaint, position: int) -> None:
         self.complaint = complaint

@@ -26,6 +26,7 @@ from koinon.privacy.opening import reconstruct
 from koinon.privacy.rep4 import abort
 from koinon.privacy.rep4.lockstep import Ending
 from koinon.privacy.rep4.party import HEADER, Party, complaint_frame
+from koinon.privacy.rep4.seals import HASH_BYTES
 from koinon.privacy.rep4.session import Outcome
 from koinon.privacy.rep4.shares import Shares, four
 from koinon.privacy.rep4.simulation import Dealt, simulate
@@ -134,7 +135,7 @@ class OneLie:
         frame = party.compose()[peer]
         values = HEADER.size + sum(value.nbytes for value in frame.values)
         announcements = values + sum(map(len, frame.announcements))
-        end = announcements + sum(map(len, frame.hashes))
+        end = announcements + HASH_BYTES * len(frame.hashes)
         match self.lie:
             case Lie.VALUE:
                 return slice(HEADER.size, values)

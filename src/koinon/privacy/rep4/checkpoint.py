@@ -11,7 +11,8 @@ from typing import Final
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import Forged
 from koinon.privacy.rep4 import abort
-from koinon.privacy.rep4.party import HASH_BYTES, Party
+from koinon.privacy.rep4.party import Party
+from koinon.privacy.rep4.seals import HASH_BYTES
 from koinon.privacy.rep4.signing import SIGNATURE_BYTES
 from koinon.wire.committee import SignedHeads
 

@@ -9,6 +9,8 @@ yields; the driver then moves the frames:
 Every check of a round is made in that very round, before anything more is sent (``REP4-SAME-ROUND``): a joint message
 is a value from its sender and a 32-byte hash from its backup in one round. Checking later would let one party learn
 secrets from another's next message (ePrint 2026/234).
+
+A frame ends with its sender's seal: the heads of the chains of all it sent, signed once a round (``REP4-SEAL``).
 """
 
 from collections.abc import Mapping
@@ -20,22 +22,36 @@ import numpy as np
 from blake3 import blake3
 from msgspec import structs
 
+from koinon.crypto.hash import tagged_hash
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Forged, MalformedMessage
 from koinon.privacy.rep4 import abort
 from koinon.privacy.rep4.abort import CommitteeAbort
+from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES, chained, packed, seal, sealed_by, unpacked
 from koinon.privacy.rep4.signing import Signatures
 from koinon.privacy.rep4.streams import Stream
-from koinon.wire.committee import NOBODY, POSITIONS, Complaint
+from koinon.privacy.rep4.transcript import Transcript
+from koinon.wire.committee import (
+    NOBODY,
+    POSITIONS,
+    Complaint,
+    FrameDigests,
+    PairEvidence,
+    RouteDigest,
+    Seal,
+    SealedFrame,
+)
 
 HEADER: Final = Struct("<4sBBHIQ")
 MAGIC: Final = b"rep4"
 DATA, COMPLAINT = 1, 2
-HASH_BYTES: Final = 32
 LONGEST_COMPLAINT: Final = 1024
 COMPLAINT_DOMAIN: Final = "koinon/rep4/complaint/1"
 _HASH_DOMAIN: Final = "koinon rep4 joint message 1"
-_CHAIN_DOMAIN: Final = "koinon rep4 frame chain 1"
+_ANNOUNCEMENT_DOMAIN: Final = "koinon rep4 announcements 1"
+
+Path = tuple[int, int, int]
+"""(sender, backup, receiver) of joint messages."""
 
 
 @dataclass(slots=True)
@@ -60,19 +76,36 @@ class Announcement:
 
 @dataclass(slots=True)
 class Frame:
-    """A frame before it is bytes: values, then announcements, then hashes of backed-up values."""
+    """A frame before it is bytes: values, then announcements, then hashes of backed-up values; the seal comes last.
+
+    ``sent`` are the digests of the values by route, ``hashes`` those that back up another's values.
+    """
 
     round: int
     values: list[np.ndarray] = field(default_factory=list)
     announcements: list[bytes] = field(default_factory=list)
-    hashes: list[bytes] = field(default_factory=list)
+    sent: list[RouteDigest] = field(default_factory=list)
+    hashes: list[RouteDigest] = field(default_factory=list)
 
-    def encoded(self) -> bytes:
+    def digests(self) -> FrameDigests:
+        return FrameDigests(tuple(self.sent), _announced(self.announcements), tuple(self.hashes))
+
+    def encoded(self, sealed: bytes) -> bytes:
         bodies: list[Any] = [value.reshape(-1).data.cast("B") for value in self.values if value.size]
         bodies += self.announcements
-        bodies += self.hashes
+        bodies += [backed.digest for backed in self.hashes]
+        bodies.append(sealed)
         length = sum(len(body) for body in bodies)
         return b"".join([HEADER.pack(MAGIC, DATA, 0, 0, self.round, length), *bodies])
+
+
+@dataclass(slots=True)
+class _Received:
+    """What a peer's frame said, besides the values: hashes of others' values, and its seal."""
+
+    hashes: list[RouteDigest]
+    announcements: list[bytes]
+    sealed: Seal
 
 
 class Party:
@@ -87,13 +120,17 @@ class Party:
         keys: secret kⱼ for every component j this position holds; empty before key agreement.
         sent, received: BLAKE3 chain heads of the frames to and from each peer.
         bytes_sent: in data frames.
+        transcript: where everything this party receives is kept for a judge, if it is kept.
     """
 
-    def __init__(self, position: int, session: bytes, signatures: Signatures) -> None:
+    def __init__(
+        self, position: int, session: bytes, signatures: Signatures, transcript: Transcript | None = None
+    ) -> None:
         self.position = position
         self.peers = tuple(peer for peer in POSITIONS if peer != position)
         self.session = session
         self.signatures = signatures
+        self.transcript = transcript
         self.round = 0
         self.operation = 0
         self.keys: dict[int, bytes] = {}
@@ -103,7 +140,7 @@ class Party:
         self._streams: dict[int, Stream] = {}
         self._joint: list[JointMessage] = []
         self._announcements: list[Announcement] = []
-        self._routes: list[tuple[tuple[int, int, int], list[np.ndarray]]] | None = None
+        self._routes: list[tuple[Path, list[np.ndarray]]] | None = None
 
     def __repr__(self) -> str:
         return f"Party({self.position}, round {self.round})"
@@ -178,17 +215,22 @@ class Party:
         for announcement in self._announcements:
             if announcement.sender == self.position:
                 to(announcement.receiver).announcements.append(announcement.content)
-        for route, values in self._backed_up():
-            if route[1] == self.position:
-                to(route[2]).hashes.append(self._digest(route, values))
+        for path, values in self._paths():
+            if self.position != path[2]:
+                frame, digest = to(path[2]), RouteDigest(*path, self._digest(path, values))
+                (frame.sent if path[0] == self.position else frame.hashes).append(digest)
         return frames
 
     def send_frames(self) -> dict[int, bytes]:
-        """The frames of this round, encoded and entered in the chains."""
-        encoded = {peer: frame.encoded() for peer, frame in self.compose().items()}
-        for peer, frame in encoded.items():
-            self.sent[peer] = _chained(self.sent[peer], frame)
-            self.bytes_sent += len(frame)
+        """The frames of this round, entered in the chains, sealed and encoded."""
+        frames = self.compose()
+        for peer, frame in frames.items():
+            self.sent[peer] = chained(self.sent[peer], frame.digests())
+        if not frames:
+            return {}
+        sealed = packed(seal(self.signatures, self.session, self.position, self.round, self._heads()))
+        encoded = {peer: frame.encoded(sealed) for peer, frame in frames.items()}
+        self.bytes_sent += sum(map(len, encoded.values()))
         return encoded
 
     def expected(self) -> frozenset[int]:
@@ -207,15 +249,15 @@ class Party:
             CommitteeAbort: a frame is missing, malformed, or does not match its hash. Nothing may be sent afterwards
                 but the complaint.
         """
-        claimed: dict[tuple[int, int, int], bytes] = {}
+        received: dict[int, _Received] = {}
         for peer in sorted(self.expected()):
             frame = frames.get(peer)
             if frame is None:
                 raise self.complain(abort.SILENCE, peer)
-            claimed |= self._take(peer, frame)
-        self._compare(claimed)
-        for peer in self.expected():
-            self.received[peer] = _chained(self.received[peer], frames[peer])
+            received[peer] = self._take(peer, frame)
+        self._check(received)
+        if self.transcript is not None:
+            self.transcript.keep({peer: frames[peer] for peer in received})
         self._joint.clear()
         self._routes = None
         self._announcements.clear()
@@ -248,19 +290,22 @@ class Party:
         signature = self.signatures.sign(COMPLAINT_DOMAIN, abort.statement(blank))
         return CommitteeAbort(structs.replace(blank, signature=signature), self.position)
 
-    def _backed_up(self) -> list[tuple[tuple[int, int, int], list[np.ndarray]]]:
-        """By route, in order, what this round's hashes to and from this party are made of."""
+    def _heads(self) -> tuple[bytes, bytes, bytes]:
+        first, second, third = self.peers
+        return self.sent[first], self.sent[second], self.sent[third]
+
+    def _paths(self) -> list[tuple[Path, list[np.ndarray]]]:
+        """The values of this round by route, as far as this party knows or learns them."""
         if self._routes is None:
-            groups: dict[tuple[int, int, int], list[np.ndarray]] = {}
+            groups: dict[Path, list[np.ndarray]] = {}
             for message in self._joint:
-                if self.position in (message.backup, message.receiver):
-                    groups.setdefault((message.sender, message.backup, message.receiver), []).append(message.value)
+                groups.setdefault((message.sender, message.backup, message.receiver), []).append(message.value)
             self._routes = sorted(groups.items(), key=lambda group: group[0])
         return self._routes
 
-    def _digest(self, route: tuple[int, int, int], values: list[np.ndarray]) -> bytes:
+    def _digest(self, path: Path, values: list[np.ndarray]) -> bytes:
         hasher = blake3(derive_key_context=_HASH_DOMAIN)
-        hasher.update(self.session + self.round.to_bytes(4, "little") + bytes(route))
+        hasher.update(self.session + self.round.to_bytes(4, "little") + bytes(path))
         for value in values:
             if value.size:
                 hasher.update(value.reshape(-1).data.cast("B"))
@@ -270,14 +315,43 @@ class Party:
         values = sum(m.value.nbytes for m in self._joint if m.sender == peer and m.receiver == self.position)
         heard = sum(a.length for a in self._announcements if a.sender == peer and a.receiver == self.position)
         routes = {(m.sender, m.receiver) for m in self._joint if m.backup == peer and m.receiver == self.position}
-        return values + heard + HASH_BYTES * len(routes)
+        return values + heard + HASH_BYTES * len(routes) + SEAL_BYTES
 
-    def _compare(self, claimed: Mapping[tuple[int, int, int], bytes]) -> None:
-        for route, values in self._backed_up():
-            if route[2] == self.position and self._digest(route, values) != claimed[route]:
-                raise self.complain(abort.MISMATCH, route[0], route[1])
+    def _check(self, received: Mapping[int, _Received]) -> None:
+        """Compare every value with its hash and every frame with its seal, and enter the frames in the chains."""
+        digests = [
+            RouteDigest(*path, self._digest(path, values))
+            for path, values in self._paths()
+            if path[2] == self.position
+        ]
+        previous = dict(self.received)
+        frames = {
+            peer: FrameDigests(
+                tuple(each for each in digests if each.sender == peer),
+                _announced(said.announcements),
+                tuple(said.hashes),
+            )
+            for peer, said in received.items()
+        }
+        for peer, frame in frames.items():
+            self.received[peer] = chained(previous[peer], frame)
+        for mine in digests:
+            if mine not in received[mine.backup].hashes:
+                problem = self.complain(abort.MISMATCH, mine.sender, mine.backup)
+                pair = [SealedFrame(received[p].sealed, previous[p], frames[p]) for p in (mine.sender, mine.backup)]
+                if all(self._is_sealed(each.seal) for each in pair):
+                    problem.evidence = PairEvidence(problem.complaint, *pair)
+                raise problem
+        for peer, said in received.items():
+            if said.sealed.sent[_place(peer, self.position)] != self.received[peer]:
+                raise self.complain(abort.MALFORMED, peer)
 
-    def _take(self, peer: int, frame: bytes) -> dict[tuple[int, int, int], bytes]:
+    def _is_sealed(self, sealed: Seal) -> bool:
+        """Whether a peer signed the chain of frames as we received it."""
+        ours = self.received[sealed.position]
+        return sealed.sent[_place(sealed.position, self.position)] == ours and sealed_by(self.signatures, sealed)
+
+    def _take(self, peer: int, frame: bytes) -> _Received:
         length = self._payload_length(peer)
         header = HEADER.pack(MAGIC, DATA, 0, 0, self.round, length)
         if len(frame) != HEADER.size + length or frame[: HEADER.size] != header:
@@ -288,16 +362,18 @@ class Party:
                 size, value = message.value.nbytes, message.value
                 np.copyto(value, np.frombuffer(room[offset : offset + size], value.dtype).reshape(value.shape))
                 offset += size
+        heard = []
         for announcement in self._announcements:
             if announcement.sender == peer and announcement.receiver == self.position:
                 announcement.content = bytes(room[offset : offset + announcement.length])
+                heard.append(announcement.content)
                 offset += announcement.length
-        claimed = {}
-        for route, _ in self._backed_up():
-            if route[1] == peer and route[2] == self.position:
-                claimed[route] = bytes(room[offset : offset + HASH_BYTES])
+        hashes = []
+        for path, _ in self._paths():
+            if path[1] == peer and path[2] == self.position:
+                hashes.append(RouteDigest(*path, bytes(room[offset : offset + HASH_BYTES])))
                 offset += HASH_BYTES
-        return claimed
+        return _Received(hashes, heard, unpacked(frame[offset:], self.session, peer, self.round))
 
 
 def complaint_frame(complaint: Complaint) -> bytes:
@@ -311,8 +387,11 @@ def is_complaint(frame: bytes) -> bool:
     return frame[:5] == MAGIC + bytes([COMPLAINT])
 
 
-def _chained(head: bytes, frame: bytes) -> bytes:
-    hasher = blake3(derive_key_context=_CHAIN_DOMAIN)
-    hasher.update(head)
-    hasher.update(frame)
-    return hasher.digest()
+def _place(owner: int, peer: int) -> int:
+    """Where in the heads of ``owner``, ascending by peer, that of ``peer`` stands."""
+    return peer - (peer > owner)
+
+
+def _announced(contents: list[bytes]) -> bytes:
+    """The digest of a frame's announcements; nothing where there are none."""
+    return tagged_hash(_ANNOUNCEMENT_DOMAIN, *contents) if contents else b""

@@ -25,7 +25,8 @@ from koinon.privacy.rep4.arithmetic import joint_input
 from koinon.privacy.rep4.checkpoint import Statements, checkpoint
 from koinon.privacy.rep4.domain import check_domain
 from koinon.privacy.rep4.machine import Rep4Machine
-from koinon.privacy.rep4.party import HASH_BYTES, Party
+from koinon.privacy.rep4.party import Party
+from koinon.privacy.rep4.seals import HASH_BYTES
 from koinon.privacy.rep4.shares import ROUTES, Shares, summed
 from koinon.privacy.secret import Secret, aligned, joined
 from koinon.privacy.sharing import manifest_hash

@@ -1,0 +1,67 @@
+"""Seals: one signature a round over the chains of all a party sent (REP4-SEAL in docs/spec/rep4.md).
+
+The chain of a link takes in digests, never values: of each route's values the very digest that their backup sends. So
+two sealed frames whose digests of one route differ prove to a stranger that the sender or the backup deviated, and show
+nothing of what was sent. Nobody checks the signatures while all goes well; they are for the judge.
+"""
+
+from typing import Final
+
+from blake3 import blake3
+
+from koinon.kernel.codec import encode
+from koinon.kernel.errors import Forged
+from koinon.privacy.rep4.signing import SIGNATURE_BYTES, Signatures
+from koinon.wire.committee import FrameDigests, Seal, SealedFrame
+
+HASH_BYTES: Final = 32
+SEAL_BYTES: Final = 3 * HASH_BYTES + SIGNATURE_BYTES
+"""A seal at the end of a frame; session, position and round are known."""
+SEAL_DOMAIN: Final = "koinon/rep4/seal/1"
+_CHAIN_DOMAIN: Final = "koinon rep4 frame chain 2"
+
+Heads = tuple[bytes, bytes, bytes]
+
+
+def chained(head: bytes, frame: FrameDigests) -> bytes:
+    """The head of a link's chain after one more frame."""
+    hasher = blake3(derive_key_context=_CHAIN_DOMAIN)
+    hasher.update(head)
+    hasher.update(encode(frame))
+    return hasher.digest()
+
+
+def seal(signatures: Signatures, session: bytes, position: int, round_number: int, sent: Heads) -> Seal:
+    """Our own seal of a round."""
+    blank = Seal(session, position, round_number, sent, b"")
+    return Seal(session, position, round_number, sent, signatures.sign(SEAL_DOMAIN, _signed_bytes(blank)))
+
+
+def sealed_by(signatures: Signatures, sealed: Seal) -> bool:
+    """Whether the position that a seal names signed it."""
+    try:
+        signatures.check(sealed.position, SEAL_DOMAIN, _signed_bytes(sealed), sealed.signature)
+    except Forged:
+        return False
+    return True
+
+
+def covers(sealed: SealedFrame, receiver: int) -> bool:
+    """Whether the seal is over the chain that ends with this frame to ``receiver``."""
+    place = receiver - (receiver > sealed.seal.position)
+    return sealed.seal.sent[place] == chained(sealed.previous, sealed.frame)
+
+
+def packed(sealed: Seal) -> bytes:
+    """A seal as the end of a frame."""
+    return b"".join([*sealed.sent, sealed.signature])
+
+
+def unpacked(content: bytes, session: bytes, position: int, round_number: int) -> Seal:
+    """The seal at the end of a frame, unchecked; ``content`` has SEAL_BYTES bytes."""
+    heads = [content[start : start + HASH_BYTES] for start in range(0, 3 * HASH_BYTES, HASH_BYTES)]
+    return Seal(session, position, round_number, (heads[0], heads[1], heads[2]), content[3 * HASH_BYTES :])
+
+
+def _signed_bytes(sealed: Seal) -> bytes:
+    return encode([sealed.session, sealed.position, sealed.round, list(sealed.sent)])
