@@ -149,16 +149,19 @@ def _scenario(
 @click.option("--from", "first", default=1, type=click.IntRange(0), show_default=True, help="Seed of the first trial.")
 @JSON
 def rep4(trials: int, first: int, as_json: bool) -> None:
-    """Four-party computation with one position that lies once: is it caught before anything opens, is nobody framed?"""
-    from koinon.privacy.rep4.adversary import summary, trial
+    """Four-party computation with one position that lies once: is it caught before anything opens, is nobody framed?
+
+    A liar that sealed its lie is brought before the judge: "proved" counts the evidence, "named" who was found.
+    """
+    from koinon.privacy.rep4.adversary import COUNTED, summary, trial
 
     verdicts = [trial(seed) for seed in range(first, first + trials)]
     counts = summary(verdicts)
-    bad = [verdict for verdict in verdicts if verdict.wrong or verdict.framed or verdict.sent_on]
+    bad = [one for one in verdicts if one.wrong or one.framed or one.sent_on or one.pardoned]
     if as_json:
         print_json({"trials": trials, "first_seed": first, "lies": counts, "broken": [one.seed for one in bad]})
     else:
-        names = ("trials", "told", "detected", "wrong", "framed", "sent_on")
+        names = ("trials", *COUNTED)
         print_table(
             ("lie", *(name.replace("_", " ") for name in names)),
             [(lie, *(row[name] for name in names)) for lie, row in counts.items()],

@@ -255,7 +255,8 @@ class Aborted(Message, frozen=True):
 
     ``sender``, ``backup``, ``receiver`` are positions (NOBODY where the role does not exist) to exclude from the
     re-run; ``suspects`` are the positions of whom, as this worker knows, at least one deviated. ``input`` is the number
-    of the input whose owner is to blame, or NOBODY. ``complaint`` is the encoded signed ``Complaint``.
+    of the input whose owner is to blame, or NOBODY. ``complaint`` is the encoded signed ``Complaint``. ``evidence`` is
+    what proves the pair to outsiders, at the receiver of a disputed value whose sender and backup sealed their frames.
     """
 
     reason: str
@@ -265,3 +266,22 @@ class Aborted(Message, frozen=True):
     suspects: tuple[int, ...]
     input: int
     complaint: bytes
+    evidence: PairEvidence | None = None
+
+
+@message(0x0608, limit=_RUN_LIMIT)
+class OpenedView(Message, frozen=True):
+    """All that one position received, drew and signed in a run that stopped over a message of its own. As secret as its
+    shares: for its own node, and for one judge of this position alone.
+
+    ``run`` is the order it worked under. ``rounds`` holds the frames it took in, by position of the sender, empty where
+    there was none. ``signature`` is the worker's over everything but ``run``, which the session binds.
+    """
+
+    identity: bytes
+    position: int
+    run: Run
+    rounds: tuple[Four, ...]
+    signatures: tuple[bytes, ...]
+    randomness: tuple[bytes, ...]
+    signature: bytes

@@ -19,17 +19,19 @@ from blake3 import blake3
 from msgspec import structs
 
 from koinon.crypto.signature import NodeKey
-from koinon.kernel.errors import KoinonError
+from koinon.kernel.errors import Forged, KoinonError
 from koinon.privacy.approximations import sigmoid
 from koinon.privacy.backend import Program
 from koinon.privacy.opening import reconstruct
 from koinon.privacy.rep4 import abort
+from koinon.privacy.rep4.judge import Replay, dispute_of, find
 from koinon.privacy.rep4.lockstep import Ending
 from koinon.privacy.rep4.party import HEADER, Party, complaint_frame
 from koinon.privacy.rep4.seals import HASH_BYTES
 from koinon.privacy.rep4.session import Outcome
 from koinon.privacy.rep4.shares import Shares, four
-from koinon.privacy.rep4.simulation import Dealt, simulate
+from koinon.privacy.rep4.simulation import Dealt, Stage, perform, simulate
+from koinon.privacy.rep4.transcript import Transcript
 from koinon.privacy.secret import Machine, Product, Secret, multiply, shuffled, together, truncate
 from koinon.privacy.sharing import Dealing, deal
 from koinon.wire.committee import NOBODY, POSITIONS, Column, Complaint, OutputPackage
@@ -38,6 +40,8 @@ _TOLERANCE: Final = 2.0**-14
 _BITS: Final = 20
 _COMMITMENT_ROUND: Final = 1
 _GOLDEN: Final = 0.618
+COUNTED: Final = ("told", "detected", "proved", "named", "wrong", "framed", "sent_on", "pardoned")
+"""What a summary counts of ``Verdict``s; the last four must never be."""
 
 
 class Lie(Enum):
@@ -47,6 +51,7 @@ class Lie(Enum):
     ANNOUNCEMENT = "a commitment, key, confirmation or signed head it sends"
     HASH = "the hash of a value it backs up"
     STATE = "its own state, then honestly used"
+    SEALED = "a value or the hash of one, sealed as it is sent"
     SILENCE = "says nothing"
     MALFORMED = "sends a frame of the wrong form"
     COMPLAINT = "accuses two honest positions"
@@ -81,6 +86,7 @@ class OneLie:
     opportunities: int = 0
     round: int = -1
     victims: set[int] = field(default_factory=set)
+    _restored: tuple[np.ndarray, np.ndarray] | None = None
 
     def inputs(self, position: int, shares: list[Shares]) -> list[Shares]:
         """What this position computes with, of what the owners dealt to it."""
@@ -99,14 +105,21 @@ class OneLie:
         return changed
 
     def before(self, party: Party) -> None:
-        if party.position != self.cheater or self.lie is not Lie.STATE:
+        if party.position != self.cheater or self.lie not in (Lie.STATE, Lie.SEALED):
             return
         for message in party.outgoing():
             if message.value.size and message.value.flags.writeable and self._now(party):
+                self._restored = message.value, message.value.copy()
                 self._flip(message.value)
+                if self.lie is Lie.SEALED:
+                    self.victims.add(message.receiver)
 
     def frames(self, party: Party, frames: dict[int, bytes]) -> dict[int, bytes]:
-        if party.position != self.cheater or self.lie in (Lie.STATE, Lie.OPENING, Lie.INPUT):
+        if party.position == self.cheater and self.lie is Lie.SEALED and self._restored is not None:
+            value, right = self._restored
+            value[...] = right
+            self._restored = None
+        if party.position != self.cheater or self.lie in (Lie.STATE, Lie.SEALED, Lie.OPENING, Lie.INPUT):
             return frames
         return {peer: frame for peer in frames for frame in self._changed(party, peer, frames[peer])}
 
@@ -186,6 +199,9 @@ class Verdict:
         wrong: a wrong result was accepted. Must never be.
         framed: an honest position, or the result party, named positions without the cheater. Must never be.
         sent_on: a victim sent data in a later round than the one in which the lie could be checked. Must never be.
+        proved: a victim holds sealed evidence about a pair.
+        named: of that pair, a judge named the liar; by the view of the other, and by its own if it opened it.
+        pardoned: a judge found that the liar kept to the protocol. Must never be.
     """
 
     seed: int
@@ -196,6 +212,9 @@ class Verdict:
     wrong: bool
     framed: bool
     sent_on: bool
+    proved: bool = False
+    named: bool = False
+    pardoned: bool = False
 
 
 def trial(seed: int) -> Verdict:
@@ -209,8 +228,9 @@ def trial(seed: int) -> Verdict:
     target = _target(seed // (len(Lie) * len(POSITIONS)), opportunities(lie, cheater)) if lie is not Lie.OPENING else 0
     corruption = OneLie(cheater, lie, target, rng)
     keys = SeededRng(b"keys" + seed.to_bytes(8, "big"))
-    endings = simulate(_probe(), _dealt(), keys, corruption, corruption.inputs)
-    return _judge(seed, corruption, endings)
+    stage = Stage.draw(_probe(), _dealt(), keys)
+    endings = perform(stage, keys, corruption, corruption.inputs)
+    return _brought_to_judge(_verdict(seed, corruption, endings), stage, endings, rng)
 
 
 def summary(verdicts: Sequence[Verdict]) -> dict[str, dict[str, int]]:
@@ -219,7 +239,7 @@ def summary(verdicts: Sequence[Verdict]) -> dict[str, dict[str, int]]:
     for verdict in verdicts:
         row = counts.setdefault(verdict.lie.name.lower(), Counter())
         row["trials"] += 1
-        for name in ("told", "detected", "wrong", "framed", "sent_on"):
+        for name in COUNTED:
             row[name] += bool(getattr(verdict, name))
     return {lie: dict(row) for lie, row in sorted(counts.items())}
 
@@ -240,7 +260,7 @@ def _target(number: int, count: int) -> int:
     return number * stride % count
 
 
-def _judge(seed: int, corruption: OneLie, endings: Sequence[Ending]) -> Verdict:
+def _verdict(seed: int, corruption: OneLie, endings: Sequence[Ending]) -> Verdict:
     cheater, honest = corruption.cheater, [p for p in POSITIONS if p != corruption.cheater]
     aborts = [ending.abort for position in honest if (ending := endings[position]).abort is not None]
     framed = any(cheater not in problem.suspects for problem in aborts)
@@ -256,6 +276,66 @@ def _judge(seed: int, corruption: OneLie, endings: Sequence[Ending]) -> Verdict:
     )
     told = corruption.round >= 0 or corruption.lie is Lie.OPENING
     return Verdict(seed, corruption.lie, cheater, told, bool(aborts or liars), wrong, framed, sent_on)
+
+
+def _brought_to_judge(verdict: Verdict, stage: Stage, endings: Sequence[Ending], rng: SeededRng) -> Verdict:
+    """Let a judge hear both of a proven pair, each by its own view; the liar changes what it opens, or does not."""
+    proofs = [
+        evidence
+        for position in POSITIONS
+        if position != verdict.cheater
+        and (problem := endings[position].abort) is not None
+        and (evidence := problem.evidence) is not None
+    ]
+    if not proofs:
+        return verdict
+    checks = stage.signatures(0)
+    dispute = dispute_of(proofs[0], checks)
+    named = set()
+    for position in (dispute.sender, dispute.backup):
+        view = _view(stage.transcripts[position])
+        if position == verdict.cheater and rng.below(2):
+            view = _forged_view(view, rng)
+        try:
+            finding = find(dispute, position, view, checks, stage.identity, stage.program, stage.inputs(position))
+        except Forged:
+            continue
+        named |= {finding.named} - {None}
+    honest = named - {verdict.cheater}
+    return replace(
+        verdict,
+        proved=True,
+        named=verdict.cheater in named,
+        framed=verdict.framed or bool(honest) or verdict.cheater not in (dispute.sender, dispute.backup),
+        pardoned=bool(honest),
+    )
+
+
+def _view(transcript: Transcript) -> Replay:
+    return Replay(transcript.rounds, transcript.signatures, transcript.randomness)
+
+
+def _forged_view(view: Replay, rng: SeededRng) -> Replay:
+    """The view with one bit changed: of a frame, a random contribution or a signature of its own."""
+
+    def flipped_in(pieces: Sequence[bytes]) -> list[bytes]:
+        changed = [bytearray(piece) for piece in pieces]
+        piece = changed[rng.below(len(changed))]
+        piece[rng.below(len(piece))] ^= 1 << rng.below(8)
+        return [bytes(piece) for piece in changed]
+
+    match rng.below(3):
+        case 0:
+            return replace(view, randomness=flipped_in(view.randomness))
+        case 1:
+            return replace(view, signatures=flipped_in(view.signatures))
+        case _:
+            rounds = [dict(frames) for frames in view.received]
+            frames = rounds[rng.below(len(rounds))]
+            if frames:
+                peer = sorted(frames)[rng.below(len(frames))]
+                (frames[peer],) = flipped_in([frames[peer]])
+            return replace(view, received=rounds)
 
 
 def _opened(

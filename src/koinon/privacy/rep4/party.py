@@ -27,7 +27,7 @@ from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Forged, MalformedMessage
 from koinon.privacy.rep4 import abort
 from koinon.privacy.rep4.abort import CommitteeAbort
-from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES, chained, packed, seal, sealed_by, unpacked
+from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES, Heads, chained, packed, seal, sealed_by, unpacked
 from koinon.privacy.rep4.signing import Signatures
 from koinon.privacy.rep4.streams import Stream
 from koinon.privacy.rep4.transcript import Transcript
@@ -228,10 +228,15 @@ class Party:
             self.sent[peer] = chained(self.sent[peer], frame.digests())
         if not frames:
             return {}
-        sealed = packed(seal(self.signatures, self.session, self.position, self.round, self._heads()))
+        sealed = packed(seal(self.signatures, self.session, self.position, self.round, self.heads()))
         encoded = {peer: frame.encoded(sealed) for peer, frame in frames.items()}
         self.bytes_sent += sum(map(len, encoded.values()))
         return encoded
+
+    def heads(self) -> Heads:
+        """The heads of the chains of what this party sent, ascending by peer."""
+        first, second, third = self.peers
+        return self.sent[first], self.sent[second], self.sent[third]
 
     def expected(self) -> frozenset[int]:
         """The peers from whom this round needs a frame."""
@@ -290,10 +295,6 @@ class Party:
         signature = self.signatures.sign(COMPLAINT_DOMAIN, abort.statement(blank))
         return CommitteeAbort(structs.replace(blank, signature=signature), self.position)
 
-    def _heads(self) -> tuple[bytes, bytes, bytes]:
-        first, second, third = self.peers
-        return self.sent[first], self.sent[second], self.sent[third]
-
     def _paths(self) -> list[tuple[Path, list[np.ndarray]]]:
         """The values of this round by route, as far as this party knows or learns them."""
         if self._routes is None:
@@ -320,9 +321,7 @@ class Party:
     def _check(self, received: Mapping[int, _Received]) -> None:
         """Compare every value with its hash and every frame with its seal, and enter the frames in the chains."""
         digests = [
-            RouteDigest(*path, self._digest(path, values))
-            for path, values in self._paths()
-            if path[2] == self.position
+            RouteDigest(*path, self._digest(path, values)) for path, values in self._paths() if path[2] == self.position
         ]
         previous = dict(self.received)
         frames = {

@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import Forged
-from koinon.privacy.rep4.signing import SIGNATURE_BYTES, Signatures
+from koinon.privacy.rep4.signing import SIGNATURE_BYTES, Checks, Signatures
 from koinon.wire.committee import FrameDigests, Seal, SealedFrame
 
 HASH_BYTES: Final = 32
@@ -37,10 +37,10 @@ def seal(signatures: Signatures, session: bytes, position: int, round_number: in
     return Seal(session, position, round_number, sent, signatures.sign(SEAL_DOMAIN, _signed_bytes(blank)))
 
 
-def sealed_by(signatures: Signatures, sealed: Seal) -> bool:
+def sealed_by(checks: Checks, sealed: Seal) -> bool:
     """Whether the position that a seal names signed it."""
     try:
-        signatures.check(sealed.position, SEAL_DOMAIN, _signed_bytes(sealed), sealed.signature)
+        checks.check(sealed.position, SEAL_DOMAIN, _signed_bytes(sealed), sealed.signature)
     except Forged:
         return False
     return True

@@ -11,16 +11,30 @@ from koinon.kernel.ids import NodeId
 SIGNATURE_BYTES = 64
 
 
-class Signatures(Protocol):
+class Checks(Protocol):
+    """Checks the signatures of all four."""
+
+    def check(self, position: int, domain: str, message: bytes, signature: bytes) -> None:
+        """Raises Forged unless ``signature`` is that position's."""
+        ...
+
+
+class Signatures(Checks, Protocol):
     """Signs for one position and checks the signatures of all four."""
 
     def sign(self, domain: str, message: bytes) -> bytes:
         """64 bytes."""
         ...
 
+
+@dataclass(frozen=True, slots=True)
+class NodeChecks:
+    """Ed25519: the four public keys by position."""
+
+    public_keys: tuple[NodeId, NodeId, NodeId, NodeId]
+
     def check(self, position: int, domain: str, message: bytes, signature: bytes) -> None:
-        """Raises Forged unless ``signature`` is that position's."""
-        ...
+        verify_node_signature(self.public_keys[position], domain, message, signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +48,7 @@ class NodeSignatures:
         return self.key.sign(domain, message)
 
     def check(self, position: int, domain: str, message: bytes, signature: bytes) -> None:
-        verify_node_signature(self.public_keys[position], domain, message, signature)
+        NodeChecks(self.public_keys).check(position, domain, message, signature)
 
 
 @dataclass(frozen=True, slots=True)

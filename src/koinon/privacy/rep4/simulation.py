@@ -15,9 +15,11 @@ from koinon.privacy.opening import reconstruct
 from koinon.privacy.rep4 import lockstep
 from koinon.privacy.rep4.lockstep import Corruption, Ending
 from koinon.privacy.rep4.party import Party
+from koinon.privacy.rep4.seals import SEAL_DOMAIN
 from koinon.privacy.rep4.session import Terms, take_part
 from koinon.privacy.rep4.shares import Shares
 from koinon.privacy.rep4.signing import IdealSignatures
+from koinon.privacy.rep4.transcript import RecordedRng, RecordedSignatures, Transcript
 from koinon.privacy.sharing import Dealing, accept_package, deal
 from koinon.wire.committee import POSITIONS, ShareManifest, SharePackage
 
@@ -65,6 +67,41 @@ class SimulatedRep4:
         return Result(named_outputs(program, values), liars)
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Four simulated parties on dealt inputs, before they start; and what a judge needs afterwards.
+
+    Attributes:
+        identity: of the run.
+        transcripts: of the positions, filled as they run.
+    """
+
+    identity: bytes
+    program: Program
+    dealt: Sequence[Dealt]
+    secrets: tuple[bytes, bytes, bytes, bytes]
+    transcripts: tuple[Transcript, ...]
+
+    @classmethod
+    def draw(cls, program: Program, dealt: Sequence[Dealt], rng: Rng) -> "Stage":
+        """A fresh run: identity and signing keys."""
+        identity = rng.bytes(32)
+        secrets = (rng.bytes(32), rng.bytes(32), rng.bytes(32), rng.bytes(32))
+        return cls(identity, program, dealt, secrets, tuple(Transcript() for _ in POSITIONS))
+
+    @property
+    def session(self) -> bytes:
+        return _terms(self.program, self.identity, [manifest for manifest, _ in self.dealt]).digest()
+
+    def signatures(self, position: int) -> IdealSignatures:
+        """What ``position`` signs with."""
+        return IdealSignatures(position, self.secrets)
+
+    def inputs(self, position: int) -> list[Shares]:
+        """The shares that the owners dealt to ``position``."""
+        return [accept_package(manifest, position, packages[position]) for manifest, packages in self.dealt]
+
+
 def simulate(
     program: Program,
     dealt: Sequence[Dealt],
@@ -77,24 +114,24 @@ def simulate(
     Args:
         used: (position, its shares of the inputs) → what a corrupted position computes with instead.
     """
-    identity = rng.bytes(32)
-    session = _terms(program, identity, [manifest for manifest, _ in dealt]).digest()
-    secrets = (rng.bytes(32), rng.bytes(32), rng.bytes(32), rng.bytes(32))
-    parties = [Party(position, session, IdealSignatures(position, secrets)) for position in POSITIONS]
+    return perform(Stage.draw(program, dealt, rng), rng, corruption, used)
 
-    def accepted(position: int) -> list[Shares]:
-        return [accept_package(manifest, position, packages[position]) for manifest, packages in dealt]
 
-    protocols = [
-        take_part(
-            parties[position],
-            identity,
-            program,
-            accepted(position) if used is None else used(position, accepted(position)),
-            rng,
-        )
-        for position in POSITIONS
-    ]
+def perform(
+    stage: Stage,
+    rng: Rng,
+    corruption: Corruption | None = None,
+    used: Callable[[int, list[Shares]], list[Shares]] | None = None,
+) -> list[Ending]:
+    """As ``simulate``, on a stage that a judge can look at afterwards. A stage serves once."""
+    parties, protocols = [], []
+    for position in POSITIONS:
+        transcript, inputs = stage.transcripts[position], stage.inputs(position)
+        signatures = RecordedSignatures(stage.signatures(position), transcript, SEAL_DOMAIN)
+        party = Party(position, stage.session, signatures, transcript)
+        held = inputs if used is None else used(position, inputs)
+        parties.append(party)
+        protocols.append(take_part(party, stage.identity, stage.program, held, RecordedRng(rng, transcript)))
     return lockstep.run(parties, protocols, corruption)
 
 

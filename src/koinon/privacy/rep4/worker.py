@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, TypeVar
 
 from koinon.crypto.random import SystemRng
-from koinon.crypto.signature import NodeKey, verify_node_signature
+from koinon.crypto.signature import NodeKey
 from koinon.kernel.codec import encode
 from koinon.kernel.effects import Link
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage, Unavailable
@@ -24,31 +24,30 @@ from koinon.privacy.estimate import estimate
 from koinon.privacy.programs import registry
 from koinon.privacy.rep4 import abort, links
 from koinon.privacy.rep4.abort import CommitteeAbort
+from koinon.privacy.rep4.hearing import is_disputed, open_view
+from koinon.privacy.rep4.order import accepted_input, check_certificates, terms_of, workers_of
+from koinon.privacy.rep4.order import certify as certify
 from koinon.privacy.rep4.party import Party
-from koinon.privacy.rep4.session import Outcome, Terms, take_part
+from koinon.privacy.rep4.seals import SEAL_DOMAIN
+from koinon.privacy.rep4.session import Outcome, take_part
 from koinon.privacy.rep4.shares import Shares
 from koinon.privacy.rep4.signing import NodeSignatures
 from koinon.privacy.rep4.tampering import FaultyLink
-from koinon.privacy.sharing import accept_package, check_same_run
+from koinon.privacy.rep4.transcript import RecordedRng, RecordedSignatures, Transcript
+from koinon.privacy.sharing import check_same_run
 from koinon.wire.catalogue import Message
 from koinon.wire.catalogue import from_frame as from_frame
 from koinon.wire.catalogue import to_frame as to_frame
-from koinon.wire.committee import POSITIONS, Aborted, Input, Listening, Output, Prepare, Progress, Run
+from koinon.wire.committee import POSITIONS, Aborted, Listening, Output, Prepare, Progress, Run
 from koinon.wire.discovery import Endpoint
 from koinon.wire.failures import failure_of
 from koinon.worker.channel import AsyncChannel
 
-CERTIFICATE_DOMAIN: Final = "koinon/rep4/worker-key/1"
 _ROUNDS_PER_PROGRESS: Final = 25
 _CONNECTING_SECONDS: Final = 15.0
 _RETRY_SECONDS: Final = 0.1
 
 _M = TypeVar("_M", bound=Message)
-
-
-def certify(node: NodeKey, session: bytes, position: int, ephemeral: bytes) -> bytes:
-    """A node's signature that this ephemeral key is its worker's, in this run and at this position."""
-    return node.sign(CERTIFICATE_DOMAIN, _certified(session, position, ephemeral))
 
 
 async def main(channel: AsyncChannel) -> None:
@@ -68,11 +67,15 @@ async def _serve(channel: AsyncChannel) -> None:
         await channel.send(to_frame(Listening(key.node_id, transport.endpoint.port)))
         run = await _expect(channel, Run)
         program = _agreed_program(prepare, run, key)
-        party = Party(prepare.position, _terms(prepare, run).digest(), NodeSignatures(key, _workers(run)))
+        transcript = Transcript()
+        signatures = RecordedSignatures(NodeSignatures(key, workers_of(run)), transcript, SEAL_DOMAIN)
+        party = Party(prepare.position, terms_of(prepare.session, run).digest(), signatures, transcript)
         try:
             async with asyncio.timeout(run.deadline_seconds + 2 * _CONNECTING_SECONDS):
                 outcome = await _take_part(channel, transport, party, prepare, run, program)
         except CommitteeAbort as problem:
+            if transcript.complete and is_disputed(problem.complaint, prepare.position):
+                await channel.send(to_frame(open_view(key, prepare.session, prepare.position, run, transcript)))
             await channel.send(to_frame(_aborted(problem)))
         except TimeoutError:
             await channel.send(to_frame(_aborted(party.complain(abort.WITHDRAWN))))
@@ -94,7 +97,8 @@ async def _take_part(
 
     async with _connected(transport, party, prepare, run) as peers:
         inputs = await _accepted_inputs(party, prepare, run, program, peers)
-        protocol = take_part(party, prepare.session, program, inputs, SystemRng())
+        rng = SystemRng() if party.transcript is None else RecordedRng(SystemRng(), party.transcript)
+        protocol = take_part(party, prepare.session, program, inputs, rng)
         outcome: Outcome = await links.run(
             party,
             protocol,
@@ -155,22 +159,12 @@ async def _accepted_inputs(
     accepted = []
     for number, each in enumerate(run.inputs):
         try:
-            accepted.append(_accepted(each, program, number, prepare.position))
+            accepted.append(accepted_input(each, program, number, prepare.position))
         except (Forged, InvalidInput):
             problem = party.reject_input(number)
             await links.say_farewell(peers, problem)
             raise problem from None
     return accepted
-
-
-def _accepted(dealt: Input, program: Program, number: int, position: int) -> Shares:
-    manifest = dealt.manifest
-    shape = (manifest.rows, len(manifest.columns))
-    if shape != program.shapes[number] or manifest.columns != program.columns_of(number):
-        raise InvalidInput(f"input {number} has other rows or columns than the study declares")
-    if manifest.fraction_bits != program.fraction_bits:
-        raise InvalidInput(f"input {number} has other fraction bits than the study declares")
-    return accept_package(manifest, position, dealt.package)
 
 
 def _agreed_program(prepare: Prepare, run: Run, key: NodeKey) -> Program:
@@ -179,11 +173,7 @@ def _agreed_program(prepare: Prepare, run: Run, key: NodeKey) -> Program:
         raise InvalidInput("a run needs a deadline and a silence limit in seconds above 0")
     if run.peers[prepare.position].ephemeral != key.node_id:
         raise InvalidInput(f"the run names another worker at position {prepare.position}; start a fresh worker")
-    if len({peer.ephemeral for peer in run.peers}) != 4 or len({peer.node for peer in run.peers}) != 4:
-        raise InvalidInput("the four positions of a committee must be four different nodes and workers")
-    for position, peer in enumerate(run.peers):
-        message = _certified(prepare.session, position, peer.ephemeral)
-        verify_node_signature(NodeId(peer.node), CERTIFICATE_DOMAIN, message, peer.certificate)
+    check_certificates(prepare.session, run)
     if run.algorithm != registry.algorithm_hash(run.program):
         raise InvalidInput(f"this node's {run.program} is not the algorithm of the study; install the agreed version")
     program = registry.load(run.program, run.parameters)
@@ -192,29 +182,6 @@ def _agreed_program(prepare: Prepare, run: Run, key: NodeKey) -> Program:
     check_same_run([each.manifest for each in run.inputs])
     estimate(program)
     return program
-
-
-def _terms(prepare: Prepare, run: Run) -> Terms:
-    zeroth, first, second, third = run.peers
-    return Terms(
-        identity=prepare.session,
-        program=run.program,
-        algorithm=run.algorithm,
-        parameters=run.parameters,
-        result_party=run.result_party,
-        nodes=(zeroth.node, first.node, second.node, third.node),
-        workers=_workers(run),
-        manifests=tuple(each.manifest for each in run.inputs),
-    )
-
-
-def _workers(run: Run) -> tuple[NodeId, NodeId, NodeId, NodeId]:
-    zeroth, first, second, third = (NodeId(peer.ephemeral) for peer in run.peers)
-    return zeroth, first, second, third
-
-
-def _certified(session: bytes, position: int, ephemeral: bytes) -> bytes:
-    return session + bytes([position]) + ephemeral
 
 
 def _output(party: Party, outcome: Outcome) -> Output:
@@ -226,7 +193,9 @@ def _aborted(problem: CommitteeAbort) -> Aborted:
     sender, backup, receiver = problem.triple
     suspects = tuple(sorted(problem.suspects))
     complaint = problem.complaint
-    return Aborted(str(problem), sender, backup, receiver, suspects, complaint.input, encode(complaint))
+    return Aborted(
+        str(problem), sender, backup, receiver, suspects, complaint.input, encode(complaint), problem.evidence
+    )
 
 
 async def _expect(channel: AsyncChannel, kind: type[_M]) -> _M:

@@ -1,0 +1,83 @@
+"""From a worker's order to the judge: a position opens its view, a judge hears it (REP4-JUDGE)."""
+
+from typing import Final
+
+from koinon.crypto.hash import tagged_hash
+from koinon.crypto.signature import NodeKey, verify_node_signature
+from koinon.kernel.codec import encode
+from koinon.kernel.errors import Forged, InvalidInput
+from koinon.kernel.ids import Hash32
+from koinon.privacy.programs import registry
+from koinon.privacy.rep4 import abort
+from koinon.privacy.rep4.judge import Finding, Replay, dispute_of, find
+from koinon.privacy.rep4.order import accepted_input, check_certificates, terms_of, workers_of
+from koinon.privacy.rep4.signing import NodeChecks
+from koinon.privacy.rep4.transcript import Transcript
+from koinon.wire.committee import POSITIONS, Complaint, Four, OpenedView, PairEvidence, Run
+
+VIEW_DOMAIN: Final = "koinon/rep4/opened-view/1"
+_EVIDENCE_DOMAIN: Final = "koinon/rep4/pair-evidence/1"
+
+
+def is_disputed(complaint: Complaint, position: int) -> bool:
+    """Whether a complaint is about a value that ``position`` sent or backed up, which a judge could repeat."""
+    return complaint.reason == abort.MISMATCH and position in (complaint.sender, complaint.backup)
+
+
+def open_view(key: NodeKey, identity: bytes, position: int, run: Run, transcript: Transcript) -> OpenedView:
+    """What a position hands to its own node, to be kept for its judge.
+
+    Args:
+        key: the worker's ephemeral one.
+        identity: of the run.
+    """
+    rounds = tuple(_by_position(frames) for frames in transcript.rounds)
+    signatures, randomness = tuple(transcript.signatures), tuple(transcript.randomness)
+    blank = OpenedView(identity, position, run, rounds, signatures, randomness, b"")
+    signature = key.sign(VIEW_DOMAIN, _statement(blank))
+    return OpenedView(identity, position, run, rounds, signatures, randomness, signature)
+
+
+def evidence_hash(evidence: PairEvidence) -> Hash32:
+    """What names a piece of evidence, on the chain too."""
+    return tagged_hash(_EVIDENCE_DOMAIN, encode(evidence))
+
+
+def hear(evidence: PairEvidence, view: OpenedView) -> Finding:
+    """Judge one position by the view it opened.
+
+    Raises:
+        Forged: the evidence proves nothing, or the view is not one that its position opened of this run. It
+            is then as if it had not been opened.
+        InvalidInput: this installation has another version of the program, or the view is of another position.
+    """
+    run = view.run
+    if view.position not in POSITIONS or len(run.inputs) == 0:
+        raise Forged("the opened view has no position from 0 to 3, or no inputs")
+    session = terms_of(view.identity, run).digest()
+    if session != evidence.complaint.session:
+        raise Forged("the opened view is of another run than the evidence")
+    check_certificates(view.identity, run)
+    worker = workers_of(run)[view.position]
+    verify_node_signature(worker, VIEW_DOMAIN, _statement(view), view.signature)
+    if run.algorithm != registry.algorithm_hash(run.program):
+        raise InvalidInput(f"this judge's {run.program} is not the algorithm of the study; install the agreed version")
+    program = registry.load(run.program, run.parameters)
+    if len(run.inputs) != len(program.shapes):
+        raise Forged("the opened view has other inputs than the study has owners")
+    checks = NodeChecks(workers_of(run))
+    dispute = dispute_of(evidence, checks)
+    inputs = [accepted_input(each, program, number, view.position) for number, each in enumerate(run.inputs)]
+    received = [{peer: frame for peer, frame in enumerate(frames) if frame} for frames in view.rounds]
+    replay = Replay(received, view.signatures, view.randomness)
+    return find(dispute, view.position, replay, checks, view.identity, program, inputs)
+
+
+def _by_position(frames: dict[int, bytes]) -> Four:
+    zeroth, first, second, third = (frames.get(peer, b"") for peer in POSITIONS)
+    return zeroth, first, second, third
+
+
+def _statement(view: OpenedView) -> bytes:
+    content = encode([list(view.rounds), list(view.signatures), list(view.randomness)])
+    return view.identity + bytes([view.position]) + tagged_hash(VIEW_DOMAIN, content)
