@@ -16,7 +16,7 @@ from koinon.wire.committee import POSITIONS, Column
 SESSION = bytes(range(32))
 
 
-def new_parties(seed: bytes = b"parties", *, keyed: bool = True, kind: type[Party] = Party) -> list[Party]:
+def new_parties(seed: bytes = b"parties", *, keyed: bool = True, kind: Callable[..., Party] = Party) -> list[Party]:
     rng = SeededRng(seed)
     secrets = (rng.bytes(32), rng.bytes(32), rng.bytes(32), rng.bytes(32))
     keys = [rng.bytes(32) for _ in POSITIONS]

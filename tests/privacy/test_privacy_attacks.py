@@ -186,10 +186,13 @@ def check(first: int, count: int) -> None:
     counts = adversary.summary(verdicts)
     assert len(counts) == len(adversary.Lie)
     for verdict in verdicts:
-        assert not any((verdict.wrong, verdict.framed, verdict.sent_on)), verdict
+        assert not any((verdict.wrong, verdict.framed, verdict.sent_on, verdict.pardoned)), verdict
         assert verdict.told, verdict
         # A flipped bit of state that no later message uses is harmless; every other lie is noticed.
         assert verdict.detected or verdict.lie is adversary.Lie.STATE, verdict
+        # A lie that its author sealed can be proved, and the honest view of the two is enough to name the liar.
+        assert verdict.proved or verdict.lie is not adversary.Lie.SEALED, verdict
+        assert verdict.named == verdict.proved, verdict
 
 
 def test_no_lie_of_one_party_is_accepted() -> None:

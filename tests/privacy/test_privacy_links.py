@@ -1,7 +1,8 @@
 """Four parties over links in memory: silence, stalls, lost links, lies."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from koinon.privacy.rep4.abort import CommitteeAbort
 from koinon.privacy.rep4.checkpoint import checkpoint
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.shares import Shares
-from koinon.privacy.rep4.tampering import FaultyLink
+from koinon.privacy.rep4.tampering import FaultyParty
+from koinon.privacy.rep4.transcript import Transcript
 from koinon.wire.committee import POSITIONS, Fault
 
 SILENCE = 0.3
@@ -63,9 +65,14 @@ EXPECTED = WORDS * WORDS + (WORDS * WORDS >> np.uint64(63))
 
 
 async def position(
-    number: int, peers: dict[int, Any], *, deadline: float = 120.0, silence: float = SILENCE
+    number: int,
+    peers: dict[int, Any],
+    *,
+    deadline: float = 120.0,
+    silence: float = SILENCE,
+    kind: Callable[..., Party] = Party,
 ) -> tuple[np.ndarray, list[int]]:
-    party, rounds = new_parties()[number], list[int]()
+    party, rounds = new_parties(kind=kind)[number], list[int]()
     try:
         result: np.ndarray = await links.run(
             party,
@@ -102,10 +109,9 @@ def reported(problems: list[Any], honest: tuple[int, ...]) -> list[CommitteeAbor
 
 async def test_a_lie_is_reported_by_all_three() -> None:
     ends = mesh()
-    peers: dict[int, Any] = dict(ends[1])
     # In the first round position 1 sends its only value to position 0.
-    peers[0] = FaultyLink(peers[0], Fault(0, 0, 3))
-    everybody = [position(i, peers if i == 1 else ends[i], silence=10) for i in POSITIONS]
+    faulty = partial(FaultyParty, transcript=Transcript(), fault=Fault(0, 0, 3))
+    everybody = [position(i, ends[i], silence=10, kind=faulty if i == 1 else Party) for i in POSITIONS]
     problems = reported(await asyncio.gather(*everybody, return_exceptions=True), (0, 2, 3))
     assert all(1 in problem.suspects for problem in problems)
     assert {problem.triple for problem in problems} == {(1, 2, 0)}

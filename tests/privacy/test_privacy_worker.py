@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,13 +14,17 @@ import pytest
 from privacy_scenes import cancer_columns
 from test_privacy_programs import cancer, pooled_scores, scores
 
+from koinon.cli.judging import judged
 from koinon.crypto.hash import keccak256
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage, Unavailable
+from koinon.kernel.ids import to_hex
+from koinon.node import disputes
 from koinon.privacy.opening import reconstruct
 from koinon.privacy.programs import logistic_regression, registry
 from koinon.privacy.programs.logistic_regression import Parameters, in_study, to_raw_units
 from koinon.privacy.rep4.adversary import SeededRng
+from koinon.privacy.rep4.hearing import check_dispute, hear
 from koinon.privacy.rep4.worker import certify, from_frame, to_frame
 from koinon.privacy.sharing import Dealing, deal
 from koinon.wire.catalogue import Done, Failure, Message
@@ -29,6 +34,7 @@ from koinon.wire.committee import (
     Fault,
     Input,
     Listening,
+    OpenedView,
     Output,
     Peer,
     Prepare,
@@ -89,13 +95,21 @@ def run_message(position: int, peers: tuple[Peer, Peer, Peer, Peer], parameters:
     )
 
 
-async def answer(worker: Worker, run: Run, on_progress: Callable[[Progress], None] = lambda _: None) -> Message:
+async def answer(
+    worker: Worker,
+    run: Run,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    views: list[OpenedView] | None = None,
+) -> Message:
     await worker.send(to_frame(run))
     while True:
         message = from_frame(await worker.receive())
-        if not isinstance(message, Progress):
+        if isinstance(message, OpenedView) and views is not None:
+            views.append(message)
+        elif isinstance(message, Progress):
+            on_progress(message)
+        else:
             return message
-        on_progress(message)
 
 
 async def test_four_processes_train_the_model_of_the_pooled_rows() -> None:
@@ -125,12 +139,13 @@ async def test_four_processes_train_the_model_of_the_pooled_rows() -> None:
     assert all(0 < stage.done <= stage.total for stage in stages)
 
 
-async def test_a_lying_process_is_named_by_the_three_others() -> None:
+async def test_a_lying_process_is_named_by_the_three_others_and_by_a_judge(tmp_path: Path) -> None:
     parameters, dealt = small_study()
+    views = list[OpenedView]()
     async with committee() as (workers, peers):
         runs = [run_message(i, peers, parameters, dealt) for i in POSITIONS]
         runs[1] = msgspec.structs.replace(runs[1], fault=Fault(round=30, peer=0, bit=17))
-        answers = await asyncio.gather(*(answer(workers[i], runs[i]) for i in POSITIONS))
+        answers = await asyncio.gather(*(answer(workers[i], runs[i], views=views) for i in POSITIONS))
     for i in (0, 2, 3):
         told = answers[i]
         assert isinstance(told, Aborted)
@@ -138,6 +153,48 @@ async def test_a_lying_process_is_named_by_the_three_others() -> None:
         assert 1 in (told.sender, told.backup, told.receiver)
         assert told.complaint
     assert not any(isinstance(each, Output) for each in answers)
+    # Only the receiver has evidence, only the accused have views, and either view names the liar.
+    (dispute,) = [each.dispute for each in answers if isinstance(each, Aborted) and each.dispute is not None]
+    assert {view.position for view in views} == {check_dispute(dispute).sender, check_dispute(dispute).backup}
+    disputes.keep(tmp_path / "evidence", dispute)
+    proved = judged(tmp_path / "evidence", None)
+    assert "deviated" not in proved
+    for view in views:
+        path = tmp_path / f"view {view.position}"
+        disputes.keep(path, view)
+        assert path.stat().st_mode & 0o077 == 0
+        facts = judged(tmp_path / "evidence", path)
+        assert facts["deviated"] == to_hex(node(1).node_id)
+        assert facts["outcome"] == ("deviated" if view.position == 1 else "kept")
+    # What is not the position's own is refused: another run, another's place, another input, somebody else's word.
+    view, replace = views[0], msgspec.structs.replace
+    package = view.run.inputs[0].package
+    words = package.components[2]
+    other_input = replace(
+        view.run.inputs[0],
+        package=replace(package, components=(*package.components[:2], replace(words, value=bytes(len(words.value))))),
+    )
+    for forged in (
+        replace(view, signature=bytes(64)),
+        replace(view, identity=bytes(32)),
+        replace(view, position=view.position ^ 3),
+        replace(view, position=7),
+        replace(view, rounds=view.rounds[:-1]),
+        replace(view, randomness=view.randomness[1:]),
+        replace(view, run=replace(view.run, result_party=bytes([1]) * 32)),
+        replace(view, run=replace(view.run, inputs=())),
+        replace(view, run=replace(view.run, inputs=(other_input, *view.run.inputs[1:]))),
+    ):
+        with pytest.raises(Forged):
+            hear(dispute, forged)
+    with pytest.raises(InvalidInput, match="not OpenedView"):
+        judged(tmp_path / "evidence", tmp_path / "evidence")
+    (tmp_path / "damaged").write_bytes((tmp_path / "evidence").read_bytes()[:-1])
+    with pytest.raises(MalformedMessage):
+        judged(tmp_path / "damaged", None)
+    stranger = replace(dispute, identity=bytes(32))
+    with pytest.raises(Forged):
+        check_dispute(stranger)
 
 
 async def test_a_killed_process_is_named_and_nobody_waits() -> None:

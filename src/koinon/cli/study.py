@@ -295,6 +295,22 @@ def result(number: int, folder: Path, folder_of_tables: Path | None, model_file:
 
 
 @study.command()
+@click.argument("evidence", type=click.Path(path_type=Path))
+@click.option(
+    "--view",
+    type=click.Path(path_type=Path),
+    help="What one of the two opened to you as its judge. It is as secret as that node's shares: read it where no other"
+    " position's view has ever been, and delete it afterwards.",
+)
+@JSON
+def judge(evidence: Path, view: Path | None, as_json: bool) -> None:
+    """Check the EVIDENCE of a stopped run, and name who deviated by repeating one accused node's part."""
+    from koinon.cli.judging import judged
+
+    print_facts(judged(evidence, view), as_json=as_json)
+
+
+@study.command()
 @click.argument("number", type=click.IntRange(1))
 @chain_options
 @JSON

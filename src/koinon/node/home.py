@@ -5,6 +5,7 @@ identity.json    public: name, node id, account, keys that others need, address
 keys             secret, readable by the operator only
 policy.toml      a data owner's own rules (``jobs.policy``)
 datasets/        a data owner's rows
+disputes/        a committee member's evidence, and what it may open to a judge
 database/ blobs/ the node's own memory
 control.sock     where the operator's commands arrive
 node.log         the journal
@@ -110,6 +111,10 @@ class Home:
     @property
     def datasets(self) -> Path:
         return self.path / "datasets"
+
+    @property
+    def disputes(self) -> Path:
+        return self.path / "disputes"
 
     @property
     def database(self) -> Path:

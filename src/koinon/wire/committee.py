@@ -130,8 +130,7 @@ class SealedFrame(Record, frozen=True):
     frame: FrameDigests
 
 
-@message(0x0607)
-class PairEvidence(Message, frozen=True):
+class PairEvidence(Record, frozen=True):
     """Two sealed frames of one round that state different things about one value, and the receiver's complaint.
 
     It proves to anybody that the sender or the backup deviated, and shows no value.
@@ -249,14 +248,26 @@ class Output(Message, frozen=True):
     bytes_sent: int
 
 
+@message(0x0607, limit=1 << 16)
+class SealedDispute(Message, frozen=True):
+    """Evidence about a pair with what a stranger needs to check it: the run's identity and who vouches for the workers.
+
+    It is public: it holds hashes, keys, signatures and addresses.
+    """
+
+    identity: bytes
+    peers: tuple[Peer, Peer, Peer, Peer]
+    evidence: PairEvidence
+
+
 @message(0x0606)
 class Aborted(Message, frozen=True):
     """Worker to node: the run stopped and nothing was opened.
 
     ``sender``, ``backup``, ``receiver`` are positions (NOBODY where the role does not exist) to exclude from the
     re-run; ``suspects`` are the positions of whom, as this worker knows, at least one deviated. ``input`` is the number
-    of the input whose owner is to blame, or NOBODY. ``complaint`` is the encoded signed ``Complaint``. ``evidence`` is
-    what proves the pair to outsiders, at the receiver of a disputed value whose sender and backup sealed their frames.
+    of the input whose owner is to blame, or NOBODY. ``complaint`` is the encoded signed ``Complaint``. ``dispute``
+    proves the pair to outsiders, at the receiver of a value whose sender and backup sealed their frames.
     """
 
     reason: str
@@ -266,7 +277,7 @@ class Aborted(Message, frozen=True):
     suspects: tuple[int, ...]
     input: int
     complaint: bytes
-    evidence: PairEvidence | None = None
+    dispute: SealedDispute | None = None
 
 
 @message(0x0608, limit=_RUN_LIMIT)

@@ -20,6 +20,7 @@ from koinon.kernel.codec import decode
 from koinon.kernel.errors import KoinonError, MalformedMessage, Refused, Unavailable
 from koinon.kernel.ids import Address, Hash32, NodeId
 from koinon.kernel.quantities import Seconds
+from koinon.node import disputes
 from koinon.node.context import Context
 from koinon.node.orders import Lie, Nothing
 from koinon.node.roles.studies import fetch_study
@@ -30,6 +31,7 @@ from koinon.wire.committee import (
     Aborted,
     Fault,
     Listening,
+    OpenedView,
     Output,
     Peer,
     Prepare,
@@ -279,8 +281,13 @@ class ComputeRole:
                 )
                 seat.events.put_nowait(member.WorkerListening(peer))
                 await _tell(worker, await seat.to_worker.get())
-                while isinstance(report := await _hear(worker, Message), Progress):
-                    seat.stage = report.stage
+                while isinstance(report := await _hear(worker, Message), Progress | OpenedView):
+                    if isinstance(report, Progress):
+                        seat.stage = report.stage
+                    else:
+                        await self._keep(seat, "view", report)
+                if isinstance(report, Aborted) and report.dispute is not None:
+                    await self._keep(seat, "evidence", report.dispute)
                 seat.events.put_nowait(_outcome(report))
         except KoinonError as problem:
             # Nothing names a culprit when one's own child fails; the others will find this seat silent.
@@ -288,6 +295,13 @@ class ComputeRole:
                 f"the worker failed: {problem}", frozenset({state.position}), None, None, None
             )
             seat.events.put_nowait(nothing)
+
+    async def _keep(self, seat: _Seat, kind: str, message: Message) -> None:
+        """Keep what a judge may need of a disputed run; a view is as secret as the shares it holds."""
+        folder = self._context.home.disputes
+        path = folder / f"study-{seat.state.study}-attempt-{seat.state.attempt + 1}.{kind}"
+        await asyncio.to_thread(disputes.keep, path, message)
+        journal.info("study %d: kept %s; see: koinon study judge", seat.state.study, path.name)
 
     def _run(self, seat: _Seat, run: member.RunWorker) -> None:
         from koinon.privacy.programs.registry import algorithm_hash

@@ -9,11 +9,11 @@ from koinon.kernel.errors import Forged, InvalidInput
 from koinon.kernel.ids import Hash32
 from koinon.privacy.programs import registry
 from koinon.privacy.rep4 import abort
-from koinon.privacy.rep4.judge import Finding, Replay, dispute_of, find
+from koinon.privacy.rep4.judge import Dispute, Finding, Replay, dispute_of, find
 from koinon.privacy.rep4.order import accepted_input, check_certificates, terms_of, workers_of
 from koinon.privacy.rep4.signing import NodeChecks
 from koinon.privacy.rep4.transcript import Transcript
-from koinon.wire.committee import POSITIONS, Complaint, Four, OpenedView, PairEvidence, Run
+from koinon.wire.committee import POSITIONS, Complaint, Four, OpenedView, Run, SealedDispute
 
 VIEW_DOMAIN: Final = "koinon/rep4/opened-view/1"
 _EVIDENCE_DOMAIN: Final = "koinon/rep4/pair-evidence/1"
@@ -38,12 +38,23 @@ def open_view(key: NodeKey, identity: bytes, position: int, run: Run, transcript
     return OpenedView(identity, position, run, rounds, signatures, randomness, signature)
 
 
-def evidence_hash(evidence: PairEvidence) -> Hash32:
-    """What names a piece of evidence, on the chain too."""
-    return tagged_hash(_EVIDENCE_DOMAIN, encode(evidence))
+def evidence_hash(dispute: SealedDispute) -> Hash32:
+    """What names a dispute, on the chain too."""
+    return tagged_hash(_EVIDENCE_DOMAIN, encode(dispute))
 
 
-def hear(evidence: PairEvidence, view: OpenedView) -> Finding:
+def check_dispute(sealed: SealedDispute) -> Dispute:
+    """Check, knowing only the nodes' keys, that sender or backup deviated.
+
+    Raises:
+        Forged: it does not show that, or the nodes do not vouch for the workers.
+        InvalidInput: the four positions are not four different nodes and workers.
+    """
+    check_certificates(sealed.identity, sealed.peers)
+    return dispute_of(sealed.evidence, NodeChecks(workers_of(sealed.peers)))
+
+
+def hear(sealed: SealedDispute, view: OpenedView) -> Finding:
     """Judge one position by the view it opened.
 
     Raises:
@@ -51,26 +62,27 @@ def hear(evidence: PairEvidence, view: OpenedView) -> Finding:
             is then as if it had not been opened.
         InvalidInput: this installation has another version of the program, or the view is of another position.
     """
+    dispute = check_dispute(sealed)
     run = view.run
     if view.position not in POSITIONS or len(run.inputs) == 0:
         raise Forged("the opened view has no position from 0 to 3, or no inputs")
     session = terms_of(view.identity, run).digest()
-    if session != evidence.complaint.session:
+    if session != dispute.session or view.identity != sealed.identity:
         raise Forged("the opened view is of another run than the evidence")
-    check_certificates(view.identity, run)
-    worker = workers_of(run)[view.position]
+    workers = workers_of(run.peers)
+    if workers != workers_of(sealed.peers):
+        raise Forged("the opened view names other workers than the evidence")
+    worker = workers[view.position]
     verify_node_signature(worker, VIEW_DOMAIN, _statement(view), view.signature)
     if run.algorithm != registry.algorithm_hash(run.program):
         raise InvalidInput(f"this judge's {run.program} is not the algorithm of the study; install the agreed version")
     program = registry.load(run.program, run.parameters)
     if len(run.inputs) != len(program.shapes):
         raise Forged("the opened view has other inputs than the study has owners")
-    checks = NodeChecks(workers_of(run))
-    dispute = dispute_of(evidence, checks)
     inputs = [accepted_input(each, program, number, view.position) for number, each in enumerate(run.inputs)]
     received = [{peer: frame for peer, frame in enumerate(frames) if frame} for frames in view.rounds]
     replay = Replay(received, view.signatures, view.randomness)
-    return find(dispute, view.position, replay, checks, view.identity, program, inputs)
+    return find(dispute, view.position, replay, NodeChecks(workers), view.identity, program, inputs)
 
 
 def _by_position(frames: dict[int, bytes]) -> Four:

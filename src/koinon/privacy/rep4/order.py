@@ -9,9 +9,11 @@ from koinon.privacy.backend import Program
 from koinon.privacy.rep4.session import Terms
 from koinon.privacy.rep4.shares import Shares
 from koinon.privacy.sharing import accept_package
-from koinon.wire.committee import Input, Run
+from koinon.wire.committee import Input, Peer, Run
 
 CERTIFICATE_DOMAIN: Final = "koinon/rep4/worker-key/1"
+
+FourPeers = tuple[Peer, Peer, Peer, Peer]
 
 
 def certify(node: NodeKey, session: bytes, position: int, ephemeral: bytes) -> bytes:
@@ -19,18 +21,18 @@ def certify(node: NodeKey, session: bytes, position: int, ephemeral: bytes) -> b
     return node.sign(CERTIFICATE_DOMAIN, _certified(session, position, ephemeral))
 
 
-def check_certificates(session: bytes, run: Run) -> None:
+def check_certificates(session: bytes, peers: FourPeers) -> None:
     """Check that four different nodes vouch for four different workers. Raises InvalidInput or Forged."""
-    if len({peer.ephemeral for peer in run.peers}) != 4 or len({peer.node for peer in run.peers}) != 4:
+    if len({peer.ephemeral for peer in peers}) != 4 or len({peer.node for peer in peers}) != 4:
         raise InvalidInput("the four positions of a committee must be four different nodes and workers")
-    for position, peer in enumerate(run.peers):
+    for position, peer in enumerate(peers):
         message = _certified(session, position, peer.ephemeral)
         verify_node_signature(NodeId(peer.node), CERTIFICATE_DOMAIN, message, peer.certificate)
 
 
-def workers_of(run: Run) -> tuple[NodeId, NodeId, NodeId, NodeId]:
+def workers_of(peers: FourPeers) -> tuple[NodeId, NodeId, NodeId, NodeId]:
     """The ephemeral worker keys by position."""
-    zeroth, first, second, third = (NodeId(peer.ephemeral) for peer in run.peers)
+    zeroth, first, second, third = (NodeId(peer.ephemeral) for peer in peers)
     return zeroth, first, second, third
 
 
@@ -44,7 +46,7 @@ def terms_of(identity: bytes, run: Run) -> Terms:
         parameters=run.parameters,
         result_party=run.result_party,
         nodes=(zeroth.node, first.node, second.node, third.node),
-        workers=workers_of(run),
+        workers=workers_of(run.peers),
         manifests=tuple(each.manifest for each in run.inputs),
     )
 

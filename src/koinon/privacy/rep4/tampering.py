@@ -1,43 +1,39 @@
-"""The deliberate fault of a demonstration: a link that changes one bit of what an honest party sends.
+"""The deliberate fault of a demonstration: a party that changes one bit of one value it sends, and seals what it sends.
 
-It stands outside the engine. A node wraps a link in it only when its operator has configured chaos.
+It stands outside the engine. A node asks for it only when its operator has configured chaos.
 """
 
-from koinon.kernel.effects import Link
-from koinon.kernel.ids import NodeId
-from koinon.privacy.rep4.party import DATA, HEADER
+import numpy as np
+
+from koinon.privacy.rep4.party import Party
+from koinon.privacy.rep4.signing import Signatures
+from koinon.privacy.rep4.transcript import Transcript
 from koinon.wire.committee import Fault
 
 
-class FaultyLink:
-    """A link that flips one bit of the first data frame sent in or after the round of ``fault``; once."""
+class FaultyParty(Party):
+    """Flips one bit of the first value sent to a peer in or after the round of ``fault``; once."""
 
-    def __init__(self, link: Link, fault: Fault) -> None:
-        self._link = link
-        self._fault = fault
-        self._done = False
+    def __init__(
+        self, position: int, session: bytes, signatures: Signatures, transcript: Transcript, fault: Fault
+    ) -> None:
+        super().__init__(position, session, signatures, transcript)
+        self._fault: Fault | None = fault
 
-    @property
-    def peer(self) -> NodeId:
-        return self._link.peer
-
-    async def send(self, frame: bytes, /) -> None:
-        _, kind, _, _, round_number, length = HEADER.unpack(frame[: HEADER.size])
-        if not self._done and kind == DATA and round_number >= self._fault.round and length:
-            self._done = True
-            frame = flipped(frame, self._fault.bit)
-        await self._link.send(frame)
-
-    async def receive(self) -> bytes:
-        return await self._link.receive()
-
-    async def close(self) -> None:
-        await self._link.close()
+    def send_frames(self) -> dict[int, bytes]:
+        fault = self._fault
+        if fault is not None and self.round >= fault.round:
+            for message in self.outgoing():
+                if (message.sender, message.receiver) == (self.position, fault.peer) and message.value.size:
+                    message.value = flipped(message.value, fault.bit)
+                    self._fault = None
+                    break
+        return super().send_frames()
 
 
-def flipped(frame: bytes, bit: int) -> bytes:
-    """The frame with one bit of its payload changed; ``bit`` counts from the payload's start, modulo its length."""
-    changed = bytearray(frame)
-    place, shift = divmod(bit % (8 * (len(frame) - HEADER.size)), 8)
-    changed[HEADER.size + place] ^= 1 << shift
-    return bytes(changed)
+def flipped(value: np.ndarray, bit: int) -> np.ndarray:
+    """A copy with one bit changed; ``bit`` counts from the first byte, modulo the number of bits."""
+    changed = bytearray(value.tobytes())
+    place, shift = divmod(bit % (8 * len(changed)), 8)
+    changed[place] ^= 1 << shift
+    return np.frombuffer(changed, value.dtype).reshape(value.shape)

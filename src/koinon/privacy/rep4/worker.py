@@ -31,20 +31,22 @@ from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.seals import SEAL_DOMAIN
 from koinon.privacy.rep4.session import Outcome, take_part
 from koinon.privacy.rep4.shares import Shares
-from koinon.privacy.rep4.signing import NodeSignatures
-from koinon.privacy.rep4.tampering import FaultyLink
+from koinon.privacy.rep4.signing import NodeSignatures, Signatures
+from koinon.privacy.rep4.tampering import FaultyParty
 from koinon.privacy.rep4.transcript import RecordedRng, RecordedSignatures, Transcript
 from koinon.privacy.sharing import check_same_run
 from koinon.wire.catalogue import Message
 from koinon.wire.catalogue import from_frame as from_frame
 from koinon.wire.catalogue import to_frame as to_frame
-from koinon.wire.committee import POSITIONS, Aborted, Listening, Output, Prepare, Progress, Run
+from koinon.wire.committee import POSITIONS, Aborted, Listening, Output, Prepare, Progress, Run, SealedDispute
 from koinon.wire.discovery import Endpoint
 from koinon.wire.failures import failure_of
 from koinon.worker.channel import AsyncChannel
 
 _ROUNDS_PER_PROGRESS: Final = 25
 _CONNECTING_SECONDS: Final = 15.0
+_LARGEST_VIEW: Final = 192 * 1024**2
+"""Bytes that fit the channel to the node; a run whose view is larger leaves its dispute at the pair."""
 _RETRY_SECONDS: Final = 0.1
 
 _M = TypeVar("_M", bound=Message)
@@ -68,17 +70,19 @@ async def _serve(channel: AsyncChannel) -> None:
         run = await _expect(channel, Run)
         program = _agreed_program(prepare, run, key)
         transcript = Transcript()
-        signatures = RecordedSignatures(NodeSignatures(key, workers_of(run)), transcript, SEAL_DOMAIN)
-        party = Party(prepare.position, terms_of(prepare.session, run).digest(), signatures, transcript)
+        signatures = RecordedSignatures(NodeSignatures(key, workers_of(run.peers)), transcript, SEAL_DOMAIN)
+        party = _party(prepare, run, signatures, transcript)
         try:
             async with asyncio.timeout(run.deadline_seconds + 2 * _CONNECTING_SECONDS):
                 outcome = await _take_part(channel, transport, party, prepare, run, program)
         except CommitteeAbort as problem:
             if transcript.complete and is_disputed(problem.complaint, prepare.position):
-                await channel.send(to_frame(open_view(key, prepare.session, prepare.position, run, transcript)))
-            await channel.send(to_frame(_aborted(problem)))
+                view = to_frame(open_view(key, prepare.session, prepare.position, run, transcript))
+                if len(view) <= _LARGEST_VIEW:
+                    await channel.send(view)
+            await channel.send(to_frame(_aborted(problem, prepare, run)))
         except TimeoutError:
-            await channel.send(to_frame(_aborted(party.complain(abort.WITHDRAWN))))
+            await channel.send(to_frame(_aborted(party.complain(abort.WITHDRAWN), prepare, run)))
         else:
             await channel.send(to_frame(_output(party, outcome)))
 
@@ -124,8 +128,7 @@ async def _connected(transport: Transport, party: Party, prepare: Prepare, run: 
             link: Link = await _dialled(transport, endpoint, label, seconds)
         else:
             link = await transport.accept_link(endpoint.node_id, label, seconds)
-        fault = run.fault
-        peers[position] = FaultyLink(link, fault) if fault is not None and fault.peer == position else link
+        peers[position] = link
 
     try:
         ended = await asyncio.gather(*(connect(peer) for peer in party.peers), return_exceptions=True)
@@ -173,7 +176,7 @@ def _agreed_program(prepare: Prepare, run: Run, key: NodeKey) -> Program:
         raise InvalidInput("a run needs a deadline and a silence limit in seconds above 0")
     if run.peers[prepare.position].ephemeral != key.node_id:
         raise InvalidInput(f"the run names another worker at position {prepare.position}; start a fresh worker")
-    check_certificates(prepare.session, run)
+    check_certificates(prepare.session, run.peers)
     if run.algorithm != registry.algorithm_hash(run.program):
         raise InvalidInput(f"this node's {run.program} is not the algorithm of the study; install the agreed version")
     program = registry.load(run.program, run.parameters)
@@ -184,18 +187,24 @@ def _agreed_program(prepare: Prepare, run: Run, key: NodeKey) -> Program:
     return program
 
 
+def _party(prepare: Prepare, run: Run, signatures: Signatures, transcript: Transcript) -> Party:
+    session = terms_of(prepare.session, run).digest()
+    if run.fault is not None:
+        return FaultyParty(prepare.position, session, signatures, transcript, run.fault)
+    return Party(prepare.position, session, signatures, transcript)
+
+
 def _output(party: Party, outcome: Outcome) -> Output:
     zeroth, first, second, third = (outcome.statements[position] for position in POSITIONS)
     return Output(outcome.package, outcome.digest, (zeroth, first, second, third), party.round, party.bytes_sent)
 
 
-def _aborted(problem: CommitteeAbort) -> Aborted:
+def _aborted(problem: CommitteeAbort, prepare: Prepare, run: Run) -> Aborted:
     sender, backup, receiver = problem.triple
     suspects = tuple(sorted(problem.suspects))
-    complaint = problem.complaint
-    return Aborted(
-        str(problem), sender, backup, receiver, suspects, complaint.input, encode(complaint), problem.evidence
-    )
+    complaint, evidence = problem.complaint, problem.evidence
+    dispute = None if evidence is None else SealedDispute(prepare.session, run.peers, evidence)
+    return Aborted(str(problem), sender, backup, receiver, suspects, complaint.input, encode(complaint), dispute)
 
 
 async def _expect(channel: AsyncChannel, kind: type[_M]) -> _M:
