@@ -30,7 +30,8 @@ from koinon.node.roles.publisher import PublisherRole
 from koinon.node.roles.spending import PrivacyDesk
 from koinon.node.tasks import Narrator
 from koinon.privacy.differential.budget import check_opened, find, pure_entry, spent
-from koinon.privacy.programs.registry import algorithm_hash
+from koinon.privacy.programs.offer import settings_from
+from koinon.privacy.programs.registry import algorithm_hash, offer
 from koinon.privacy.sharing import accept_package
 from koinon.wire.studies import DeliverShares
 
@@ -123,6 +124,42 @@ async def test_a_refusal_reaches_the_publisher_with_its_reason_and_the_money_is_
         await proposing.propose(desk, noisy)
     credit = await network.suite.studies.credit_of(publisher.account)
     assert await network.suite.token.balance_of(publisher.account) + credit == before
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "outputs", "settings", "reason"),
+    [
+        ("poisson-regression/1", ("coefficients",), {}, "column 'size' holds fractions"),
+        ("k-means/1", ("sizes",), {"minimum_group": 121}, "with 120 rows the study cannot be computed"),
+    ],
+)
+async def test_rows_that_a_program_cannot_take_are_refused_before_anything_is_signed(
+    network: Network, algorithm: str, outputs: tuple[str, ...], settings: dict[str, object], reason: str
+) -> None:
+    """Nobody's rows alone show that they are too few: the owners say how many they have, and the publisher adds."""
+    publisher = await publisher_of(network)
+    policy = DEFAULT_POLICY.replace("logistic-regression/1", algorithm).replace('"worth"', f'"{outputs[0]}"')
+    for name in OWNERS:
+        context = await owner_of(network, name, policy)
+        path, schema = context.home.path / "measures.csv", Schema(COLUMNS, "")
+        write_csv(Table(schema, table(OWNERS.index(name)).features, np.zeros(0)), path)
+        Datasets(context.home.datasets).add(path, schema, "", context.rng)
+        follow(context)
+    found = offer(algorithm)
+    file = msgspec.structs.replace(
+        await study_file(publisher),
+        algorithm=algorithm,
+        algorithm_hash=algorithm_hash(algorithm),
+        target="size" if algorithm == "poisson-regression/1" else "",
+        sensitive_column="",
+        outputs=outputs,
+        settings=settings_from(found, settings),
+    )
+    before = await network.suite.token.balance_of(publisher.account)
+    with pytest.raises(Refused, match=reason + r".*; nothing was sent"):
+        await proposing.propose(desk_of(publisher)[0], file)
+    assert await network.suite.token.balance_of(publisher.account) == before
+    assert await network.suite.studies.count() == 0
 
 
 async def test_two_studies_at_once_cannot_both_spend_the_last_of_the_budget(network: Network) -> None:

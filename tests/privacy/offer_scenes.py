@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from koinon.privacy.backend import PlainInput
+from koinon.privacy.learn.perceptron import batches, starting_weights
 from koinon.privacy.programs.offer import Layout
 from koinon.wire.committee import Column
 
@@ -347,6 +348,69 @@ def plain_hazards(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
     }
 
 
+# -------------------------------------------------------------------------------------- networks, neighbours, tables
+
+
+def plain_perceptron(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
+    """The same steps in float64."""
+    table, target = scaled(rows[:, :-1]), rows[:, -1:]
+    weights = starting_weights(3, 4, 2)
+    speeds = [np.zeros(each.shape) for each in weights]
+    for chosen in batches(len(rows), 17, 4, 2):
+        x, y = table[chosen], target[chosen]
+        level = x @ weights[0] + weights[1]
+        active = np.maximum(level, 0)
+        error = (1 / (1 + np.exp(-(active @ weights[2] + weights[3]))) - y) / len(x)
+        back = (error * weights[2].T) * (level > 0)
+        slopes = [x.T @ back, back.sum(0), active.T @ error, error.sum(0)]
+        speeds = [0.9 * speed - 0.5 * slope for speed, slope in zip(speeds, slopes, strict=True)]
+        weights = [each + speed for each, speed in zip(weights, speeds, strict=True)]
+    names = ("hidden", "hidden_bias", "output", "output_bias")
+    return {name: (np.atleast_2d(each), 5e-3) for name, each in zip(names, weights, strict=True)}
+
+
+ASKED = ((30.0, -2.0, 0.2), (80.0, 1.0, 0.4))
+
+
+def plain_neighbours(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    model = KNeighborsClassifier(7).fit(scaled(rows[:, :-1]), rows[:, -1])
+    return {"shares": (model.predict_proba(scaled(np.array(ASKED)))[:, 1:], 1e-4)}
+
+
+def sites() -> np.ndarray:
+    return np.digitize(features()[:, 0], [40, 65]).astype(np.float64)
+
+
+def plain_pairs(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
+    from scipy.stats import chi2_contingency
+
+    counts = np.array([[((rows[:, 1] == a) & (rows[:, 2] == b)).sum() for b in range(3)] for a in range(3)], float)
+    test = chi2_contingency(counts, correction=False)
+    # Some counts are hidden, and together they are enough people not to be found by subtraction.
+    few = counts < 4
+    assert few.any()
+    assert counts[few].sum() >= 4
+    return {
+        "counts": (np.where(few, 0, counts), 0.0),
+        "chi_square": (np.array([[test.statistic, test.dof]]), 2e-2),
+    }
+
+
+def plain_groups_of_two(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
+    from scipy.stats import ttest_ind
+
+    parts = [rows[rows[:, -1] == code, :-1] for code in (0, 1)]
+    test = ttest_ind(parts[1], parts[0], equal_var=False)
+    return {
+        "counts": (np.array([[len(part)] for part in parts], float), 0.0),
+        "means": (np.array([part.mean(0) for part in parts]), 1e-3),
+        "variances": (np.array([part.var(0, ddof=1) for part in parts]), 5e-2),
+        "test": (np.column_stack([test.statistic, test.df]), 1e-2),
+    }
+
+
 SCENES = (
     Scene("statistics/1", FEATURES, features(), "", {"bins": 5, "minimum_group": 3}, plain_statistics),
     Scene(
@@ -453,6 +517,38 @@ SCENES = (
         "ill",
         {"duration": "age", "times": list(TIMES), "iterations": 5},
         plain_hazards,
+    ),
+    Scene(
+        "perceptron/1",
+        (*FEATURES, Column("ill", 0.0, 1.0)),
+        np.column_stack([features(), ill()]),
+        "ill",
+        {"hidden": 4, "epochs": 4, "batch": 17, "rate": 0.5, "seed": 2},
+        plain_perceptron,
+    ),
+    Scene(
+        "nearest-neighbours/1",
+        (*FEATURES, Column("ill", 0.0, 1.0)),
+        np.column_stack([features(), ill()]),
+        "ill",
+        {"asked": ASKED, "neighbours": 7},
+        plain_neighbours,
+    ),
+    Scene(
+        "contingency/1",
+        (FEATURES[0], Column("site", 0.0, 2.0), Column("kind", 0.0, 2.0)),
+        np.column_stack([features()[:, 0], sites(), kinds()]),
+        "",
+        {"first": "site", "second": "kind", "minimum_group": 4},
+        plain_pairs,
+    ),
+    Scene(
+        "comparison/1",
+        (*FEATURES, Column("ill", 0.0, 1.0)),
+        np.column_stack([features(), ill()]),
+        "ill",
+        {},
+        plain_groups_of_two,
     ),
 )
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from offer_scenes import SCENES, Scene, answers, fallen, inputs_of, layout_of
+from offer_scenes import FEATURES, SCENES, Scene, answers, fallen, inputs_of, layout_of
 
 from koinon.jobs.study import Party, StudyFile, Terms
 from koinon.journey import results
@@ -59,6 +59,14 @@ def likelier(tables: Tables, rows: np.ndarray) -> np.ndarray:
     return sigmoid(odds[1] - odds[0])
 
 
+def two_layers(tables: Tables, rows: np.ndarray) -> np.ndarray:
+    """Of a scene's columns, whose ranges the shown weights are for."""
+    low, high = np.array([(column.low, column.high) for column in FEATURES]).T
+    units = (rows - (low + high) / 2) / ((high - low) / 2)
+    active = np.maximum(units @ tables["hidden"] + tables["hidden_bias"], 0.0)
+    return sigmoid((active @ tables["output"] + tables["output_bias"])[:, 0])
+
+
 ANSWERS: dict[str, Callable[[Tables, np.ndarray], np.ndarray]] = {
     "boosted-regression/1": sum_of_trees,
     "decision-tree/1": mean_of_trees,
@@ -67,6 +75,7 @@ ANSWERS: dict[str, Callable[[Tables, np.ndarray], np.ndarray]] = {
     "logistic-regression/1": lambda tables, rows: sigmoid(line(tables, rows)),
     "multinomial-regression/1": shares,
     "naive-bayes/1": likelier,
+    "perceptron/1": two_layers,
     "poisson-regression/1": lambda tables, rows: np.exp(line(tables, rows)),
     "random-forest/1": mean_of_trees,
     "regression-forest/1": mean_of_trees,

@@ -11,22 +11,28 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from offer_scenes import SCENES, Scene, inputs_of, layout_of
 from privacy_scenes import cancer_columns
 from test_privacy_programs import cancer, pooled_scores, scores
 
 from koinon.cli.judging import judged
 from koinon.crypto.hash import keccak256
 from koinon.crypto.signature import NodeKey
+from koinon.kernel import codec
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage, Unavailable
 from koinon.kernel.ids import to_hex
 from koinon.node import disputes
+from koinon.privacy.backend import named_outputs
 from koinon.privacy.opening import reconstruct
 from koinon.privacy.programs import logistic_regression, registry
+from koinon.privacy.programs import offer as offers
 from koinon.privacy.programs.logistic_regression import Parameters, in_study, to_raw_units
+from koinon.privacy.programs.offer import settings_from
 from koinon.privacy.rep4.adversary import SeededRng
 from koinon.privacy.rep4.hearing import check_dispute, hear
 from koinon.privacy.rep4.worker import certify, from_frame, to_frame
 from koinon.privacy.sharing import Dealing, deal
+from koinon.privacy.valuation.shapley import WORTH
 from koinon.wire.catalogue import Done, Failure, Message
 from koinon.wire.committee import (
     POSITIONS,
@@ -137,6 +143,51 @@ async def test_four_processes_train_the_model_of_the_pooled_rows() -> None:
     assert {head.position for head in outputs[2].heads} == set(POSITIONS)
     assert stages
     assert all(0 < stage.done <= stage.total for stage in stages)
+
+
+async def through_four_processes(scene: Scene, *, by_columns: bool) -> None:
+    offer, layout = registry.offer(scene.program), layout_of(scene, by_columns=by_columns)
+    settings = settings_from(offer, scene.settings)
+    rng, dealing = SeededRng(b"owners"), Dealing(SESSION, 0, bytes(32))
+    dealt = [
+        deal(each.values, each.columns, layout.fraction_bits, dealing, NodeKey.generate(rng), rng)
+        for each in inputs_of(scene, layout)
+    ]
+    outputs = tuple(name for name in offer.outputs if name != WORTH)
+    encoded = codec.encode(offers.Parameters(layout, settings, outputs))
+    async with committee() as (workers, peers):
+        runs = [
+            msgspec.structs.replace(
+                run_message(i, peers, small_study()[0], dealt),
+                program=scene.program,
+                algorithm=registry.algorithm_hash(scene.program),
+                parameters=encoded,
+            )
+            for i in POSITIONS
+        ]
+        answers = await asyncio.gather(*(answer(workers[i], runs[i]) for i in POSITIONS))
+    packages = [each.package for each in answers if isinstance(each, Output)]
+    assert len(packages) == 4, answers
+    values, _ = reconstruct(packages, SESSION)
+    opened = named_outputs(registry.load(scene.program, encoded), values)
+    shown = offer.present(opened, layout, offers.decode_settings(offer, settings))
+    found = scene.reading({table.name: table.values for table in shown}, scene.rows)
+    for name, (wanted, error) in scene.wanted(scene.rows).items():
+        assert np.abs(found[name] - wanted).max() <= error, name
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.program)
+@pytest.mark.parametrize("by_columns", [False, True], ids=["rows split", "columns split"])
+async def test_every_program_runs_in_four_processes(scene: Scene, by_columns: bool) -> None:
+    await through_four_processes(scene, by_columns=by_columns)
+
+
+@pytest.mark.long
+async def test_trees_and_networks_on_split_columns_run_in_four_processes_sample() -> None:
+    for scene in SCENES:
+        if scene.program in ("decision-tree/1", "perceptron/1"):
+            await through_four_processes(scene, by_columns=True)
 
 
 async def test_a_lying_process_is_named_by_the_three_others_and_by_a_judge(tmp_path: Path) -> None:

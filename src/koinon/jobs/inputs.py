@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 from koinon.data.schema import Schema
 from koinon.jobs.study import StudyFile
 from koinon.kernel.codec import encode
+from koinon.kernel.errors import InvalidInput
 from koinon.wire.committee import Column
 
 if TYPE_CHECKING:
+    from koinon.data.table import Table
     from koinon.privacy.programs.offer import Layout
 
 
@@ -54,3 +56,42 @@ def parameters(study: StudyFile, rows: tuple[int, ...]) -> bytes:
     from koinon.privacy.programs.offer import Parameters
 
     return encode(Parameters(layout(study, rows), study.settings, study.outputs, study.epsilon))
+
+
+def whole_columns(study: StudyFile) -> tuple[str, ...]:
+    """Names of the columns in which the program takes whole numbers only. Raises InvalidInput for unusable settings."""
+    from koinon.privacy.programs.offer import decode_settings
+    from koinon.privacy.programs.registry import offer
+
+    found = offer(study.algorithm)
+    # Which columns they are depends on nobody's number of rows.
+    return found.whole_columns(layout(study, (1,) * len(study.owners)), decode_settings(found, study.settings))
+
+
+def check_rows(study: StudyFile, table: "Table") -> None:
+    """Refuse an owner's rows that its program would misread, before any of them is shared.
+
+    A data set's numbers are finite and inside their columns' ranges already, and a 0/1 target holds both.
+
+    Raises:
+        InvalidInput: the program counts or classifies by a column that holds other than whole numbers.
+    """
+    names = [column.name for column in table.schema.columns]
+    for name in whole_columns(study):
+        if name in names and (table.features[:, names.index(name)] % 1 != 0).any():
+            raise InvalidInput(
+                f"column {name!r} holds fractions, and {study.algorithm} takes whole numbers there; recode it"
+            )
+
+
+def check_room(study: StudyFile, rows: tuple[int, ...]) -> None:
+    """Refuse a study that could not be computed with so many rows of each owner, before anything is signed or shared.
+
+    Raises:
+        InvalidInput: fewer or more rows than the program takes, or settings that do not fit them.
+        Refused: a number could become larger than the engine can hold.
+    """
+    from koinon.privacy.estimate import estimate
+    from koinon.privacy.programs.registry import load
+
+    estimate(load(study.algorithm, parameters(study, rows)))

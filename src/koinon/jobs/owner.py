@@ -45,6 +45,8 @@ class StudyProposed:
     """Whether there is a data set with the study's columns, of other people than the study's."""
     common: int | None = None
     """How many people are in all owners' data, where the study has that found out."""
+    unfit: str = ""
+    """Why the data set's rows cannot be used for the study; empty where they can."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,8 @@ def step(
                 return _refused(
                     state, f"fewer than the {event.file.minimum_rows} people the study asks for are in all owners' data"
                 )
-            if event.unaffordable:
-                return _refused(state, event.unaffordable)
+            if event.unfit or event.unaffordable:
+                return _refused(state, event.unfit or event.unaffordable)
             consented = OwnerState(state.study, "consented", event.nonce, event.dataset_hash)
             return consented, (Consent(event.dataset_hash, event.nonce),)
         case StudyLocked() if state.phase == "consented":

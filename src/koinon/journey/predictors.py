@@ -141,6 +141,28 @@ def _line(
     return Predictor(onnx, REGRESSION, check_equal_layers(onnx, parameters))
 
 
+def _perceptron(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:
+    from koinon.models.onnx_layers import LayerParameters, Link, check_equal_layers, export_layers
+    from koinon.privacy.programs import registry
+    from koinon.privacy.programs.offer import decode_settings
+
+    units = decode_settings(registry.offer(study.algorithm), study.settings).hidden
+    width = len(features_of(study))
+    _need(
+        outputs,
+        {"hidden": (width, units), "hidden_bias": (units,), "output": (units, 1), "output_bias": (1,)},
+        study,
+    )
+    layers = LayerParameters(
+        *_ranges(study),
+        weights=(outputs["hidden"], outputs["output"]),
+        biases=(outputs["hidden_bias"], outputs["output_bias"]),
+        link=Link.PROBABILITY,
+    )
+    onnx = export_layers(layers)
+    return Predictor(onnx, BINARY_CLASSIFICATION, check_equal_layers(onnx, layers))
+
+
 def _multinomial_regression(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:
     from koinon.models.onnx_layers import LayerParameters, Link, check_equal_layers, export_layers
 
@@ -225,6 +247,7 @@ _PREDICTORS: Final[dict[str, Callable[[Mapping[str, "FloatArray"], StudyFile], P
     "logistic-regression/1": _logistic_regression,
     "multinomial-regression/1": _multinomial_regression,
     "naive-bayes/1": _naive_bayes,
+    "perceptron/1": _perceptron,
     "poisson-regression/1": _poisson_regression,
     "random-forest/1": _averaged_trees,
     "regression-forest/1": _averaged_trees,

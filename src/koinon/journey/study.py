@@ -5,6 +5,7 @@ from typing import Final
 
 from koinon.contracts.contract import Found
 from koinon.contracts.studies import Consented, Refused, StudyPhase, StudyTerms, nonce_commitment
+from koinon.jobs.inputs import check_room
 from koinon.jobs.study import StudyFile, escrow, sign_study, specification_hash
 from koinon.journey import results
 from koinon.journey.desk import Desk
@@ -13,7 +14,8 @@ from koinon.kernel.codec import encode
 from koinon.kernel.errors import Expired, KoinonError
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import TokenAmount, UnixSeconds
-from koinon.wire.studies import ConsultOwner, FetchRefusal, RefusalReason
+from koinon.wire.catalogue import Message
+from koinon.wire.studies import ConsultOwner, FetchRefusal, RefusalReason, WouldSign
 
 POLL_SECONDS: Final = 0.15
 ANSWER_SECONDS: Final = 10.0
@@ -96,11 +98,14 @@ def _pending_nonce_key(specification: Hash32) -> bytes:
 
 
 async def _consult(desk: Desk, study: StudyFile, signed: bytes) -> None:
-    """Hear every owner's no before money moves. Who cannot be reached now may still answer on the chain."""
+    """Hear every owner's no before money moves, and whether the program can take all the rows that they have.
 
-    async def ask(owner: Address) -> None:
+    Who cannot be reached now may still answer on the chain.
+    """
+
+    async def ask(owner: Address) -> Message:
         record = await desk.directory.find_account(owner)
-        await desk.transport.call(record.endpoint, ConsultOwner(signed), ANSWER_SECONDS)
+        return await desk.transport.call(record.endpoint, ConsultOwner(signed), ANSWER_SECONDS)
 
     answers = await asyncio.gather(*(ask(party.account) for party in study.owners), return_exceptions=True)
     for party, answer in zip(study.owners, answers, strict=True):
@@ -108,6 +113,15 @@ async def _consult(desk: Desk, study: StudyFile, signed: bytes) -> None:
             raise errors.Refused(f"{party.name} would refuse the study: {answer}; nothing was sent")
         if isinstance(answer, BaseException) and not isinstance(answer, errors.Unavailable):
             raise answer
+    rows = tuple(answer.rows for answer in answers if isinstance(answer, WouldSign) and answer.rows)
+    if len(rows) < len(study.owners):
+        return
+    try:
+        await asyncio.to_thread(check_room, study, rows)
+    except (errors.InvalidInput, errors.Refused) as problem:
+        raise errors.Refused(
+            f"with {sum(rows)} rows the study cannot be computed: {problem}; nothing was sent"
+        ) from None
 
 
 async def _afford(desk: Desk, study: StudyFile) -> None:

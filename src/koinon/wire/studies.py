@@ -188,12 +188,19 @@ class FetchEvaluationPlan(Message, frozen=True):
     evaluation: int
 
 
-@message(0x0514, answers=(Done,), limit=1 << 20)
+@message(0x0515, limit=64)
+class WouldSign(Message, frozen=True):
+    """An owner would sign a study, for which it has so many rows; 0 where they depend on who is in others' data."""
+
+    rows: int
+
+
+@message(0x0514, answers=(WouldSign,), limit=1 << 20)
 class ConsultOwner(Message, frozen=True):
     """The publisher asks an owner, before any money moves, whether it would sign.
 
-    ``signed_study`` is the encoding of a ``jobs.study.SignedStudy``. ``Done`` promises nothing: another study may spend
-    the privacy budget first. A failure says why the owner would refuse.
+    ``signed_study`` is the encoding of a ``jobs.study.SignedStudy``. The answer promises nothing: another study may
+    spend the privacy budget first. A failure says why the owner would refuse.
     """
 
     signed_study: bytes

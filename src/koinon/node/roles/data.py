@@ -13,14 +13,14 @@ from koinon.contracts.studies import Completed, Drawn, Ended, LockedIn, Proposed
 from koinon.crypto.hash import keccak256
 from koinon.data.schema import Schema
 from koinon.jobs import owner
-from koinon.jobs.inputs import data_schema, share_columns
+from koinon.jobs.inputs import check_rows, data_schema, share_columns, whole_columns
 from koinon.jobs.policy import read_policy
 from koinon.jobs.sessions import study_key
 from koinon.jobs.spending import SALT_BYTES, entry_of
 from koinon.jobs.study import MATCHED, SignedStudy, StudyFile, open_study
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.effects import Rng
-from koinon.kernel.errors import KoinonError, Refused, Unavailable
+from koinon.kernel.errors import InvalidInput, KoinonError, Refused, Unavailable
 from koinon.kernel.ids import Hash32, NodeId
 from koinon.kernel.quantities import ALL_BASIS_POINTS, Seconds
 from koinon.node.context import Context
@@ -32,9 +32,17 @@ from koinon.node.roles.spending import PrivacyDesk
 from koinon.node.roles.studies import fetch_study, manifest_key
 from koinon.node.tasks import Narrator
 from koinon.privacy.differential.budget import find, pay_back, spend
-from koinon.wire.catalogue import Done, Message
+from koinon.wire.catalogue import Message
 from koinon.wire.committee import Column, Input, ShareManifest
-from koinon.wire.studies import ConsultOwner, DeliverShares, FetchManifest, FetchRefusal, ManifestsReply, RefusalReason
+from koinon.wire.studies import (
+    ConsultOwner,
+    DeliverShares,
+    FetchManifest,
+    FetchRefusal,
+    ManifestsReply,
+    RefusalReason,
+    WouldSign,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +93,7 @@ class DataRole:
     async def _consider(self, event: Proposed) -> None:
         try:
             study = await fetch_study(self._context, event.study_id)
-            seen = self._seen(study)
+            seen = await self._seen(study)
             if study.join == MATCHED and await self._would_sign(study, seen):
                 common = await self._match(event.study_id, study, seen.dataset_hash)
                 if common is None:
@@ -141,7 +149,7 @@ class DataRole:
         journal.info("study %d: the owners' nodes found out who is in all their data", number)
         return len(rows)
 
-    def _seen(self, study: StudyFile) -> owner.StudyProposed:
+    async def _seen(self, study: StudyFile) -> owner.StudyProposed:
         """A proposal with what this owner has for it."""
         from koinon.privacy.programs.registry import algorithm_hash
 
@@ -150,6 +158,9 @@ class DataRole:
         named = self._context.account in accounts
         schema = data_schema(study, accounts.index(self._context.account) if named else 0)
         dataset = self._datasets.matching(schema, study.people, with_ids=bool(study.held))
+        unfit = ""
+        if dataset and whole_columns(study):
+            unfit = await asyncio.to_thread(self._unfit, study, Hash32(dataset.dataset_hash))
         return owner.StudyProposed(
             file=study,
             installed_algorithm=algorithm_hash(study.algorithm),
@@ -157,7 +168,16 @@ class DataRole:
             rows=dataset.rows if dataset else 0,
             nonce=self._context.rng.bytes(32),
             other_people=self._datasets.matching(schema) is not None,
+            unfit=unfit,
         )
+
+    def _unfit(self, study: StudyFile, dataset: Hash32) -> str:
+        """Why these rows cannot be used for the study; empty where they can."""
+        try:
+            check_rows(study, self._datasets.open(dataset))
+        except InvalidInput as problem:
+            return str(problem)
+        return ""
 
     async def _locked(self, event: LockedIn, _: Log) -> None:
         if self._load(event.study_id).phase == "consented":
@@ -392,8 +412,10 @@ class DataRole:
         study = open_study(decode(SignedStudy, request.signed_study))
         if study.publisher.node_id != sender:
             raise Refused("only a study's publisher is told whether its owners would sign")
-        await self._check(study, self._seen(study))
-        return Done()
+        seen = await self._seen(study)
+        await self._check(study, seen)
+        # Of all its people an owner tells those only whom it is matched with.
+        return WouldSign(0 if study.join == MATCHED else seen.rows)
 
     # --------------------------------------------------------------------------------------------------- orders
 

@@ -25,6 +25,7 @@ from koinon.privacy.programs.offer import (
     middles,
     names_of,
     on_target,
+    target_only,
 )
 
 NAME: Final = "multinomial-regression/1"
@@ -95,4 +96,5 @@ OFFER: Final = Offer(
     settings=Settings,
     build=program,
     present=present,
+    whole_columns=target_only,
 )

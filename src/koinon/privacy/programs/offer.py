@@ -138,6 +138,7 @@ class Offer:
         cost: settings, ε → what one run with noise costs each row, for the owners' privacy ledgers.
         exact: whether it opens outputs without noise, for an ε of 0.
         judges_planted: whether it holds its outputs back where they give back the labels of planted rows.
+        whole_columns: layout, settings → names of the columns whose numbers must be whole ones: codes or counts.
     """
 
     name: str
@@ -151,6 +152,12 @@ class Offer:
     cost: Callable[[Any, float], Gaussian] | None = None
     exact: bool = True
     judges_planted: bool = False
+    whole_columns: Callable[[Layout, Any], tuple[str, ...]] = lambda _layout, _settings: ()
+
+
+def target_only(layout: Layout, _: Record) -> tuple[str, ...]:
+    """For a program whose target holds codes or counts."""
+    return (layout.target,)
 
 
 def smallest_group(settings: Record) -> int | None:

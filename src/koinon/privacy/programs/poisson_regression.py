@@ -16,7 +16,17 @@ from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.poisson import PoissonRegression
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, middles, names_of, on_target
+from koinon.privacy.programs.offer import (
+    Layout,
+    Offer,
+    ResultTable,
+    Target,
+    halves,
+    middles,
+    names_of,
+    on_target,
+    target_only,
+)
 
 NAME: Final = "poisson-regression/1"
 LARGEST_COUNT: Final = 1 << 20
@@ -76,4 +86,5 @@ OFFER: Final = Offer(
     settings=Settings,
     build=program,
     present=present,
+    whole_columns=target_only,
 )

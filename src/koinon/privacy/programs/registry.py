@@ -28,6 +28,8 @@ _ENGINE: Final = "koinon.privacy.rep4.session"
 
 _PROGRAMS: Final = {
     "boosted-regression/1": ("koinon.privacy.programs.gradient_boosting", "REGRESSION"),
+    "comparison/1": ("koinon.privacy.programs.comparison", "OFFER"),
+    "contingency/1": ("koinon.privacy.programs.contingency", "OFFER"),
     "cox-regression/1": ("koinon.privacy.programs.cox_regression", "OFFER"),
     "decision-tree/1": ("koinon.privacy.programs.decision_tree", "OFFER"),
     "gradient-boosting/1": ("koinon.privacy.programs.gradient_boosting", "OFFER"),
@@ -37,7 +39,9 @@ _PROGRAMS: Final = {
     "logistic-regression/1": ("koinon.privacy.programs.logistic_regression", "OFFER"),
     "multinomial-regression/1": ("koinon.privacy.programs.multinomial_regression", "OFFER"),
     "naive-bayes/1": ("koinon.privacy.programs.naive_bayes", "OFFER"),
+    "nearest-neighbours/1": ("koinon.privacy.programs.nearest_neighbours", "OFFER"),
     "noisy-network/1": ("koinon.privacy.programs.noisy_network", "OFFER"),
+    "perceptron/1": ("koinon.privacy.programs.perceptron", "OFFER"),
     "poisson-regression/1": ("koinon.privacy.programs.poisson_regression", "OFFER"),
     "principal-components/1": ("koinon.privacy.programs.principal_components", "OFFER"),
     "random-forest/1": ("koinon.privacy.programs.random_forest", "OFFER"),

@@ -1,0 +1,86 @@
+"""``perceptron/1``: a neural network with one hidden layer for a 0/1 target, on the joint rows of all owners; a model.
+
+Opened are its weights, which may remember single people; ``noisy-network/1`` learns with a guarantee against that.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from koinon.kernel.codec import Record
+from koinon.kernel.errors import InvalidInput
+from koinon.privacy.arrays import SecretArray
+from koinon.privacy.backend import Program
+from koinon.privacy.computation import Revealed, reveal
+from koinon.privacy.learn.perceptron import Perceptron
+from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_target
+
+NAME: Final = "perceptron/1"
+MOST_HIDDEN: Final = 256
+MOST_STEPS: Final = 10_000
+OUTPUTS: Final = ("hidden", "hidden_bias", "output", "output_bias")
+
+
+class Settings(Record, frozen=True):
+    """Attributes:
+    hidden: units between columns and answer.
+    epochs: how often every row comes; public, so that time tells nothing.
+    batch: rows in a step.
+    rate: of a step.
+    seed: of the weights that training starts from and of the order of the rows.
+    """
+
+    hidden: int = 16
+    epochs: int = 10
+    batch: int = 32
+    rate: float = 0.1
+    seed: int = 0
+
+
+def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    if not 1 <= settings.hidden <= MOST_HIDDEN or not 0.0001 <= settings.rate <= 1.0:
+        raise InvalidInput(
+            f"{NAME} has 1 to {MOST_HIDDEN} hidden units and a rate from 0.0001 to 1; got {settings.hidden} and"
+            f" {settings.rate:g}"
+        )
+    if not 1 <= settings.batch <= layout.people or settings.epochs < 1 or not 0 <= settings.seed < 1 << 32:
+        raise InvalidInput(
+            f"{NAME} takes 1 to {layout.people} people in a step, at least one epoch and a seed from 0 to 2^32 - 1"
+        )
+    if settings.epochs * (layout.people // settings.batch) > MOST_STEPS:
+        raise InvalidInput(f"{NAME} makes at most {MOST_STEPS} steps; take larger batches or fewer epochs")
+
+    def compute(rows: SecretArray, target: SecretArray) -> Revealed:
+        model = Perceptron(settings.hidden, settings.epochs, settings.batch, settings.rate, settings.seed)
+        fitted = model.fit(rows, target > 0.0)
+        made = dict(zip(OUTPUTS, (*fitted.hidden, *fitted.output), strict=True))
+        return reveal(**{name: made[name] for name in outputs})
+
+    return on_target(NAME, layout, outputs, compute, Target.BINARY)
+
+
+def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
+    """As opened: weights of columns in [−1, 1]."""
+    units = tuple(f"unit {number}" for number in range(1, settings.hidden + 1))
+    labels = {
+        "hidden": (names_of([layout.columns[number] for number in layout.features]), units),
+        "hidden_bias": (("",), units),
+        "output": (units, ("log-odds",)),
+        "output_bias": (("",), ("log-odds",)),
+    }
+    return tuple(
+        ResultTable(name, *labels[name], values.reshape(len(labels[name][0]), -1)) for name, values in outputs.items()
+    )
+
+
+OFFER: Final = Offer(
+    name=NAME,
+    summary="a neural network with one hidden layer for a 0/1 target; makes a model",
+    target=Target.BINARY,
+    outputs=OUTPUTS,
+    settings=Settings,
+    build=program,
+    present=present,
+)
