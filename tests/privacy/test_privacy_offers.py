@@ -5,6 +5,7 @@ reference engine and on rep4, compared with what NumPy and scikit-learn make of 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -320,3 +321,95 @@ def test_constant_and_collinear_columns_are_handled(scene: Scene, names: tuple[s
     assert np.abs(found[names[0]][0]).max() < 1e-2
     # Standardised they are one column, so both weigh as much.
     assert np.abs(found[names[0]][2] - 10 * found[names[0]][1]).max() < 0.1 * (1 + np.abs(found[names[0]][2]).max())
+
+
+PENALTIES = {
+    "linear-regression/1": (0.01, 300.0, 20.0),
+    "logistic-regression/1": (0.01, 300.0, 20.0),
+    "poisson-regression/1": (0.01, 5.0, 0.3),
+}
+
+
+Score = Callable[[Any, np.ndarray, np.ndarray], float]
+
+
+def fold_scores(scene: Scene, score: Score, model: Callable[[float], Any]) -> list[float]:
+    """Mean score of each penalty on folds that it was not fitted to, by scikit-learn."""
+    place = [column.name for column in scene.columns].index(scene.target)
+    table, target = np.delete(scene.rows, place, 1), scene.rows[:, place]
+    fold, means = np.arange(len(table)) % 5, []
+    for penalty in PENALTIES[scene.program]:
+        scores = []
+        for each in range(5):
+            kept = fold != each
+            mean, spread = table[kept].mean(0), table[kept].std(0)
+            fitted = model(penalty).fit((table[kept] - mean) / spread, target[kept])
+            scores.append(score(fitted, (table[~kept] - mean) / spread, target[~kept]))
+        means.append(float(np.mean(scores)))
+    return means
+
+
+def plain_score(program: str) -> tuple[Score, Callable[[float], Any]]:
+    from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+    from sklearn.metrics import log_loss
+
+    match program:
+        case "linear-regression/1":
+            return lambda fitted, x, y: fitted.score(x, y), Ridge
+        case "poisson-regression/1":
+            return lambda fitted, x, y: fitted.score(x, y), lambda one: PoissonRegressor(alpha=one, max_iter=1000)
+        case _:
+            return (
+                lambda fitted, x, y: -float(log_loss(y, fitted.predict_proba(x), labels=[0, 1])),
+                lambda one: LogisticRegression(C=1 / one),
+            )
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["linear-regression/1", "logistic-regression/1", pytest.param("poisson-regression/1", marks=pytest.mark.long)],
+)
+def test_the_penalty_is_chosen_on_rows_that_were_not_fitted_to(program: str) -> None:
+    scene = next(each for each in SCENES if each.program == program)
+    scores = fold_scores(scene, *plain_score(program))
+    best = PENALTIES[program][int(np.argmax(scores))]
+    assert sorted(scores)[-1] - sorted(scores)[-2] > 1e-3
+    names = ("coefficients", "intercept")
+    found = tables(
+        with_settings(scene, {"penalties": PENALTIES[program]}), ClearBackend(), by_columns=False, outputs=names
+    )
+    alone = tables(with_settings(scene, {"penalty": best}), ClearBackend(), by_columns=False, outputs=names)
+    for name in names:
+        assert np.abs(found[name] - alone[name]).max() < 2e-2, name
+
+
+def with_settings(scene: Scene, changed: dict[str, Any]) -> Scene:
+    return replace(scene, settings={**scene.settings, **changed})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"penalties": [1.0, 1.0]},
+        {"penalties": [1.0, float("nan")]},
+        {"penalties": [float(number) for number in range(1, 18)]},
+        {"penalties": [1.0, -2.0]},
+        {"penalties": [1.0, 2.0], "folds": 1},
+        {"penalties": [1.0, 2.0], "folds": 7},
+    ],
+)
+@pytest.mark.parametrize("name", PENALTIES)
+def test_penalties_that_cannot_be_chosen_from_are_refused(name: str, settings: dict[str, Any]) -> None:
+    found = registry.offer(name)
+    target = {"logistic-regression/1": "size", "linear-regression/1": "dose", "poisson-regression/1": "age"}[name]
+    parameters = Parameters(Layout((10, 10), FEATURES, target), settings_from(found, settings), ("coefficients",))
+    with pytest.raises(InvalidInput):
+        registry.load(name, encode(parameters))
+
+
+def test_noise_covers_one_fit_only() -> None:
+    found = registry.offer("logistic-regression/1")
+    settings = settings_from(found, {"penalties": [1.0, 2.0]})
+    parameters = Parameters(Layout((20, 20), FEATURES, "size"), settings, ("coefficients", "intercept"), 1.0)
+    with pytest.raises(InvalidInput, match="noise covers one fit"):
+        registry.load("logistic-regression/1", encode(parameters))

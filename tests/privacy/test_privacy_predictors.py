@@ -7,24 +7,33 @@ import numpy as np
 import pytest
 from offer_scenes import FEATURES, SCENES, Scene, answers, fallen, inputs_of, layout_of
 
+from koinon.data.commitment import DatasetCommitment
+from koinon.data.demonstration import demo_split
 from koinon.jobs.study import Party, StudyFile, Terms
 from koinon.journey import results
 from koinon.journey.predictors import features_of, makes_model, predictor_of
+from koinon.journey.publish import card_of
 from koinon.journey.validate import check_kind
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import Forged, InvalidInput, Refused
 from koinon.kernel.ids import Address, Hash32, NodeId
 from koinon.kernel.quantities import BasisPoints, TokenAmount
+from koinon.models.onnx_export import weights_hash
 from koinon.models.onnx_layers import LayerParameters, Link, check_equal_layers, export_layers
 from koinon.models.onnx_trees import TreeParameters, check_equal_trees, export_trees
 from koinon.models.runtime import open_session
 from koinon.models.scan import scan
 from koinon.models.variants import derive
+from koinon.privacy.backend import PlainInput
 from koinon.privacy.clear import ClearBackend
-from koinon.privacy.programs import registry
-from koinon.privacy.programs.offer import Parameters, Target, decode_settings, settings_from
+from koinon.privacy.programs import noisy_network, registry
+from koinon.privacy.programs.offer import Layout, Parameters, Target, decode_settings, settings_from
 from koinon.privacy.rep4.adversary import SeededRng
 from koinon.privacy.valuation.shapley import WORTH
+from koinon.trust.evaluation import Task, evaluate
+from koinon.trust.evidence import EvaluationSettings
+from koinon.trust.recompute import check_linked
+from koinon.wire.committee import Column
 
 Tables = Mapping[str, np.ndarray]
 
@@ -112,6 +121,19 @@ def study_of(scene: Scene, outputs: tuple[str, ...]) -> StudyFile:
     )
 
 
+def opened_as(outputs: Tables) -> results.Trained:
+    return results.Trained(
+        results.Study(1, Hash32(bytes(32)), b"", (Hash32(b"d" * 32),) * 3),
+        0,
+        (),
+        Hash32(bytes(32)),
+        tuple(results.Output(name, values.shape, tuple(values.ravel().tolist())) for name, values in outputs.items()),
+        (20, 20, 20),
+        (),
+        (),
+    )
+
+
 def computed(scene: Scene) -> tuple[results.Trained, StudyFile, Tables]:
     """The study, what its committee would have opened, and the tables that people see."""
     offer, layout = registry.offer(scene.program), layout_of(scene, by_columns=False)
@@ -119,18 +141,8 @@ def computed(scene: Scene) -> tuple[results.Trained, StudyFile, Tables]:
     study = study_of(scene, names)
     program = registry.load(scene.program, encode(Parameters(layout, study.settings, names)))
     opened = ClearBackend().run(program, inputs_of(scene, layout), SeededRng(b"predictors")).outputs
-    trained = results.Trained(
-        results.Study(1, Hash32(bytes(32)), b"", ()),
-        0,
-        (),
-        Hash32(bytes(32)),
-        tuple(results.Output(name, values.shape, tuple(values.ravel().tolist())) for name, values in opened.items()),
-        layout.rows,
-        (),
-        (),
-    )
     shown = offer.present(opened, layout, decode_settings(offer, study.settings))
-    return trained, study, {table.name: table.values for table in shown}
+    return opened_as(opened), study, {table.name: table.values for table in shown}
 
 
 MODELS = [scene for scene in SCENES if makes_model(scene.program)]
@@ -152,6 +164,7 @@ def test_a_model_answers_what_its_tables_say(scene: Scene) -> None:
 
 def test_every_program_that_makes_a_model_says_so() -> None:
     assert {scene.program for scene in MODELS} == ANSWERS.keys()
+    assert {name for name in registry.names() if makes_model(name)} == ANSWERS.keys() | {"noisy-network/1"}
     for name in registry.names():
         assert makes_model(name) == registry.offer(name).summary.endswith("makes a model")
 
@@ -165,6 +178,24 @@ def test_a_model_needs_everything_it_is_made_of(scene: Scene) -> None:
         fewer = trained.outputs[:number] + trained.outputs[number + 1 :]
         with pytest.raises(InvalidInput, match="does not open"):
             predictor_of(results.Trained(**{**_fields(trained), "outputs": fewer}), study)
+
+
+@pytest.mark.parametrize("units", [0, 4])
+def test_a_network_learnt_through_noise_answers_as_its_formula(units: int) -> None:
+    random = np.random.default_rng(units)
+    outputs = {
+        "hidden": random.normal(0, 2, (4, units)) if units else np.zeros((1, 1)),
+        "output": random.normal(0, 2, (units or 3) + 1),
+    }
+    scene = Scene(
+        "noisy-network/1", (*FEATURES, Column("ill", 0.0, 1.0)), np.zeros((1, 4)), "ill", {"hidden": units}, dict
+    )
+    onnx = predictor_of(opened_as(outputs), study_of(scene, ("hidden", "output"))).onnx
+    low, high = np.array([(column.low, column.high) for column in FEATURES]).T
+    rows = random.uniform(low, high, (40, 3)).astype(np.float32)
+    (found,) = open_session(onnx).run(None, {"features": rows})
+    units_of_range = (rows.astype(np.float64) - (low + high) / 2) / ((high - low) / 2)
+    assert np.abs(np.asarray(found) - sigmoid(noisy_network.decision(outputs, units_of_range))).max() < 1e-5
 
 
 @pytest.mark.parametrize("scene", MODELS, ids=lambda scene: scene.program)
@@ -250,3 +281,42 @@ def test_trees_have_no_half_precision_and_no_fused_form_but_say_so() -> None:
         with pytest.raises(InvalidInput):
             derive(export_trees(TREES), variant)
     assert derive(export_layers(LAYERS), "fused-affine")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("program", "least"), [("decision-tree/1", 0.95), ("random-forest/1", 0.97), ("gradient-boosting/1", 0.97)]
+)
+async def test_what_studies_learn_is_measured_by_the_whole_suite(program: str, least: float) -> None:
+    await through_the_suite(program, least)
+
+
+@pytest.mark.long
+async def test_a_perceptron_is_measured_by_the_whole_suite_sample() -> None:
+    await through_the_suite("perceptron/1", 0.97)
+
+
+async def through_the_suite(program: str, least: float) -> None:
+    """Three hospitals' rows → program → ONNX → every criterion that an evaluator has, on rows of its own."""
+    split, target = demo_split(7), Column(demo_split(7).schema.target, 0.0, 1.0)
+    columns, parts = (*split.schema.columns, target), [table.matrix for table in split.hospitals]
+    offer, rows = registry.offer(program), tuple(len(part) for part in parts)
+    scene = Scene(program, columns, np.concatenate(parts), target.name, {}, dict)
+    study, layout = study_of(scene, offer.outputs), Layout(rows, columns, target.name)
+    made = registry.load(program, encode(Parameters(layout, study.settings, offer.outputs)))
+    opened = ClearBackend().run(made, [PlainInput(columns, part) for part in parts], SeededRng(b"suite")).outputs
+    predictor = predictor_of(opened_as(opened), study)
+    session = open_session(predictor.onnx)
+
+    async def predict(asked: np.ndarray) -> np.ndarray:
+        (answer,) = session.run(None, {"features": asked.astype(np.float32)})
+        return np.asarray(answer)
+
+    card = card_of(opened_as(opened), study, predictor, "a-model", ())
+    root = DatasetCommitment.make(split.evaluation, bytes(range(32))).root
+    settings = EvaluationSettings(columns[0].name, resamples=200, load_rates=())
+    found = await evaluate(
+        predict, Task(card, weights_hash(predictor.onnx), split.evaluation, root, settings, bytes(32))
+    )
+    check_linked(found.vector, found.evidence)
+    assert found.vector.find("auc").value > least * 1_000_000

@@ -163,6 +163,29 @@ def _perceptron(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predic
     return Predictor(onnx, BINARY_CLASSIFICATION, check_equal_layers(onnx, layers))
 
 
+def _noisy_network(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:
+    """Weights whose last row is the bias; without hidden units, the last layer is all there is."""
+    from koinon.models.onnx_layers import LayerParameters, Link, check_equal_layers, export_layers
+    from koinon.privacy.programs import registry
+    from koinon.privacy.programs.offer import decode_settings
+
+    units = decode_settings(registry.offer(study.algorithm), study.settings).hidden
+    width = len(features_of(study))
+    hidden = (width + 1, units) if units else (1, 1)
+    _need(outputs, {"hidden": hidden, "output": ((units or width) + 1,)}, study)
+    layers = [outputs["hidden"]] if units else []
+    layers.append(outputs["output"].reshape(-1, 1))
+    parameters = LayerParameters(
+        *_ranges(study),
+        weights=tuple(layer[:-1] for layer in layers),
+        biases=tuple(layer[-1] for layer in layers),
+        link=Link.PROBABILITY,
+        cut=True,
+    )
+    onnx = export_layers(parameters)
+    return Predictor(onnx, BINARY_CLASSIFICATION, check_equal_layers(onnx, parameters))
+
+
 def _multinomial_regression(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:
     from koinon.models.onnx_layers import LayerParameters, Link, check_equal_layers, export_layers
 
@@ -247,6 +270,7 @@ _PREDICTORS: Final[dict[str, Callable[[Mapping[str, "FloatArray"], StudyFile], P
     "logistic-regression/1": _logistic_regression,
     "multinomial-regression/1": _multinomial_regression,
     "naive-bayes/1": _naive_bayes,
+    "noisy-network/1": _noisy_network,
     "perceptron/1": _perceptron,
     "poisson-regression/1": _poisson_regression,
     "random-forest/1": _averaged_trees,

@@ -46,7 +46,7 @@ _NAMES: Final = {
 
 @dataclass(frozen=True, eq=False)
 class LayerParameters:
-    """Layers over columns scaled by their public ranges to [-1, 1], with rectifiers between them.
+    """Layers over columns scaled by their public ranges to [-1, 1], with rectifiers or cuts at ±1 between them.
 
     Attributes:
         low, high: float64 (d,), public column ranges in original units, ``low < high``.
@@ -54,6 +54,7 @@ class LayerParameters:
         biases: of each layer, float64 (outputs,).
         link: what the last layer's numbers become.
         highest: no last number is taken for larger; so that a count stays finite beyond the ranges.
+        cut: between layers, numbers are cut at ±1; otherwise negative ones become 0.
     """
 
     low: FloatArray
@@ -62,6 +63,7 @@ class LayerParameters:
     biases: tuple[FloatArray, ...]
     link: Link
     highest: float = 80.0
+    cut: bool = False
 
     @property
     def name(self) -> str:
@@ -72,7 +74,9 @@ class LayerParameters:
         """The reference answer in float64, (N,) or (N, c), for (N, d) features in original units."""
         found = (np.asarray(features, np.float64) - (self.high + self.low) / 2) * (2 / (self.high - self.low))
         for number, (weights, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            found = (np.maximum(found, 0.0) if number else found) @ weights + bias
+            if number:
+                found = np.clip(found, -1.0, 1.0) if self.cut else np.maximum(found, 0.0)
+            found = found @ weights + bias
         match self.link:
             case Link.COUNT:
                 found = np.exp(np.minimum(found, self.highest))
@@ -121,6 +125,8 @@ def export_layers(parameters: LayerParameters) -> bytes:
         "centre": ((parameters.high + parameters.low) / 2).astype(np.float32),
         "scale": (2 / (parameters.high - parameters.low)).astype(np.float32),
     }
+    if parameters.cut and len(parameters.weights) > 1:
+        constants |= {"lower": np.array(-1.0, np.float32), "upper": np.array(1.0, np.float32)}
     nodes = [
         helper.make_node("Sub", [INPUT_NAME, "centre"], ["centred"], name="centre_columns"),
         helper.make_node("Mul", ["centred", "scale"], ["scaled"], name="scale_columns"),
@@ -133,7 +139,11 @@ def export_layers(parameters: LayerParameters) -> bytes:
 
     for number, (weights, bias) in enumerate(zip(parameters.weights, parameters.biases, strict=True)):
         if number:
-            current = then("Relu", [], f"rectify_{number}")
+            current = (
+                then("Clip", ["lower", "upper"], f"cut_{number}")
+                if parameters.cut
+                else then("Relu", [], f"rectify_{number}")
+            )
         constants |= {f"weights_{number}": weights.astype(np.float32), f"bias_{number}": bias.astype(np.float32)}
         current = then("Gemm", [f"weights_{number}", f"bias_{number}"], f"layer_{number}")
     if parameters.link is Link.COUNT:

@@ -7,7 +7,8 @@ by secret bits, so that what leaves does not say which it was. Independent fits 
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, cast
+from math import isfinite
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 
@@ -19,7 +20,10 @@ Model = TypeVar("Model")
 Fit = Callable[[SecretArray, SecretArray], Model]
 Score = Callable[[Model, SecretArray, SecretArray], SecretArray]
 
-_WORST = -8.0
+MOST_CHOICES: Final = 16
+MOST_FOLDS: Final = 20
+LEAST_PER_FOLD: Final = 3
+_WORST: Final = -8.0
 """Scores outside ±8 count as that: an R² of −8 is as bad as any."""
 
 
@@ -71,6 +75,19 @@ def chosen(
         return fits[0](rows, target)
     best = one_hot_of_largest(scores.reshape(1, -1), 2 * _WORST).ravel()
     return cast(Model, _picked(best, [fit(rows, target) for fit in fits]))
+
+
+def check_penalties(name: str, penalties: Sequence[float], folds: int, people: int) -> None:
+    """Refuse what cannot be chosen from. Raises InvalidInput."""
+    if not penalties:
+        return
+    if len(penalties) > MOST_CHOICES or len(set(penalties)) != len(penalties) or not all(map(isfinite, penalties)):
+        raise InvalidInput(f"{name} chooses among at most {MOST_CHOICES} different finite penalties")
+    if not 2 <= folds <= min(MOST_FOLDS, people // LEAST_PER_FOLD):
+        raise InvalidInput(
+            f"{name} validates on 2 to {MOST_FOLDS} folds of at least {LEAST_PER_FOLD} people; got {folds} of"
+            f" {people} people"
+        )
 
 
 def _picked(best: SecretArray, models: Sequence[Any]) -> Any:

@@ -14,7 +14,8 @@ from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
-from koinon.privacy.learn.linear import LinearRegression, to_units
+from koinon.privacy.learn.linear import FittedLine, LinearRegression, to_units
+from koinon.privacy.learn.selection import check_penalties, chosen
 from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_table
 
 NAME: Final = "linear-regression/1"
@@ -24,10 +25,14 @@ class Settings(Record, frozen=True):
     """Attributes:
     penalty: λ of ‖y − Xw − c‖² + λ‖w‖² on standardised columns; 0 for ordinary least squares.
     steps: refinements of the solver; public, so that time tells nothing.
+    penalties: several to choose from instead, by cross-validation inside the computation; nobody learns which it was.
+    folds: parts of the rows for that.
     """
 
     penalty: float = 0.0
     steps: int = 16
+    penalties: tuple[float, ...] = ()
+    folds: int = 5
 
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
@@ -36,9 +41,14 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
     if not features or len(features) == len(layout.columns):
         raise InvalidInput(f"{NAME} needs a target and at least one other column")
 
+    check_penalties(NAME, settings.penalties, settings.folds, layout.people)
+
     def compute(rows: SecretArray) -> Revealed:
         table, target = rows[:, features], rows[:, layout.place]
-        line = LinearRegression(settings.penalty, settings.steps).fit(table, target)
+        fits = [LinearRegression(one, settings.steps).fit for one in settings.penalties or (settings.penalty,)]
+        line = fits[0](table, target)
+        if settings.penalties:
+            line = chosen(fits, FittedLine.score, table, target, settings.folds)
         made = {
             "coefficients": lambda: line.coefficients,
             "intercept": lambda: line.intercept.reshape(1),

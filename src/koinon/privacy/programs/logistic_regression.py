@@ -24,8 +24,9 @@ from koinon.privacy.approximations import (
     coarse_sigmoid,
     inverse_square_root,
 )
+from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
-from koinon.privacy.computation import reveal
+from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.differential.accountant import LARGEST_EPSILON
 from koinon.privacy.differential.logistic import mechanism, noisy_logistic
 from koinon.privacy.inverse import SLACK, inverse, quarters
@@ -40,6 +41,7 @@ from koinon.privacy.programs.offer import (
     names_of,
     on_owners,
     on_table,
+    on_target,
 )
 from koinon.privacy.programs.planted import judged
 from koinon.privacy.secret import (
@@ -105,10 +107,14 @@ class Settings(Record, frozen=True):
     """Attributes:
     penalty: λ = 1 / C of scikit-learn.
     iterations: accelerated steps.
+    penalties: several to choose from instead, by cross-validation inside the computation; nobody learns which it was.
+    folds: parts of the rows for that.
     """
 
     penalty: float = 1.0
     iterations: int = 30
+    penalties: tuple[float, ...] = ()
+    folds: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,7 +436,30 @@ def _judged(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
     return judged(_model(layout, settings, ("coefficients", "intercept"), 0.0), layout, answers)
 
 
+def _chosen(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """The model with the penalty whose log-loss is least on rows it was not fitted to."""
+    from koinon.privacy.learn.logistic import LogisticRegression
+    from koinon.privacy.learn.selection import check_penalties, chosen
+
+    check_penalties(NAME, settings.penalties, settings.folds, layout.people)
+    for penalty in settings.penalties:
+        check_settings(penalty, settings.iterations)
+
+    def compute(rows: SecretArray, target: SecretArray) -> Revealed:
+        fits = [LogisticRegression(one, settings.iterations).fit for one in settings.penalties]
+        model = chosen(fits, lambda fitted, x, y: -fitted.log_loss(x, y), rows, target > 0.0, settings.folds)
+        made = {"coefficients": model.coefficients, "intercept": model.intercept.reshape(1)}
+        return reveal(**{name: made[name] for name in outputs})
+
+    return on_target(NAME, layout, outputs, compute, Target.BINARY)
+
+
 def _model(layout: Layout, settings: Settings, outputs: tuple[str, ...], epsilon: float) -> Program:
+    outputs = tuple(name for name in outputs if name != WORTH)
+    if settings.penalties and epsilon:
+        raise InvalidInput(f"{NAME}: noise covers one fit; give one penalty, or set epsilon to 0 (exact)")
+    if settings.penalties:
+        return _chosen(layout, settings, outputs)
     whole = program(
         Parameters(
             layout.rows,

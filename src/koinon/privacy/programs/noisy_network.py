@@ -88,7 +88,7 @@ def _present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settin
 
 OFFER: Final = Offer(
     name=NAME,
-    summary="neural network or logistic regression learnt by DP-SGD: clipped gradients, noise that nobody knows",
+    summary="a neural network learnt by DP-SGD: clipped gradients, noise that nobody knows; makes a model",
     target=Target.BINARY,
     outputs=("hidden", "output"),
     settings=Settings,

@@ -15,7 +15,8 @@ from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
-from koinon.privacy.learn.poisson import PoissonRegression
+from koinon.privacy.learn.poisson import FittedPoisson, PoissonRegression
+from koinon.privacy.learn.selection import check_penalties, chosen
 from koinon.privacy.programs.offer import (
     Layout,
     Offer,
@@ -37,10 +38,14 @@ class Settings(Record, frozen=True):
     """Attributes:
     penalty: α ≥ 0.
     iterations: Newton steps; public, so that time tells nothing.
+    penalties: several to choose from instead, by cross-validation inside the computation; nobody learns which it was.
+    folds: parts of the rows for that.
     """
 
     penalty: float = 0.0
     iterations: int = 10
+    penalties: tuple[float, ...] = ()
+    folds: int = 5
 
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
@@ -51,9 +56,17 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
     if layout.people < LEAST_PEOPLE:
         raise InvalidInput(f"{NAME} needs {LEAST_PEOPLE} people; there are {layout.people}")
 
+    check_penalties(NAME, settings.penalties, settings.folds, layout.people)
+
     def compute(rows: SecretArray, shared: SecretArray) -> Revealed:
         counts = (shared + 1.0).times(target.high / 2)
-        model = PoissonRegression(target.high, settings.penalty, settings.iterations).fit(rows, counts)
+        fits = [
+            PoissonRegression(target.high, one, settings.iterations).fit
+            for one in settings.penalties or (settings.penalty,)
+        ]
+        model = fits[0](rows, counts)
+        if settings.penalties:
+            model = chosen(fits, FittedPoisson.score, rows, counts, settings.folds)
         made = {
             "coefficients": lambda: model.coefficients,
             "intercept": lambda: model.intercept.reshape(1),
