@@ -39,7 +39,9 @@ def test_product_broadcasts_as_numpy_does(left: tuple[int, ...], right: tuple[in
     assert (computed(arithmetic.multiply, x, y) == x * y).all()
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 300, 4), (37, 1500, 23)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (5, 300, 4), (37, 1500, 23), (2, 1300, 300), (300, 1300, 3), (80, 200, 90)]
+)
 def test_matrix_product_is_exact(shape: tuple[int, int, int]) -> None:
     rows, terms, columns = shape
     x, y = random_words(3, rows, terms), random_words(4, terms, columns)

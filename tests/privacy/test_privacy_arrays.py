@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koinon.kernel.errors import InvalidInput, Refused
-from koinon.privacy import arrays, ordering
+from koinon.privacy import arrays, ordering, secret
 from koinon.privacy.arrays import SecretArray, where
 from koinon.privacy.backend import Backend
 from koinon.privacy.clear import ClearBackend
-from koinon.privacy.computation import program, reveal, run, table
+from koinon.privacy.computation import Revealed, program, reveal, run, table
 from koinon.privacy.estimate import estimate
 from koinon.privacy.rep4.simulation import SimulatedRep4
 from koinon.wire.committee import Column
@@ -205,3 +205,14 @@ def test_a_function_says_what_it_opens() -> None:
         reveal()
     with pytest.raises(InvalidInput, match="at least one table"):
         run(lambda: reveal(), [], ClearBackend())
+
+
+@each_engine
+def test_many_comparisons_are_made_piece_by_piece(engine: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compared(x: SecretArray) -> Revealed:
+        return reveal(above=x > 0.2)
+
+    monkeypatch.setattr(secret, "MOST_COMPARED", 16)
+    assert (run(compared, [table(ROWS)], engine).outputs["above"] == (ROWS > 0.2)).all()
+    rounds = estimate(program("local/1", compared, [ROWS.shape], table(ROWS).columns)).rounds
+    assert rounds == 4 * 5  # 69 numbers

@@ -13,6 +13,7 @@ What needs messages is a generator, to be used as ``yield from``; every ``yield`
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from math import prod
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -24,6 +25,8 @@ WORD_BITS: Final = 64
 HEADROOM_BITS: Final = 62
 """Words stay below 2⁶² in absolute value: what truncation needs to be exact up to one unit in the last place."""
 WIDEST_DROP: Final = 61
+MOST_COMPARED: Final = 1 << 19
+"""Words whose signs are found at once: a party needs about 300 bytes for each."""
 NOISE_PARTS: Final = 4
 """Independent parts of a secret noise, whatever the engine."""
 
@@ -296,9 +299,19 @@ def truncate(value: Secret, fraction_bits: int) -> Generator[None, None, Secret]
 
 
 def negative(value: Secret) -> Generator[None, None, Secret]:
-    """1 where the number is below 0, else 0, as integers: four rounds."""
-    data = yield from value.machine.negative(value.data)
-    return Secret(value.machine, data, 0, 1.0)
+    """1 where the number is below 0, else 0, as integers: four rounds for every MOST_COMPARED words.
+
+    More words are compared piece by piece, so that memory does not grow with them.
+    """
+    size = prod(value.shape)
+    if size <= MOST_COMPARED:
+        data = yield from value.machine.negative(value.data)
+        return Secret(value.machine, data, 0, 1.0)
+    flat = value.reshape(-1)
+    parts: list[Any] = []
+    for start in range(0, size, MOST_COMPARED):
+        parts += [(yield from value.machine.negative(flat[start : start + MOST_COMPARED].data))]
+    return Secret(value.machine, value.machine.join(parts, 0), 0, 1.0).reshape(*value.shape)
 
 
 def shuffled(value: Secret) -> Generator[None, None, Secret]:

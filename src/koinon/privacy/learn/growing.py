@@ -203,9 +203,17 @@ def _sums(targets: Targets, inside: SecretArray | None, bins: Bins) -> Sums:
         masked = inside.reshape(batch, nodes, 1, count) * moments.reshape(batch, 1, outputs, count)
         moments = bounded(masked, "SELECT", targets.reach * targets.heaviest)
     total = targets.heaviest * count
-    weight = matrix_product(heavy.reshape(batch * nodes, count), bins.below, Claim("TREE-SUM", total))
     rows = moments.reshape(batch * nodes * outputs, count)
-    sums = matrix_product(rows, bins.below, Claim("TREE-SUM", total * targets.reach))
+    heavy = heavy.reshape(batch * nodes, count)
+    if isinstance(weights, np.ndarray):
+        # Whole numbers: they take no truncation, so they go their own way.
+        weight = matrix_product(heavy, bins.below, Claim("TREE-SUM", total))
+        sums = matrix_product(rows, bins.below, Claim("TREE-SUM", total * targets.reach))
+    else:
+        most = Claim("TREE-SUM", total * max(targets.reach, 1.0))
+        both = matrix_product(concatenate([heavy, rows]), bins.below, most)
+        weight, sums = bounded(both[: batch * nodes], "TREE-SUM", total), both[batch * nodes :]
+        sums = bounded(sums, "TREE-SUM", total * targets.reach)
     return Sums(weight, sums.reshape(batch * nodes, outputs, -1))
 
 

@@ -6,7 +6,7 @@ publicly zero needs no message.
 
 import numpy as np
 
-from koinon.privacy.rep4.ring import gram_cross_products, matrix_product
+from koinon.privacy.rep4.ring import THIN, MatrixLimbs, gram_cross_products, matrix_product
 from koinon.privacy.rep4.shares import DIAGONAL, ROUTES, Shares
 from koinon.privacy.secret import Product, product_shape
 
@@ -21,6 +21,8 @@ def cross_terms(left: Shares, right: Shares, kind: Product, position: int) -> di
         pairs = [pair for pair in needed if position not in pair]
         grams = gram_cross_products(held, pairs, DIAGONAL)
         return {pair: grams.get(pair) for pair in needed}
+    if kind is Product.MATRIX and min(left.shape[0], right.shape[1]) <= THIN:
+        return _thin_products(left, right, needed, position)
     return {pair: None if position in pair else _product(left, right, kind, terms) for pair, terms in needed.items()}
 
 
@@ -50,6 +52,31 @@ def _product(left: Shares, right: Shares, kind: Product, terms: list[Pair]) -> n
             total = plus(total, times(left.part(a), right.part(b)))
     total = np.asarray(total)
     return np.asarray(total.sum(0, dtype=total.dtype)) if kind is Product.COLUMN_DOT else total
+
+
+def _thin_products(
+    left: Shares, right: Shares, needed: dict[Pair, list[Pair]], position: int
+) -> dict[Pair, np.ndarray | None]:
+    """Matrix products where one factor has few rows or columns: whatever meets one component of the other is stacked,
+    so that the component is read from memory once."""
+    thin_left = left.shape[0] <= right.shape[1]
+    axis = 0 if thin_left else 1
+    meeting: dict[int, list[tuple[Pair, np.ndarray]]] = {}
+    for pair, terms in needed.items():
+        if position in pair:
+            continue
+        for whole in sorted({b if thin_left else a for a, b in terms}):
+            thin = [left.part(a) if thin_left else right.part(b) for a, b in terms if (b if thin_left else a) == whole]
+            meeting.setdefault(whole, []).append((pair, thin[0] if len(thin) == 1 else thin[0] + thin[1]))
+    found: dict[Pair, np.ndarray | None] = dict.fromkeys(needed)
+    for whole, factors in meeting.items():
+        stacked = MatrixLimbs(np.concatenate([words for _, words in factors], axis=axis))
+        both = (stacked, right.matrix(whole)) if thin_left else (left.matrix(whole), stacked)
+        parts = np.split(matrix_product(*both), len(factors), axis=axis)
+        for (pair, _), part in zip(factors, parts, strict=True):
+            before = found[pair]
+            found[pair] = part if before is None else before + part
+    return found
 
 
 def _matrix_terms(left: Shares, right: Shares, terms: list[Pair]) -> np.ndarray:

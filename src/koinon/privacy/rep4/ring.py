@@ -17,6 +17,8 @@ _TOP_LIMB_BITS: Final = 20
 _BLOCK_TERMS: Final = 1024
 _BLAS_PAYS_FROM: Final = 60_000
 """Multiplications below which NumPy's integer matmul is faster than splitting."""
+THIN: Final = 64
+"""Rows or columns of a product below which the memory that holds the other factor sets the pace."""
 _NIBBLE_SWAPS: Final = ((2, 4), (3, 5))
 
 
@@ -107,9 +109,31 @@ def gram_cross_products(
 
 def _add_limb_products(total: np.ndarray, left: np.ndarray, right: np.ndarray, width: int) -> None:
     """total += left · right; left is [A₀|A₁|A₂], right is [B₂;B₁;B₀], each limb ``width`` terms wide."""
+    if left.shape[0] <= 2 * THIN:
+        # Each limb of the long factor is read once, for all limbs of the thin one that it meets.
+        limbs = np.concatenate([left[:, k * width : (k + 1) * width] for k in range(3)], axis=0)
+        _add_thin_products(total, [limbs[: (3 - k) * left.shape[0]] @ _limb(right, k, width) for k in range(3)])
+        return
+    if right.shape[1] <= 2 * THIN:
+        limbs = np.concatenate([_limb(right, k, width) for k in range(3)], axis=1)
+        products = [left[:, k * width : (k + 1) * width] @ limbs[:, : (3 - k) * right.shape[1]] for k in range(3)]
+        _add_thin_products(total.T, [each.T for each in products])
+        return
     total += (left[:, :width] @ right[2 * width :]).astype(np.int64)
     total += (left[:, : 2 * width] @ right[width:]).astype(np.int64) << np.int64(LIMB_BITS)
     total += (left @ right).astype(np.int64) << np.int64(2 * LIMB_BITS)
+
+
+def _limb(right: np.ndarray, number: int, width: int) -> np.ndarray:
+    return right[(2 - number) * width : (3 - number) * width]
+
+
+def _add_thin_products(total: np.ndarray, products: list[np.ndarray]) -> None:
+    """total += Σ 2^(22 (j + k)) Pⱼₖ for products[k] = [P₀ₖ; P₁ₖ; …] of the limbs that do not vanish together."""
+    rows = total.shape[0]
+    for k, each in enumerate(products):
+        for j in range(3 - k):
+            total += each[j * rows : (j + 1) * rows].astype(np.int64) << np.int64((j + k) * LIMB_BITS)
 
 
 def _add_square(total: np.ndarray, limbs: list[np.ndarray]) -> None:
