@@ -18,8 +18,10 @@ from koinon.audit.bundle import STORY, ChainProof, VerificationReport, make_bund
 from koinon.audit.collect import collect
 from koinon.audit.evidence import Document, Manifest, ManifestEntry, Subject, sign_manifest
 from koinon.audit.facts import decode_call
+from koinon.audit.study_checks import StudyOutline
 from koinon.crypto.hash import blake3, sha256
 from koinon.crypto.signature import NodeKey
+from koinon.jobs.study import StudyFile
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import Forged, InvalidInput, Unavailable
 from koinon.ledger.transaction import parse_transaction
@@ -290,3 +292,8 @@ async def test_collecting_for_something_the_chain_does_not_have(tmp_path: Path) 
     addresses = {name: contract.address for name, contract in journey.suite.contracts.items()}
     with pytest.raises(InvalidInput, match="no study 9"):
         await collect(journey.client, addresses, Subject("nothing.here", 9, 9, 9, 0))
+
+
+def test_an_auditor_knows_every_field_of_a_study_file() -> None:
+    """A field that only the parties know would make every bundle about a study unreadable."""
+    assert StudyOutline.__struct_fields__ == StudyFile.__struct_fields__

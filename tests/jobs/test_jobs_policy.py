@@ -18,6 +18,7 @@ POLICY = Policy(
     publishers=(),
     minimum_parties=3,
     allowed_programs=("logistic-regression/1",),
+    allowed_engines=("rep4",),
     allowed_outputs=("coefficients", "intercept"),
     allowed_joins=("agreed",),
     minimum_group=5,
@@ -41,6 +42,7 @@ def test_an_acceptable_study_is_agreed_to(study: StudyFile) -> None:
         ({"purposes": ("insurance",)}, {}, "purpose is none the policy accepts"),
         ({"publishers": (Address(b"x" * 20),)}, {}, "no studies from this publisher"),
         ({"minimum_parties": 4}, {}, "3 data owners; the policy asks for 4"),
+        ({}, {"engine": "federated"}, "does not allow the engine federated"),
         ({"allowed_outputs": ("intercept",)}, {}, "'coefficients' is not allowed"),
         ({"allowed_joins": ()}, {"held": (("x",),), "join": "psi"}, "brought together by join = 'psi'"),
         ({"allow_exact_outputs": False}, {}, "does not allow exact outputs"),
@@ -65,6 +67,7 @@ purposes = ["tumour risk"]
 publishers = []
 minimum_parties = 3
 allowed_programs = ["logistic-regression/1"]
+allowed_engines = ["rep4"]
 allowed_outputs = ["coefficients", "intercept"]
 allowed_joins = ["agreed"]
 minimum_group = 5

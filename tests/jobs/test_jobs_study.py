@@ -179,7 +179,7 @@ maximum_attempts = 3
 def read(path: Path, study: StudyFile) -> StudyFile:
     return read_study_toml(
         path,
-        algorithm_hash=lambda _: Hash32(b"a" * 32),
+        algorithm_hash=lambda _, __: Hash32(b"a" * 32),
         publisher=study.publisher,
         chain_id=1,
         studies_contract=Address(bytes(20)),

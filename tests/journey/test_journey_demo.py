@@ -205,6 +205,16 @@ def test_hospitals_with_other_columns_of_the_same_patients_train_one_model(place
 
 
 @pytest.mark.long
+@pytest.mark.xdist_group("demo")
+def test_hospitals_train_one_model_where_their_rows_lie_sample(place: Path) -> None:
+    report = demo(place, "--engine", "federated", "--effort", "0.05", "--calls", "20")
+    check_main_job(report)
+    assert report["study"]["engine"] == "federated"
+    assert report["study"]["incidents"] == []
+    assert "federated" in report["verification"]["study"]
+
+
+@pytest.mark.long
 @pytest.mark.node
 @pytest.mark.xdist_group("demo")
 def test_the_same_job_runs_on_an_outside_chain(place: Path, anvil: str) -> None:
@@ -225,6 +235,8 @@ BAD = [
     (["--group", "colour"], 2, "colour"),
     (["--split", "columns", "--data", "{rows}"], 2, "leave out --data"),
     (["--split", "columns", "--group", "colour"], 2, "colour"),
+    (["--engine", "federated", "--split", "columns"], 2, "leave --engine at rep4"),
+    (["--engine", "federated", "--chaos", "lie"], 2, "leave --engine at rep4"),
 ]
 
 

@@ -27,7 +27,7 @@ async def main(plan: str, position: str, owners: str, leader: str, port: str) ->
     agreed, seat, node = decode(TrainingPlan, bytes.fromhex(plan)), int(position), NodeId(bytes.fromhex(leader))
     async with Transport.open(member(seat), "127.0.0.1") as transport:
         link = await transport.link(Endpoint(node, "127.0.0.1", int(port)), LABEL, PATIENCE)
-        _, endorsement = await witness(agreed, roster(node, int(owners)), seat, member(seat), link)
+        _, endorsement, _ = await witness(agreed, roster(node, int(owners)), seat, member(seat), link)
         await link.close()
     print(endorsement.digest.hex())
 

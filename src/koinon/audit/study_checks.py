@@ -50,6 +50,7 @@ class StudyOutline(Record, frozen=True):
     people: bytes = b""
     join: str = ""
     planted: int = 0
+    engine: str = "rep4"
 
 
 def study_of(exhibit: Exhibit) -> StudyOutline:
@@ -83,7 +84,7 @@ def check_study_file(exhibit: Exhibit) -> str:
         raise Forged(f"{name}: publisher or algorithm differ from the proposal on the chain")
     if tuple(owner.account for owner in study.owners) != tuple(terms["owners"]):
         raise Forged(f"{name}: the owners differ from those on the chain")
-    return f"study {exhibit.subject.study}, {len(study.owners)} owners"
+    return f"study {exhibit.subject.study}, {len(study.owners)} owners, computed on the engine {study.engine}"
 
 
 def check_consents(exhibit: Exhibit) -> str:

@@ -33,6 +33,13 @@ from koinon.kernel.errors import InvalidInput, KoinonError
     show_default=True,
     help="Whether each hospital has patients of its own, or other columns of the same patients.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["rep4", "federated"]),
+    default="rep4",
+    show_default=True,
+    help="How the study is computed: on shares by a committee, or where the rows lie.",
+)
 @click.option("--target", help="The 0/1 column that the model predicts. [default: the only one]")
 @click.option("--group", "sensitive", help="Column whose tertiles fairness is measured over. [default: the first]")
 @click.option("--calls", default=200, show_default=True, type=click.IntRange(1, 100_000), help="Calls the buyer makes.")
@@ -60,6 +67,7 @@ def demo(
     chain_key: Path | None,
     data_folder: Path | None,
     split: str,
+    engine: str,
     target: str | None,
     sensitive: str | None,
     calls: int,
@@ -75,6 +83,8 @@ def demo(
         raise InvalidInput("--chain and --chain-key go together: somebody must pay for gas on the outside chain")
     if chaos == "validator" and chain_url is not None:
         raise InvalidInput("--chaos validator needs our own ledger; leave --chain out")
+    if engine != "rep4" and (chaos == "lie" or split == "columns"):
+        raise InvalidInput("--chaos lie and --split columns need shares; leave --engine at rep4")
     if folder is not None and (folder / "network.json").exists():
         raise InvalidInput(f"there is a network in {folder.name} already; choose another --folder or remove it")
     place = folder or Path(tempfile.mkdtemp(prefix="koinon-demo-"))
@@ -90,6 +100,7 @@ def demo(
         seed=seed,
         effort=effort,
         by_columns=split == "columns",
+        engine=engine,
     )
     progress = Progress(quiet=as_json)
     demonstration = Demonstration(options, progress)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ class Options:
     seed: int
     effort: float
     by_columns: bool = False
+    engine: str = "rep4"
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,12 +154,25 @@ class Demonstration:
                 outside = OutsideChain(options.chain_url, await client.chain_id())
             chain = Chain(OUTSIDE_DRAW_DELAY, GAS_MONEY)
         self._network.create(DEMONSTRATION, SystemRng(), outside=outside, allow_faults=options.chaos == "lie")
+        self._agree_beforehand()
         if outside is not None and options.chain_key is not None:
             await self._fund_company(outside.url, options.chain_key)
         await self._network.start()
         names = self._network.names()
         tell(f"{len(names)} organisations, {len(names)} processes", 1.0)
         return chain
+
+    def _agree_beforehand(self) -> None:
+        """Hospitals allow rep4 unless their people write something else into their policies."""
+        for name in self._network.names():
+            if "data" in self._network.roles(name):
+                policy = self._network.home(name).policy
+                allowed = re.sub(
+                    r"(?m)^allowed_engines = \S+",
+                    f'allowed_engines = ["{self._options.engine}"]',
+                    policy.read_text("utf-8"),
+                )
+                policy.write_text(allowed, "utf-8")
 
     async def _fund_company(self, url: str, key_file: Path) -> None:
         """On an outside chain somebody pays for gas: the account in the key file gives the company its first coins."""
@@ -187,6 +202,7 @@ class Demonstration:
             terms=TERMS,
             holders=rows.holders,
             people=people,
+            engine=options.engine,
         )
         return Scene(
             study_text=write_draft(draft),

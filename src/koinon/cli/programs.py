@@ -95,16 +95,18 @@ def estimates(
     """
     from koinon.jobs.inputs import parameters
     from koinon.privacy.engines import ENGINES, Network
+    from koinon.privacy.programs.offer import Parameters
     from koinon.privacy.programs.registry import load
 
-    program = load(study.algorithm, parameters(study, tuple(count + study.planted for count in rows)))
+    encoded = parameters(study, tuple(count + study.planted for count in rows))
+    program, given = load(study.algorithm, encoded), decode(Parameters, encoded)
     network = Network(round_trip_seconds, bits_per_second)
     found = []
     for one in ENGINES:
-        refusal = one.refusal(program)
+        refusal = one.refusal(program.name, given)
         facts: dict[str, Any] = {"engine": one.name, "refusal": refusal, "learns": dict(one.learns)}
         if not refusal:
-            cost = one.cost(program, network)
+            cost = one.cost(program, given, network)
             facts |= {
                 "seconds": round(cost.seconds, 2),
                 "traffic_megabytes": round(cost.traffic_bytes / 1e6, 3),

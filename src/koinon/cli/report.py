@@ -6,7 +6,9 @@ from typing import Any, Final
 
 from koinon.cli.console import console, print_table, shorten
 from koinon.contracts.tokens import format_amount
+from koinon.jobs.study import SignedStudy, open_study
 from koinon.journey.results import Audited
+from koinon.kernel.codec import decode
 from koinon.kernel.ids import Address, to_hex
 
 MILLION: Final = 1_000_000
@@ -42,6 +44,7 @@ def report_of(
     served = paid.served
     validated = served.named.validated
     trained = validated.hardened.published.trained
+    study = open_study(decode(SignedStudy, trained.study.signed))
 
     def who(account: Address) -> str:
         return names.get(account, "buyer" if account == paid.buyer else to_hex(account))
@@ -57,6 +60,7 @@ def report_of(
         },
         "study": {
             "number": trained.study.number,
+            "engine": study.engine,
             "attempts": trained.attempt + 1,
             "committee": [who(account) for account in trained.committee],
             "training_rows": list(trained.training_rows),

@@ -61,6 +61,7 @@ def study() -> None:
 @click.option("--title", required=True, help="What the study is called.")
 @click.option("--purpose", required=True, help="What for, in a sentence; owners' policies look for phrases in it.")
 @click.option("--program", default="logistic-regression/1", show_default=True, help="See: koinon study programs")
+@click.option("--engine", default="rep4", show_default=True, help="How it is computed; see: koinon study estimate")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the program; repeat.")
 @click.option("--epsilon", default=0.0, help="Noise: what it costs every row's privacy budget. [default: 0, exact]")
 @click.option("--plant", "planted", default=0, type=click.IntRange(0), help="Rows each owner plants in secret.")
@@ -89,6 +90,7 @@ def new(
     title: str,
     purpose: str,
     program: str,
+    engine: str,
     settings: tuple[str, ...],
     epsilon: float,
     planted: int,
@@ -160,6 +162,7 @@ def new(
         epsilon=epsilon,
         join=join,
         planted=planted,
+        engine=engine,
     )
     write_new(file, write_draft(draft))
     try:
@@ -193,6 +196,7 @@ def estimate(file: Path, rows: tuple[int, ...], rtt: float, mbit: float, as_json
     facts: dict[str, Any] = {
         "title": draft.title,
         "program": draft.algorithm,
+        "engine": draft.engine,
         "rows": list(counts),
         "escrow_tokens": format_amount(escrow(draft)),
         "bond_tokens": format_amount(draft.terms.bond),

@@ -25,6 +25,7 @@ class Policy:
         minimum_parties: data owners that a study must have, this one included: with fewer, an owner could subtract
         its own part.
         allowed_programs: names of the algorithms that may run on its rows.
+        allowed_engines: how they may be computed; engines differ in whom rows are protected against.
         allowed_outputs: names of outputs that may leave.
         allowed_joins: how rows of the same people may be brought together with other owners' (``jobs.study.JOINS``).
         minimum_group: least people behind any count or mean of a group that may leave.
@@ -39,6 +40,7 @@ class Policy:
     publishers: tuple[Address, ...]
     minimum_parties: int
     allowed_programs: tuple[str, ...]
+    allowed_engines: tuple[str, ...]
     allowed_outputs: tuple[str, ...]
     allowed_joins: tuple[str, ...]
     minimum_group: int
@@ -62,6 +64,7 @@ def read_policy(path: Path) -> Policy:
         "publishers": list,
         "minimum_parties": int,
         "allowed_programs": list,
+        "allowed_engines": list,
         "allowed_outputs": list,
         "allowed_joins": list,
         "minimum_group": int,
@@ -91,6 +94,7 @@ def read_policy(path: Path) -> Policy:
         publishers=tuple(parse_address(text) for text in table["publishers"]),
         minimum_parties=table["minimum_parties"],
         allowed_programs=tuple(table["allowed_programs"]),
+        allowed_engines=tuple(table["allowed_engines"]),
         allowed_outputs=tuple(table["allowed_outputs"]),
         allowed_joins=tuple(table["allowed_joins"]),
         minimum_group=table["minimum_group"],
@@ -139,6 +143,8 @@ def agree(study: StudyFile, policy: Policy, own_account: Address, installed_algo
         raise Refused(f"it has {len(study.owners)} data owners; the policy asks for {policy.minimum_parties} or more")
     if study.algorithm not in policy.allowed_programs:
         raise Refused(f"the policy does not allow the program {study.algorithm}")
+    if study.engine not in policy.allowed_engines:
+        raise Refused(f"the policy does not allow the engine {study.engine}")
     group = _smallest_group(study)
     if group is not None and group < policy.minimum_group:
         raise Refused(f"it shows groups of {group} people; the policy asks for {policy.minimum_group} or more")

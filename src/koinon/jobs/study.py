@@ -96,6 +96,8 @@ class StudyFile(Record, frozen=True):
     planted: int = 0
     """Rows with random labels that each owner adds to its own in secret; a model that gives those labels back is not
     opened, see ``differential.canaries``."""
+    engine: str = "rep4"
+    """How it is computed, and so against whom rows are protected; see ``privacy.engines``."""
 
 
 class SignedStudy(Record, frozen=True):
@@ -185,6 +187,8 @@ def _problems(study: StudyFile) -> "list[str]":
     rule(
         len(study.algorithm_hash) == 32 and len(study.studies_contract) == 20, "a hash or an address has a wrong length"
     )
+    if not found:
+        found += _engine_problems(study)
     owners_share = len(study.owners) * study.owner_revenue
     rule(study.owner_revenue >= 0 and owners_share <= ALL_BASIS_POINTS, "the owners' revenue shares exceed the whole")
     rule(min(terms.committee_fee, terms.owner_fee, terms.bond) >= 0, "amounts must not be negative")
@@ -239,6 +243,22 @@ def _planting_problems(study: StudyFile) -> list[str]:
     return []
 
 
+def _engine_problems(study: StudyFile) -> list[str]:
+    """What the engine has to say about a study that is sound otherwise."""
+    from koinon.jobs.inputs import parameters
+    from koinon.privacy.engines import engine_named
+    from koinon.privacy.programs.offer import Parameters
+
+    if study.planted and study.engine != "rep4":
+        return ["rows are planted among shares; plant none, or name the engine rep4"]
+    try:
+        given = decode(Parameters, parameters(study, tuple(study.minimum_rows for _ in study.owners)))
+        refusal = engine_named(study.engine).refusal(study.algorithm, given)
+    except InvalidInput as problem:
+        return [str(problem)]
+    return [f"the engine {study.engine} does not run it: {refusal}"] if refusal else []
+
+
 def _program_problems(study: StudyFile, names: list[str]) -> list[str]:
     """What the algorithm itself has to say: it must be known, with these outputs, this target and these settings."""
     from koinon.privacy.programs import registry
@@ -271,14 +291,19 @@ def _program_problems(study: StudyFile, names: list[str]) -> list[str]:
 
 
 def read_study_toml(
-    path: Path, *, algorithm_hash: Callable[[str], Hash32], publisher: Party, chain_id: int, studies_contract: Address
+    path: Path,
+    *,
+    algorithm_hash: Callable[[str, str], Hash32],
+    publisher: Party,
+    chain_id: int,
+    studies_contract: Address,
 ) -> StudyFile:
     """Read the form people write.
 
     The publisher's own node fills in who it is and on which chain.
 
     Args:
-        algorithm_hash: gives the hash of the installed algorithm of that name.
+        algorithm_hash: gives the hash of the installed algorithm of that name on the engine of that name.
 
     Raises:
         InvalidInput: unreadable, an unknown or missing key, or a rule broken; the sentence names the key.
@@ -292,6 +317,7 @@ def read_study_toml(
     reader = _Reader(table, path.name)
     terms = _Reader(reader.table("terms"), f"{path.name} [terms]")
     algorithm = reader.text("algorithm")
+    engine = reader.text("engine") if reader.has("engine") else "rep4"
     settings = _settings(algorithm, reader.table("settings") if reader.has("settings") else {})
     owners = tuple(_party(entry, path.name) for entry in reader.entries("owners"))
     listed = [_column(entry, path.name) for entry in reader.entries("columns")]
@@ -304,7 +330,7 @@ def read_study_toml(
         title=reader.text("title"),
         purpose=reader.text("purpose"),
         algorithm=algorithm,
-        algorithm_hash=algorithm_hash(algorithm),
+        algorithm_hash=algorithm_hash(algorithm, engine),
         columns=tuple(column for column, _ in listed),
         target=target,
         sensitive_column=reader.text("sensitive_column"),
@@ -331,6 +357,7 @@ def read_study_toml(
         people=_people(reader.text("people"), path.name) if reader.has("people") else b"",
         join=reader.text("join") if reader.has("join") else AGREED,
         planted=reader.integer("planted") if reader.has("planted") else 0,
+        engine=engine,
     )
     reader.nothing_else()
     terms.nothing_else()

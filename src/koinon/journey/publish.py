@@ -76,6 +76,8 @@ def card_of(
     trained: Trained, study: StudyFile, predictor: Predictor, name: str, committee: tuple[bytes, ...]
 ) -> ModelCard:
     """The model's card: only what the study file and the chain already say in public."""
+    from koinon.privacy.engines import engine_named
+
     return ModelCard(
         name=name,
         task=predictor.task,
@@ -93,6 +95,8 @@ def card_of(
         code_hash=study.algorithm_hash,
         intended_use=study.purpose,
         licence=LICENCE,
+        engine=study.engine,
+        protection=engine_named(study.engine).adversary.statement,
     )
 
 

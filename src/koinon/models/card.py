@@ -47,6 +47,8 @@ class ModelCard(Record, frozen=True):
         intended_use: a sentence for a human reader.
         licence: SPDX expression or a sentence.
         version: of this record's meaning; 1.
+        engine, protection: how the study was computed, and against whom its rows were protected; empty where no study
+            made the model.
     """
 
     name: str
@@ -61,6 +63,8 @@ class ModelCard(Record, frozen=True):
     intended_use: str
     licence: str
     version: int = CARD_VERSION
+    engine: str = ""
+    protection: str = ""
 
     @property
     def schema(self) -> Schema:
@@ -83,6 +87,8 @@ def check_card(card: ModelCard) -> None:
     ):
         if not text.strip() or len(text) > _MAXIMUM_TEXT:
             raise InvalidInput(f"the model card's {field} must be 1 to {_MAXIMUM_TEXT} characters")
+    if max(len(card.engine), len(card.protection)) > _MAXIMUM_TEXT or bool(card.engine) != bool(card.protection):
+        raise InvalidInput("the model card names an engine and, in a sentence, against whom it protects, or neither")
     if not 0 < card.threshold_ppm < 1_000_000:
         raise InvalidInput("the model card's threshold must lie between 0 and 1,000,000 parts per million")
     if card.study_id < 0:

@@ -31,6 +31,7 @@ class Draft:
     epsilon: float = 0.0
     join: str = AGREED
     planted: int = 0
+    engine: str = "rep4"
 
 
 def write_draft(draft: Draft) -> str:
@@ -44,6 +45,7 @@ def write_draft(draft: Draft) -> str:
         f"title = {_text(draft.title)}",
         f"purpose = {_text(draft.purpose)}  # owners' policies look for phrases in it",
         f"algorithm = {_text(draft.algorithm)}",
+        f"engine = {_text(draft.engine)}  # how, and so against whom rows are protected: koinon study estimate",
         f"target = {_text(draft.target)}  # the column that is predicted, if there is one",
         f"sensitive_column = {_text(draft.sensitive_column)}  # fairness of a model is measured over its tertiles",
         *([f"target_owner = {_text(draft.holders[draft.target])}"] if beside else []),

@@ -58,6 +58,7 @@ class Program:
         output: name and shape of each declared output, in order, from the parameters.
         compute: the computation on inputs in [−1, 1]; returns one Secret vector per declared output.
         sources: numbers of the columns each input holds; empty where every input holds all of them.
+        parameters: canonical encoding of what a study made it from; empty for a program of a function.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Program:
     output: tuple[tuple[str, tuple[int, ...]], ...]
     compute: Callable[[Machine, Sequence[Secret]], Generator[None, None, Sequence[Secret]]]
     sources: tuple[tuple[int, ...], ...] = ()
+    parameters: bytes = b""
 
     def columns_of(self, number: int) -> tuple[Column, ...]:
         """The columns that input ``number`` must declare."""

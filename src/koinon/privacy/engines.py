@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from koinon.kernel.errors import InvalidInput
 from koinon.privacy import clear
 from koinon.privacy.backend import Adversary, Program
 from koinon.privacy.estimate import estimate
+from koinon.privacy.federated import studies as federated
+from koinon.privacy.programs.offer import Parameters
+from koinon.privacy.programs.registry import FEDERATED, REP4
 from koinon.privacy.rep4 import simulation
 
-REP4: Final = "rep4"
 START_SECONDS: Final = 1.5
 """Four workers that start, connect and agree on keys; measured with ``benchmarks/private.py``."""
 _ROUND_SECONDS: Final = 1.3e-3
@@ -21,6 +24,12 @@ _PRODUCT_SECONDS: Final = 6e-9
 """Of computing, on two cores for all four: each round, each byte over all parties, each product in a matrix product."""
 _SETTING_UP_ROUNDS: Final = 14
 """Key agreement, check of the inputs, checkpoints and opening."""
+_FEDERATED_ROUNDS: Final = 10
+"""What Newton's method takes to stand still, about, from zero."""
+_FEDERATED_STAGES: Final = 5
+_STAGE_SECONDS: Final = 5e-3
+_STATEMENT_BYTES: Final = 500
+"""Of keys, sealed shares, votes and opened shares: for each pair of owners in a round, about."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +64,20 @@ class EngineOffer:
         name: such as ``"rep4"``.
         adversary: against whom it protects.
         learns: who → what they learn, besides the public study file.
-        refusal: program → why this engine does not run it in a study; empty where it does.
+        refusal: name and parameters of a program → why this engine does not run it in a study; empty where it does.
         cost: of a program that it runs. Raises Refused where the program could overflow.
+        worker: what a committee member's disposable child runs; empty where no study may name the engine.
     """
 
     name: str
     adversary: Adversary
     learns: Mapping[str, str]
-    refusal: Callable[[Program], str]
-    cost: Callable[[Program, Network], Cost]
+    refusal: Callable[[str, Parameters], str]
+    cost: Callable[[Program, Parameters, Network], Cost]
+    worker: str = ""
 
 
-def _rep4_cost(program: Program, network: Network) -> Cost:
+def _rep4_cost(program: Program, _: Parameters, network: Network) -> Cost:
     found = estimate(program)
     rounds = found.rounds + _SETTING_UP_ROUNDS
     # A third of all traffic leaves the busiest party.
@@ -76,7 +87,21 @@ def _rep4_cost(program: Program, network: Network) -> Cost:
     return Cost(START_SECONDS + waiting + on_the_wire + computing, found.traffic_bytes, rounds)
 
 
-def _clear_cost(program: Program, _: Network) -> Cost:
+def _federated_cost(program: Program, parameters: Parameters, network: Network) -> Cost:
+    plan = federated.plan_of(program.name, parameters)
+    owners, rounds = len(parameters.layout.rows), min(plan.rounds, _FEDERATED_ROUNDS)
+    update = 8 * federated.update_length(plan)
+    # Every owner sends its words and is told the sum and the model; the leader passes all words on to three members.
+    round_bytes = owners * (update + update + 8 * len(parameters.layout.columns) + owners * _STATEMENT_BYTES)
+    round_bytes += 3 * owners * update
+    stages = rounds * _FEDERATED_STAGES
+    # The leader sends or receives every byte.
+    on_the_wire = rounds * round_bytes * 8 / network.bits_per_second
+    seconds = START_SECONDS + stages * (network.round_trip_seconds + _STAGE_SECONDS) + on_the_wire
+    return Cost(seconds, rounds * round_bytes, stages)
+
+
+def _clear_cost(program: Program, _: Parameters, __: Network) -> Cost:
     return Cost(estimate(program).matrix_products * _PRODUCT_SECONDS / 4, 0, 0)
 
 
@@ -89,15 +114,37 @@ ENGINES: Final = (
             "one committee member": "nothing of rows or result; a wrong value that it sends is caught",
             "two committee members together": "everything",
         },
-        refusal=lambda _: "",
+        refusal=lambda _, __: "",
         cost=_rep4_cost,
+        worker="koinon.privacy.rep4.worker:main",
+    ),
+    EngineOffer(
+        name=FEDERATED,
+        adversary=federated.ADVERSARY,
+        learns={
+            "owners": "the joint model of every round; of one another's rows what these models say",
+            "every committee member": "the joint model of every round, and sums over owners of gradients and Hessians",
+            "the leading member with an owner on its side": "with three owners, possibly one owner's gradients",
+        },
+        refusal=federated.refusal,
+        cost=_federated_cost,
+        worker="koinon.privacy.federated.member:main",
     ),
     EngineOffer(
         name="clear",
         adversary=clear.ADVERSARY,
         learns={"whoever computes": "every row"},
-        refusal=lambda _: "it is the reference for tests: no study may name it",
+        refusal=lambda _, __: "it is the reference for tests: no study may name it",
         cost=_clear_cost,
     ),
 )
 """Every engine there is, the default first."""
+
+
+def engine_named(name: str) -> EngineOffer:
+    """The engine that a study names. Raises InvalidInput for one that none may name."""
+    for one in ENGINES:
+        if one.name == name and one.worker:
+            return one
+    offered = ", ".join(one.name for one in ENGINES if one.worker)
+    raise InvalidInput(f"no engine is called {name[:80]!r}; a study names one of {offered}")

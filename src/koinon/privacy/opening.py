@@ -40,6 +40,28 @@ def output_digest(digests: Four) -> Hash32:
     return keccak256(b"".join(digests))
 
 
+def public_package(
+    session: bytes, position: int, words: np.ndarray, fraction_bits: int, secret: bytes
+) -> tuple[OutputPackage, Hash32]:
+    """The package and the output digest of an engine whose four members all know the output.
+
+    The words (count,) are the first component and the others are zero; so the same three signatures release the escrow,
+    and the result party opens it as it opens any other.
+
+    Args:
+        secret: what the four know and nobody else can guess, so that the digest on the chain does not let strangers
+            test guesses of the output.
+    """
+    zeros = bytes(words.size * _WORD_BYTES)
+    values = {j: np.ascontiguousarray(words, "<u8").tobytes() if j == 0 else zeros for j in POSITIONS}
+    salts = {j: output_salt(tagged_hash(_SALT_DOMAIN, secret, bytes([j])), session) for j in POSITIONS}
+    zeroth, first, second, third = (component_digest(session, j, values[j], salts[j]) for j in POSITIONS)
+    digests = (zeroth, first, second, third)
+    one, two, three = (OutputComponent(j, values[j], salts[j]) for j in POSITIONS if j != position)
+    package = OutputPackage(session, position, words.size, fraction_bits, (one, two, three), digests)
+    return package, output_digest(digests)
+
+
 def reconstruct(
     packages: Sequence[OutputPackage], session: bytes, agreed: bytes | None = None
 ) -> tuple[np.ndarray, tuple[int, ...]]:

@@ -23,7 +23,7 @@ from koinon.kernel.errors import Forged, InvalidInput, MalformedMessage
 from koinon.kernel.ids import Hash32, NodeId
 from koinon.privacy.rep4.shares import Shares, four
 from koinon.privacy.rep4.streams import Stream
-from koinon.wire.committee import POSITIONS, Column, ComponentShare, ShareManifest, SharePackage
+from koinon.wire.committee import POSITIONS, Column, ComponentShare, Four, ShareManifest, SharePackage
 
 SEED_BYTES: Final = 32
 EXPLICIT: Final = 3
@@ -34,6 +34,8 @@ FRACTION_BITS_RANGE: Final = range(8, 31)
 _WORD_BYTES: Final = 8
 MANIFEST_DOMAIN: Final = "koinon/rep4/share-manifest/1"
 _COMPONENT_DOMAIN: Final = "koinon/rep4/component/1"
+NOTHING_SHARED: Final[Four] = (bytes(32), bytes(32), bytes(32), bytes(32))
+"""In place of commitments to components where no shares are dealt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,21 @@ def deal(
         SharePackage(2, (zeroth, first, third)),
         SharePackage(3, (zeroth, first, second)),
     )
+
+
+def attest(rows: int, columns: Sequence[Column], fraction_bits: int, dealing: Dealing, owner: NodeKey) -> ShareManifest:
+    """A signed manifest of rows that stay with their owner: it commits to the data set and to no shares."""
+    unsigned = ShareManifest(
+        dealing.study,
+        dealing.attempt,
+        owner.node_id,
+        dealing.dataset,
+        rows,
+        tuple(columns),
+        fraction_bits,
+        NOTHING_SHARED,
+    )
+    return msgspec.structs.replace(unsigned, signature=owner.sign(MANIFEST_DOMAIN, encode(unsigned)))
 
 
 def encoded(matrix: np.ndarray, columns: Sequence[Column], fraction_bits: int) -> np.ndarray:
@@ -167,7 +184,7 @@ def manifest_hash(manifest: ShareManifest) -> Hash32:
     return tagged_hash(MANIFEST_DOMAIN, encode(manifest))
 
 
-def accept_package(manifest: ShareManifest, position: int, package: SharePackage) -> Shares:
+def accept_package(manifest: ShareManifest, position: int, package: SharePackage | None) -> Shares:
     """Check a package against its manifest, whole or not at all, and unfold it.
 
     Args:
@@ -182,7 +199,7 @@ def accept_package(manifest: ShareManifest, position: int, package: SharePackage
     """
     check_manifest(manifest)
     expected = tuple(j for j in POSITIONS if j != position)
-    if package.position != position or tuple(share.index for share in package.components) != expected:
+    if package is None or (package.position, *(share.index for share in package.components)) != (position, *expected):
         raise MalformedMessage(f"the share package is not for position {position}; ask the owner to deal again")
     shape = (manifest.rows, len(manifest.columns))
     dealing = Dealing(manifest.study, manifest.attempt, manifest.dataset)

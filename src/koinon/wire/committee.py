@@ -174,10 +174,12 @@ class Peer(Record, frozen=True):
 
 
 class Input(Record, frozen=True):
-    """One owner's rows as they reach one position."""
+    """What one owner gives one position: its shares on rep4, and on the federated engine, where rows stay with their
+    owner, nothing but its manifest.
+    """
 
     manifest: ShareManifest
-    package: SharePackage
+    package: SharePackage | None = None
 
 
 class Fault(Record, frozen=True):
@@ -238,12 +240,13 @@ class Progress(Message, frozen=True):
 class Output(Message, frozen=True):
     """Worker to node: the run ended and every check passed.
 
-    ``heads`` are the last signed statements of all four positions. ``output_digest`` is Keccak-256 of the four digests.
+    ``heads`` are the last signed statements of all four positions; empty on engines without any. ``output_digest`` is
+    Keccak-256 of the four digests.
     """
 
     package: OutputPackage
     output_digest: bytes
-    heads: tuple[SignedHeads, SignedHeads, SignedHeads, SignedHeads]
+    heads: tuple[SignedHeads, ...]
     rounds: int
     bytes_sent: int
 

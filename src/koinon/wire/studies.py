@@ -204,3 +204,18 @@ class ConsultOwner(Message, frozen=True):
     """
 
     signed_study: bytes
+
+
+@message(0x0521, limit=1024)
+class SeatReply(Message, frozen=True):
+    """Where the worker of a committee member listens, with its node's certificate."""
+
+    peer: Peer
+
+
+@message(0x0522, answers=(SeatReply,), limit=64)
+class FetchSeat(Message, frozen=True):
+    """A data owner of a federated study asks the member that leads it where to send its words."""
+
+    study: int
+    attempt: int

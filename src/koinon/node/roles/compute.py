@@ -25,7 +25,7 @@ from koinon.node.context import Context
 from koinon.node.orders import Lie, Nothing
 from koinon.node.roles.studies import fetch_study
 from koinon.node.tasks import Narrator
-from koinon.wire.catalogue import Done, Message
+from koinon.wire.catalogue import Done, Message, from_frame, to_frame
 from koinon.wire.committee import (
     NOBODY,
     Aborted,
@@ -38,7 +38,7 @@ from koinon.wire.committee import (
     Progress,
     Run,
 )
-from koinon.wire.studies import CommitteeHello, DeliverOutput, DeliverShares
+from koinon.wire.studies import CommitteeHello, DeliverOutput, DeliverShares, FetchSeat, SeatReply
 from koinon.worker import Limits, Worker
 
 journal = logging.getLogger("koinon.compute")
@@ -109,6 +109,7 @@ class ComputeRole:
         context.feed.on(studies, Ended, self._ended)
         context.transport.handle(CommitteeHello, self._hello)
         context.transport.handle(DeliverShares, self._shares)
+        context.transport.handle(FetchSeat, self._where)
         if context.config.allow_faults:
             context.board.offer("fault.lie", self._plan_lie)
 
@@ -198,6 +199,15 @@ class ComputeRole:
         self._arrived(delivery.study, delivery.attempt, member.SharesArrived(delivery.owner, delivery.shares), sender)
         return Done()
 
+    async def _where(self, sender: NodeId, request: FetchSeat) -> Message:
+        """Tell an owner where this attempt's worker listens, once it does."""
+        seat = self._seats.get((request.study, request.attempt))
+        if seat is None or seat.state.own is None:
+            raise Unavailable("no worker listens for that attempt yet; ask again")
+        if sender not in {party.node_id for party in seat.study.owners}:
+            raise Refused("only a study's data owners are told where its workers listen")
+        return SeatReply(seat.state.own)
+
     def _arrived(self, study: int, attempt: int, event: _FromPeer, sender: NodeId) -> None:
         """Pass on what a party of this attempt sent; keep what comes before this node has heard of the draw."""
         seat = self._seats.get((study, attempt))
@@ -263,11 +273,12 @@ class ComputeRole:
             frame_bytes=WORKER_FRAME_BYTES,
             network=True,
         )
-        from koinon.privacy.rep4.worker import certify
+        from koinon.privacy.engines import engine_named
+        from koinon.privacy.seats import certify
 
         state = seat.state
         try:
-            async with Worker.start("koinon.privacy.rep4.worker:main", limits) as worker:
+            async with Worker.start(engine_named(seat.study.engine).worker, limits) as worker:
                 seed = self._context.rng.bytes(32)
                 await _tell(worker, Prepare(seat.session, state.position, seed, self._context.config.host))
                 listening = await _hear(worker, Listening)
@@ -321,7 +332,7 @@ class ComputeRole:
             Run(
                 peers=(run.greetings[0], run.greetings[1], run.greetings[2], run.greetings[3]),
                 program=study.algorithm,
-                algorithm=algorithm_hash(study.algorithm),
+                algorithm=algorithm_hash(study.algorithm, study.engine),
                 parameters=parameters(study, tuple(one.rows for one in manifests)),
                 result_party=study.publisher.node_id,
                 inputs=run.packages,
@@ -403,14 +414,10 @@ class ComputeRole:
 
 
 async def _tell(worker: Worker, message: Message) -> None:
-    from koinon.privacy.rep4.worker import to_frame
-
     await worker.send(to_frame(message))
 
 
 async def _hear(worker: Worker, kind: type[_M]) -> _M:
-    from koinon.privacy.rep4.worker import from_frame
-
     message = from_frame(await worker.receive())
     if not isinstance(message, kind):
         raise MalformedMessage(f"the worker said {type(message).__name__} where {kind.__name__} was due")
@@ -434,7 +441,8 @@ def _outcome(report: Message) -> member.MemberEvent:
 def _size_of(event: _FromPeer) -> int:
     if isinstance(event, member.PeerGreeted):
         return 0
-    return sum(len(component.value) for component in event.shares.package.components)
+    package = event.shares.package
+    return sum(len(component.value) for component in package.components) if package is not None else 0
 
 
 def _check_sender(seat: _Seat, event: _FromPeer, sender: NodeId) -> None:

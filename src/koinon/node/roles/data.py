@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,7 @@ from koinon.node.datasets import Datasets, StoredDataset
 from koinon.node.matching import common_rows
 from koinon.node.orders import AddData, DataAdded
 from koinon.node.privacy_ledger import added
+from koinon.node.roles import training
 from koinon.node.roles.spending import PrivacyDesk
 from koinon.node.roles.studies import fetch_study, manifest_key
 from koinon.node.tasks import Narrator
@@ -163,7 +165,7 @@ class DataRole:
             unfit = await asyncio.to_thread(self._unfit, study, Hash32(dataset.dataset_hash))
         return owner.StudyProposed(
             file=study,
-            installed_algorithm=algorithm_hash(study.algorithm),
+            installed_algorithm=algorithm_hash(study.algorithm, study.engine),
             dataset_hash=dataset.dataset_hash if dataset else b"",
             rows=dataset.rows if dataset else 0,
             nonce=self._context.rng.bytes(32),
@@ -332,28 +334,59 @@ class DataRole:
                 await asyncio.sleep(REVEAL_RETRY_SECONDS)
 
     async def _deal(self, number: int, effect: owner.DealShares) -> None:
+        """Give the committee what the study's engine needs of this owner."""
+        from koinon.privacy.programs.registry import FEDERATED
+
+        study = await fetch_study(self._context, number)
+        table = self._datasets.open(Hash32(effect.dataset_hash))
+        await self._privacy.note(effect.dataset_hash)
+        if study.engine == FEDERATED:
+            await self._train(number, study, effect, table)
+        else:
+            await self._share(number, study, effect, table)
+
+    async def _share(self, number: int, study: StudyFile, effect: owner.DealShares, table: "Table") -> None:
         from koinon.privacy.programs.offer import FRACTION_BITS
         from koinon.privacy.sharing import Dealing, deal
 
         context = self._context
-        study = await fetch_study(context, number)
-        table = self._datasets.open(Hash32(effect.dataset_hash))
         dealing = Dealing(study_key(study, number), effect.attempt, effect.dataset_hash)
-        position = [party.account for party in study.owners].index(context.account)
-        columns = share_columns(study, position)
+        columns = share_columns(study, self._place(study))
         rows = await asyncio.to_thread(self._shared_rows, number, study, table)
         matrix = await asyncio.to_thread(_with_planted, rows, study.planted, context.rng)
         manifest, packages = await asyncio.to_thread(
             deal, matrix, columns, FRACTION_BITS, dealing, context.keys.node, context.rng
         )
-        await self._privacy.note(effect.dataset_hash)
-        context.memory.write({manifest_key(number, effect.attempt): encode(manifest)})
+        await self._hand_over(number, study, effect, [Input(manifest, package) for package in packages])
+        journal.info("study %d: dealt shares of %d rows for attempt %d", number, len(matrix), effect.attempt)
+
+    async def _train(self, number: int, study: StudyFile, effect: owner.DealShares, table: "Table") -> None:
+        attempt = effect.attempt
+        manifest = training.attested(self._context, study, number, attempt, effect.dataset_hash, table.rows)
+        await self._hand_over(number, study, effect, [Input(manifest)] * len(effect.members))
+        leader, place = effect.members[0], self._place(study)
+        try:
+            await training.train_here(self._context, study, number, attempt, leader, place, table)
+        except KoinonError as problem:
+            journal.warning("study %d, attempt %d: this owner is out of the training: %s", number, attempt, problem)
+        else:
+            journal.info("study %d: trained on %d rows that stayed here", number, table.rows)
+
+    async def _hand_over(
+        self, number: int, study: StudyFile, effect: owner.DealShares, inputs: Sequence[Input]
+    ) -> None:
+        """Each member its own; the manifest, the same for all, is kept for whoever asks."""
+        self._context.memory.write({manifest_key(number, effect.attempt): encode(inputs[0].manifest)})
+        place = self._place(study)
         deliveries = (
-            self._deliver(member, DeliverShares(number, effect.attempt, position, Input(manifest, package)))
-            for member, package in zip(effect.members, packages, strict=True)
+            self._deliver(member, DeliverShares(number, effect.attempt, place, each))
+            for member, each in zip(effect.members, inputs, strict=True)
         )
         await asyncio.gather(*deliveries)
-        journal.info("study %d: dealt shares of %d rows for attempt %d", number, len(matrix), effect.attempt)
+
+    def _place(self, study: StudyFile) -> int:
+        """This owner's number in the study."""
+        return [party.account for party in study.owners].index(self._context.account)
 
     def _shared_rows(self, number: int, study: StudyFile, table: "Table") -> "FloatArray":
         """The rows that the study takes of a data set, in the order that owners of the same people share.

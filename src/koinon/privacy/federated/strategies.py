@@ -4,6 +4,7 @@ FedAvg    McMahan et al., "Communication-Efficient Learning of Deep Networks fro
 FedProx   Li et al., "Federated Optimization in Heterogeneous Networks", 2020: owners pay ½ μ ‖w − w₀‖² for leaving
           the joint model
 FedAdam   Reddi et al., "Adaptive Federated Optimization", 2021, algorithm 2
+Newton    owners give gradients and Hessians instead of updates; see ``newton``
 """
 
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from koinon.privacy.federated.models import Model
 
 AVERAGE = "average"
 ADAM = "adam"
+NEWTON = "newton"
 
 
 class LocalPlan(Record, frozen=True):
@@ -39,7 +41,7 @@ class ServerPlan(Record, frozen=True):
     """What is done with the mean of the updates.
 
     Attributes:
-        kind: ``average`` or ``adam``.
+        kind: ``average``, ``adam`` or ``newton``.
         rate: η; 1 for plain averaging.
         momentum, decay, floor: β₁, β₂ and τ of FedAdam.
     """
@@ -53,7 +55,9 @@ class ServerPlan(Record, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class JointModel:
-    """The joint model and what FedAdam remembers: m and v of the paper, zero at the start."""
+    """The joint model and what is remembered beside it, zero at the start: m and v of FedAdam's paper; for Newton's
+    method the last step, and the variances of the columns.
+    """
 
     parameters: np.ndarray
     first: np.ndarray
@@ -69,8 +73,8 @@ def check_plans(local: LocalPlan, server: ServerPlan) -> None:
         raise InvalidInput(f"an owner makes 1 to 1000 epochs in batches; got {local.epochs} and {local.batch}")
     if not (0.0 < local.rate <= 100.0 and 0.0 <= local.proximal <= 1e4):
         raise InvalidInput(f"an owner needs a rate above 0 and μ ≥ 0; got {local.rate:g} and {local.proximal:g}")
-    if server.kind not in (AVERAGE, ADAM):
-        raise InvalidInput(f"updates are combined by {AVERAGE!r} or {ADAM!r}; got {server.kind[:40]!r}")
+    if server.kind not in (AVERAGE, ADAM, NEWTON):
+        raise InvalidInput(f"updates are combined by {AVERAGE!r}, {ADAM!r} or {NEWTON!r}; got {server.kind[:40]!r}")
     if not (0.0 < server.rate <= 100.0 and 0.0 <= server.momentum < 1.0 and 0.0 <= server.decay < 1.0):
         raise InvalidInput("a server rate is above 0, momentum and decay are from 0 to below 1")
     if not server.floor > 0.0:

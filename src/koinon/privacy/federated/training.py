@@ -17,13 +17,15 @@ from koinon.crypto.hash import tagged_hash
 from koinon.kernel.codec import Record
 from koinon.kernel.codec import encode as encode_record
 from koinon.kernel.effects import Rng
-from koinon.kernel.errors import InvalidInput
+from koinon.kernel.errors import InvalidInput, ProtocolAbort
 from koinon.kernel.ids import Hash32
-from koinon.privacy.federated import encoding
+from koinon.privacy.federated import encoding, newton
 from koinon.privacy.federated.models import MOST_PARAMETERS, BroughtModel, Model, Perceptron, perceptron
+from koinon.privacy.federated.newton import Logistic
 from koinon.privacy.federated.noise import NoisePlan, check_noise, deviation, draw, furthest, guarantee, whole_within
 from koinon.privacy.federated.session import check_threshold
 from koinon.privacy.federated.strategies import (
+    NEWTON,
     JointModel,
     LocalPlan,
     ServerPlan,
@@ -50,7 +52,8 @@ class TrainingPlan(Record, frozen=True):
     """What all owners and the coordinator agree on before they start.
 
     Attributes:
-        features, hidden, classes, penalty: of the perceptron that is trained.
+        features, hidden, classes, penalty: of the perceptron that is trained. With Newton's method the penalty is that
+            of ``newton.moved``.
         size: number of parameters of a model that owners bring themselves, in place of a perceptron; else 0.
         rounds: at most so many.
         clip: an update longer than this (L2) is shortened to it.
@@ -106,8 +109,10 @@ class Coordinator:
     finished: str = ""
 
 
-def model_of(plan: TrainingPlan) -> Perceptron | BroughtModel:
+def model_of(plan: TrainingPlan) -> Perceptron | BroughtModel | Logistic:
     """What is trained. Raises InvalidInput for a model that is none."""
+    if plan.server.kind == NEWTON and not plan.size:
+        return newton.check(plan.features, plan.hidden, plan.classes)
     if not plan.size:
         return perceptron(plan.features, plan.hidden, plan.classes, plan.penalty)
     if not 1 <= plan.size <= MOST_PARAMETERS:
@@ -115,7 +120,7 @@ def model_of(plan: TrainingPlan) -> Perceptron | BroughtModel:
     return BroughtModel(plan.size)
 
 
-def check_plan(plan: TrainingPlan, owners: int) -> Perceptron | BroughtModel:
+def check_plan(plan: TrainingPlan, owners: int) -> Perceptron | BroughtModel | Logistic:
     """The model of a plan. Raises InvalidInput naming the first setting that cannot be used by so many owners."""
     model = model_of(plan)
     check_plans(plan.local, plan.server)
@@ -129,6 +134,8 @@ def check_plan(plan: TrainingPlan, owners: int) -> Perceptron | BroughtModel:
         check_noise(plan.noise, plan.threshold, plan.clip, plan.fraction_bits)
         if plan.most_rows or plan.patience:
             raise InvalidInput("with noise owners weigh alike and losses stay private: set most_rows and patience to 0")
+    if plan.server.kind == NEWTON and (plan.size or plan.noise is not None or plan.patience or not plan.most_rows):
+        raise InvalidInput("Newton's method takes no noise, no patience, no brought model, and owners weighed by rows")
     check_threshold(plan.threshold, owners)
     encoding.check_range(owners, limit_of(plan), plan.word_bits)
     return model
@@ -155,7 +162,8 @@ def _units(plan: TrainingPlan, noise: NoisePlan) -> int:
 
 def length_of(plan: TrainingPlan, model: Model) -> int:
     """Words of one owner's contribution."""
-    return model.size + (METRICS if plan.noise is None else 0)
+    size = newton.statistics_size(model.size) if plan.server.kind == NEWTON else model.size
+    return size + (METRICS if plan.noise is None else 0)
 
 
 def round_terms(
@@ -192,8 +200,10 @@ class Rows:
     targets: np.ndarray
 
     def training(self, plan: TrainingPlan) -> "Rows":
-        """All rows, or all but the held-back ones where losses are told."""
-        if plan.noise is not None or len(self.targets) < HELD_BACK:
+        """All rows, or all but the held-back ones where losses are told; all with Newton's method, which never stops
+        early.
+        """
+        if plan.noise is not None or plan.server.kind == NEWTON or len(self.targets) < HELD_BACK:
             return self
         kept = np.arange(len(self.targets)) % HELD_BACK != HELD_BACK - 1
         return Rows(self.features[kept], self.targets[kept])
@@ -230,7 +240,7 @@ def contribution(
     update = local_update(plan, model, parameters, used, owner, number)
     if plan.noise is not None:
         return words_of(plan, update, len(used.targets), float("nan"), rng)
-    judged = rows.held_back()
+    judged = used if plan.server.kind == NEWTON else rows.held_back()
     loss, _ = model.loss_and_gradient(parameters, judged.features, judged.targets)
     return words_of(plan, update, len(used.targets), loss, rng)
 
@@ -256,7 +266,11 @@ def words_of(plan: TrainingPlan, update: np.ndarray, rows: int, loss: float, rng
 def local_update(
     plan: TrainingPlan, model: Model, parameters: np.ndarray, rows: Rows, owner: int, number: int
 ) -> np.ndarray:
-    """What training on these rows changes (size,), clipped. Raises InvalidInput if training diverged."""
+    """What training on these rows changes (size,), clipped; with Newton's method the statistics of the rows, whatever
+    the owner and the round. Raises InvalidInput if training diverged.
+    """
+    if isinstance(model, Logistic):
+        return clip_norm(model.statistics(parameters, rows.features, rows.targets), plan.clip)
     seed = int.from_bytes(tagged_hash(_SEED_DOMAIN, encode_record([plan.seed, number, owner]))[:8], "big")
     update = train_locally(model, parameters, rows.features, rows.targets, plan.local, seed)
     return clip_norm(update, plan.clip)
@@ -289,6 +303,8 @@ def finish_round(state: Coordinator, plan: TrainingPlan, survivors: tuple[int, .
         update, weight = total[:-METRICS], float(total[-METRICS])
         loss = float(total[-1]) / weight * LARGEST_LOSS if weight > 0.0 else float("nan")
     mean = update / weight if weight > 0.0 else np.zeros_like(update)
+    if plan.server.kind == NEWTON:
+        return _newton(state, plan, survivors, mean, weight * plan.most_rows, loss)
     return advance(state, plan, survivors, mean, loss)
 
 
@@ -308,6 +324,23 @@ def advance(
         best=best,
     )
     return replace(following, finished=_finished(following, plan))
+
+
+def _newton(
+    state: Coordinator, plan: TrainingPlan, survivors: tuple[int, ...], mean: np.ndarray, rows: float, loss: float
+) -> Coordinator:
+    if rows < 1.0:
+        raise ProtocolAbort("the owners' rows add up to less than one; somebody sent no weight")
+    joint = state.joint
+    parameters, variances, change = newton.moved(joint.parameters, joint.second, mean, rows, plan.penalty)
+    following = replace(
+        state,
+        joint=JointModel(parameters, parameters - joint.parameters, variances),
+        round=state.round + 1,
+        history=(*state.history, RoundReport(state.round, survivors, loss, change)),
+    )
+    converged = "the joint model moves no more" if change <= newton.CLOSE_ENOUGH else ""
+    return replace(following, finished=converged or _finished(following, plan))
 
 
 def result(state: Coordinator, plan: TrainingPlan) -> np.ndarray:

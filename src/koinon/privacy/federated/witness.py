@@ -32,6 +32,7 @@ ENOUGH: Final = 3
 """Of four members' signatures."""
 _RECEIVED, _GONE, _STAGE_OVER = 0, 1, 2
 _DOMAIN: Final = "koinon/federated/result/1"
+_TRANSCRIPT_DOMAIN: Final = "koinon/federated/transcript/1"
 
 
 def written(number: int, events: Sequence[aggregator.AggregatorEvent], *, is_last: bool) -> RoundEvents:
@@ -101,32 +102,42 @@ def accept(
 
 async def witness(
     plan: TrainingPlan, roster: Roster, position: int, key: NodeKey, link: Link, start: np.ndarray | None = None
-) -> tuple[Coordinator, Endorsement]:
+) -> tuple[Coordinator, Endorsement, bytes]:
     """Follow a training over the link from its leader, and endorse what comes out.
+
+    Returns:
+        The state at the end, our endorsement, and the transcript: see ``Account.transcript``.
 
     Raises:
         ProtocolAbort: the leader's account of a round does not fit; nothing is endorsed.
         Unavailable: the leader is gone.
     """
     state = training.start(plan, training.check_plan(plan, len(roster.owners)), start)
+    transcript = bytes(32)
     while True:
-        message = from_frame(await link.receive())
+        frame = await link.receive()
+        transcript = _extended(transcript, frame)
+        message = from_frame(frame)
         if not isinstance(message, RoundEvents):
             raise ProtocolAbort(f"the leader sent a {type(message).__name__} in place of a round's events", {0})
         state = follow(state, plan, roster, message)
         if message.is_last:
             endorsement = endorse(roster.study, state, plan, position, key)
             await link.send(to_frame(endorsement))
-            return state, endorsement
+            return state, endorsement, transcript
 
 
 class Account:
-    """What a leader tells its witnesses; its methods are for ``links.coordinate``'s ``watch`` and ``ended``."""
+    """What a leader tells its witnesses; its methods are for ``links.coordinate``'s ``watch`` and ``ended``.
+
+    ``transcript`` is a hash of all that was told: owners' masked words are in it, so nobody else can guess it.
+    """
 
     def __init__(self, links: Sequence[Link], seconds: Seconds) -> None:
         """``seconds`` is the longest wait for a witness; one that is slower, or gone, is one signature less."""
         self._links, self._seconds = list(links), seconds
         self._events: list[aggregator.AggregatorEvent] = []
+        self.transcript = bytes(32)
 
     def watch(self, event: aggregator.AggregatorEvent) -> None:
         """One event of the round that goes on."""
@@ -136,6 +147,7 @@ class Account:
         """Tell the witnesses of the round that has ended."""
         frame = to_frame(written(number, self._events, is_last=is_last))
         self._events = []
+        self.transcript = _extended(self.transcript, frame)
         await asyncio.gather(*(self._with(link, link.send(frame)) for link in list(self._links)))
 
     async def endorsements(self) -> list[Endorsement]:
@@ -156,6 +168,10 @@ class Account:
         except (KoinonError, TimeoutError):
             self._links.remove(link)
             return None
+
+
+def _extended(transcript: bytes, frame: bytes) -> bytes:
+    return tagged_hash(_TRANSCRIPT_DOMAIN, transcript, frame)
 
 
 def _written(event: aggregator.AggregatorEvent) -> RoundEvent:

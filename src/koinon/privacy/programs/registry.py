@@ -1,11 +1,12 @@
 """Programs by name, and the hash that pins what a name means.
 
-The algorithm hash covers the name and the source text of every module of this room that the program or the engine
+The algorithm hash covers the names and the source text of every module of this room that the program or the engine
 imports, directly or not, so that two nodes that report the same hash run the same computation, and a change of one line
 is a different algorithm.
 """
 
 import ast
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,12 +20,17 @@ from koinon.kernel.ids import Hash32
 from koinon.privacy.backend import Program
 from koinon.privacy.programs.offer import Offer, Parameters, check_layout, decode_settings
 
-_DOMAIN: Final = "koinon/algorithm/2"
+_DOMAIN: Final = "koinon/algorithm/3"
 _LONGEST_PARAMETERS: Final = 1024 * 1024
 _ROOM: Final = "koinon.privacy."
 
-_ENGINE: Final = "koinon.privacy.rep4.session"
-"""What every run consists of, whatever it computes."""
+REP4: Final = "rep4"
+FEDERATED: Final = "federated"
+_ENGINES: Final = {
+    REP4: "koinon.privacy.rep4.session",
+    FEDERATED: "koinon.privacy.federated.member",
+}
+"""The engines that a study may name, the default first, and what a run on each consists of, whatever it computes."""
 
 _PROGRAMS: Final = {
     "boosted-regression/1": ("koinon.privacy.programs.gradient_boosting", "REGRESSION"),
@@ -85,10 +91,12 @@ def load(name: str, parameters: bytes) -> Program:
     if given.epsilon == 0 and not found.exact:
         raise InvalidInput(f"{name} learns through noise only; set epsilon above 0")
     if given.epsilon == 0:
-        return found.build(given.layout, settings, given.outputs)
-    if found.noisy is None:
+        made = found.build(given.layout, settings, given.outputs)
+    elif found.noisy is not None:
+        made = found.noisy(given.layout, settings, given.outputs, given.epsilon)
+    else:
         raise InvalidInput(f"{name} cannot add noise to what it opens; set epsilon to 0 (exact) or name another")
-    return found.noisy(given.layout, settings, given.outputs, given.epsilon)
+    return replace(made, parameters=parameters)
 
 
 def check_outputs(found: Offer, outputs: tuple[str, ...]) -> None:
@@ -97,11 +105,18 @@ def check_outputs(found: Offer, outputs: tuple[str, ...]) -> None:
         raise InvalidInput(f"outputs must be among {', '.join(found.outputs)}, each once")
 
 
+def engines() -> tuple[str, ...]:
+    """The engines that a study may name, the default first."""
+    return tuple(_ENGINES)
+
+
 @cache
-def modules(name: str) -> tuple[str, ...]:
-    """The modules whose text the algorithm hash covers, in order. Raises InvalidInput for an unknown program."""
+def modules(name: str, engine: str = REP4) -> tuple[str, ...]:
+    """The modules whose text the algorithm hash covers, in order. Raises InvalidInput for what is unknown."""
+    if engine not in _ENGINES:
+        raise InvalidInput(f"there is no engine {engine[:80]!r}; a study names one of {', '.join(engines())}")
     found: set[str] = set()
-    waiting = [_ENGINE, _place(name)[0]]
+    waiting = [_ENGINES[engine], _place(name)[0]]
     while waiting:
         module = waiting.pop()
         if module not in found:
@@ -111,10 +126,10 @@ def modules(name: str) -> tuple[str, ...]:
 
 
 @cache
-def algorithm_hash(name: str) -> Hash32:
-    """BLAKE3 over the name and the source text of the modules that define the result. Raises InvalidInput."""
-    parts: list[bytes] = [name.encode()]
-    for module in modules(name):
+def algorithm_hash(name: str, engine: str = REP4) -> Hash32:
+    """BLAKE3 over both names and the source text of the modules that define the result. Raises InvalidInput."""
+    parts: list[bytes] = [name.encode(), engine.encode()]
+    for module in modules(name, engine):
         parts += [module.encode(), _source(module)]
     return tagged_hash(_DOMAIN, *parts)
 

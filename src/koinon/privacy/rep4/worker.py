@@ -9,15 +9,14 @@ a few seconds, or dies.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, TypeVar
 
 from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.codec import encode
 from koinon.kernel.effects import Link
-from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage, Unavailable
-from koinon.kernel.ids import NodeId
+from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage
 from koinon.net.transport import Transport
 from koinon.privacy.backend import Program
 from koinon.privacy.estimate import estimate
@@ -25,7 +24,7 @@ from koinon.privacy.programs import registry
 from koinon.privacy.rep4 import abort, links
 from koinon.privacy.rep4.abort import CommitteeAbort
 from koinon.privacy.rep4.hearing import is_disputed, open_view
-from koinon.privacy.rep4.order import accepted_input, check_certificates, terms_of, workers_of
+from koinon.privacy.rep4.order import accepted_input, terms_of, workers_of
 from koinon.privacy.rep4.order import certify as certify
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.seals import SEAL_DOMAIN
@@ -34,12 +33,12 @@ from koinon.privacy.rep4.shares import Shares
 from koinon.privacy.rep4.signing import NodeSignatures, Signatures
 from koinon.privacy.rep4.tampering import FaultyParty
 from koinon.privacy.rep4.transcript import RecordedRng, RecordedSignatures, Transcript
+from koinon.privacy.seats import check_seats, dialled, endpoint_of, expect
 from koinon.privacy.sharing import check_same_run
 from koinon.wire.catalogue import Message
 from koinon.wire.catalogue import from_frame as from_frame
 from koinon.wire.catalogue import to_frame as to_frame
 from koinon.wire.committee import POSITIONS, Aborted, Listening, Output, Prepare, Progress, Run, SealedDispute
-from koinon.wire.discovery import Endpoint
 from koinon.wire.failures import failure_of
 from koinon.worker.channel import AsyncChannel
 
@@ -61,13 +60,13 @@ async def main(channel: AsyncChannel) -> None:
 
 
 async def _serve(channel: AsyncChannel) -> None:
-    prepare = await _expect(channel, Prepare)
+    prepare = await expect(channel, Prepare)
     if prepare.position not in POSITIONS or len(prepare.session) != 32:
         raise MalformedMessage("a worker needs a position from 0 to 3 and a session id of 32 bytes")
     key = NodeKey.from_seed(prepare.seed)
     async with Transport.open(key, prepare.host) as transport:
         await channel.send(to_frame(Listening(key.node_id, transport.endpoint.port)))
-        run = await _expect(channel, Run)
+        run = await expect(channel, Run)
         program = _agreed_program(prepare, run, key)
         transcript = Transcript()
         signatures = RecordedSignatures(NodeSignatures(key, workers_of(run.peers)), transcript, SEAL_DOMAIN)
@@ -123,9 +122,9 @@ async def _connected(transport: Transport, party: Party, prepare: Prepare, run: 
     peers: dict[int, Link] = {}
 
     async def connect(position: int) -> None:
-        endpoint = Endpoint(NodeId(run.peers[position].ephemeral), run.peers[position].host, run.peers[position].port)
+        endpoint = endpoint_of(run.peers[position])
         if party.position < position:
-            link: Link = await _dialled(transport, endpoint, label, seconds)
+            link: Link = await dialled(transport, endpoint, label, seconds)
         else:
             link = await transport.accept_link(endpoint.node_id, label, seconds)
         peers[position] = link
@@ -146,15 +145,6 @@ async def _connected(transport: Transport, party: Party, prepare: Prepare, run: 
                 closing.push_async_callback(link.close)
 
 
-async def _dialled(transport: Transport, endpoint: Endpoint, label: str, seconds: float) -> Link:
-    """Dial until the peer answers; it may still be starting."""
-    async with asyncio.timeout(seconds):
-        while True:
-            with suppress(Unavailable):
-                return await transport.link(endpoint, label, seconds)
-            await asyncio.sleep(_RETRY_SECONDS)
-
-
 async def _accepted_inputs(
     party: Party, prepare: Prepare, run: Run, program: Program, peers: dict[int, Link]
 ) -> list[Shares]:
@@ -172,11 +162,7 @@ async def _accepted_inputs(
 
 def _agreed_program(prepare: Prepare, run: Run, key: NodeKey) -> Program:
     """Check what the node asks for before anything is connected. Raises InvalidInput, Forged or Refused."""
-    if not (0 < run.deadline_seconds < float("inf") and 0 < run.silence_seconds < float("inf")):
-        raise InvalidInput("a run needs a deadline and a silence limit in seconds above 0")
-    if run.peers[prepare.position].ephemeral != key.node_id:
-        raise InvalidInput(f"the run names another worker at position {prepare.position}; start a fresh worker")
-    check_certificates(prepare.session, run.peers)
+    check_seats(prepare, run, key)
     if run.algorithm != registry.algorithm_hash(run.program):
         raise InvalidInput(f"this node's {run.program} is not the algorithm of the study; install the agreed version")
     program = registry.load(run.program, run.parameters)
@@ -205,10 +191,3 @@ def _aborted(problem: CommitteeAbort, prepare: Prepare, run: Run) -> Aborted:
     complaint, evidence = problem.complaint, problem.evidence
     dispute = None if evidence is None else SealedDispute(prepare.session, run.peers, evidence)
     return Aborted(str(problem), sender, backup, receiver, suspects, complaint.input, encode(complaint), dispute)
-
-
-async def _expect(channel: AsyncChannel, kind: type[_M]) -> _M:
-    message = from_frame(await channel.receive())
-    if not isinstance(message, kind):
-        raise MalformedMessage(f"the worker expects {kind.__name__}, not {type(message).__name__}")
-    return message

@@ -1,0 +1,109 @@
+"""What a study's program is to the federated engine: the plan of a training, and the trained model as the outputs that
+the program declares.
+
+Everybody makes the plan from the study file alone; nobody needs to know how many rows the others have.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from koinon.kernel.codec import decode
+from koinon.kernel.errors import InvalidInput, Refused
+from koinon.privacy.backend import Adversary
+from koinon.privacy.federated import newton
+from koinon.privacy.federated.strategies import NEWTON, LocalPlan, ServerPlan
+from koinon.privacy.federated.training import Coordinator, Rows, TrainingPlan, check_plan, length_of, model_of, result
+from koinon.privacy.programs import logistic_regression
+from koinon.privacy.programs.offer import MOST_ROWS, Layout, Parameters
+from koinon.privacy.sharing import encoded
+
+MOST_ROUNDS: Final = 25
+_FRACTION_BITS: Final = 40
+_LONGEST_PARAMETERS: Final = 1024 * 1024
+
+ADVERSARY: Final = Adversary(
+    4,
+    1,
+    True,
+    "The member that leads may do anything: it learns sums over more than half of the owners and nothing of one of them"
+    " (with three owners as long as none of them helps it), and another result than the owners' words give gets no"
+    " three signatures. An owner that sends a false update is not noticed.",
+)
+
+
+def refusal(name: str, parameters: Parameters) -> str:
+    """Why owners cannot train this where their rows lie; empty where they can."""
+    if name != logistic_regression.NAME:
+        return f"owners train models where their rows lie; of the programs, {logistic_regression.NAME} is one"
+    if parameters.layout.sources:
+        return "every owner must bring all columns of its own people; owners of different columns choose rep4"
+    if set(parameters.outputs) != {"coefficients", "intercept"}:
+        return "the joint model is known to all owners; the study must open coefficients and intercept, and only these"
+    if parameters.epsilon:
+        return "noise for single rows is added inside a computation; choose rep4, or exact outputs"
+    if len(parameters.layout.columns) - 1 > newton.MOST_FEATURES:
+        return f"owners add up matrices of at most {newton.MOST_FEATURES} columns; choose rep4"
+    return ""
+
+
+def plan_of(name: str, parameters: Parameters) -> TrainingPlan:
+    """The training that a study asks for. The numbers of rows in the parameters make no difference.
+
+    Raises:
+        Refused: the engine does not run the program so.
+        InvalidInput: settings out of range.
+    """
+    if reason := refusal(name, parameters):
+        raise Refused(f"{name} does not run on the federated engine: {reason}")
+    settings = (
+        decode(logistic_regression.Settings, parameters.settings)
+        if parameters.settings
+        else logistic_regression.Settings()
+    )
+    logistic_regression.check_settings(settings.penalty, settings.iterations)
+    features, owners = len(parameters.layout.columns) - 1, len(parameters.layout.rows)
+    plan = TrainingPlan(
+        features=features,
+        hidden=(),
+        classes=2,
+        penalty=settings.penalty,
+        rounds=min(settings.iterations, MOST_ROUNDS),
+        local=LocalPlan(),
+        server=ServerPlan(NEWTON),
+        clip=newton.longest(features + 1),
+        most_rows=MOST_ROWS,
+        threshold=owners // 2 + 1,
+        fraction_bits=_FRACTION_BITS,
+    )
+    check_plan(plan, owners)
+    return plan
+
+
+def plan_of_encoded(name: str, parameters: bytes) -> TrainingPlan:
+    """As ``plan_of``, from the canonical encoding. Raises MalformedMessage where it is none."""
+    return plan_of(name, decode(Parameters, parameters, limit=_LONGEST_PARAMETERS))
+
+
+def update_length(plan: TrainingPlan) -> int:
+    """Words that every owner sends in a round."""
+    return length_of(plan, model_of(plan))
+
+
+def rows_of(matrix: np.ndarray, layout: Layout) -> Rows:
+    """An owner's matrix (n, columns), the target last, as every engine sees it: scaled to [−1, 1] and rounded.
+
+    Raises:
+        InvalidInput: a value that is not finite, outside its column's range, or a target other than 0 and 1.
+    """
+    words = encoded(matrix, layout.columns, layout.fraction_bits)
+    numbers = words.view(np.int64) / 2.0**layout.fraction_bits
+    targets = (numbers[:, -1] + 1.0) / 2.0
+    if not np.isin(targets, (0.0, 1.0)).all():
+        raise InvalidInput(f"the target {layout.columns[-1].name!r} may hold only 0 and 1; recode it")
+    return Rows(numbers[:, :-1], targets)
+
+
+def outputs_of(state: Coordinator, plan: TrainingPlan, fraction_bits: int) -> np.ndarray:
+    """Coefficients, then the intercept, as words (uint64) of so many fraction bits: what the members must agree on."""
+    return np.round(result(state, plan) * 2.0**fraction_bits).astype(np.int64).view(np.uint64)

@@ -1,0 +1,136 @@
+"""One study on every engine that a study may name, beside the reference: the same model within a stated tolerance."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from privacy_scenes import cancer_columns
+from test_privacy_programs import cancer, pooled_scores, scores
+
+from koinon.kernel.codec import encode
+from koinon.kernel.errors import InvalidInput, Refused
+from koinon.privacy.backend import Backend, PlainInput
+from koinon.privacy.clear import ClearBackend
+from koinon.privacy.computation import reveal, run, table
+from koinon.privacy.engines import ENGINES, Network, engine_named
+from koinon.privacy.federated.local import LocalFederated
+from koinon.privacy.programs import registry
+from koinon.privacy.programs.logistic_regression import NAME, Settings, to_raw_units
+from koinon.privacy.programs.offer import Layout, Parameters
+from koinon.privacy.rep4.adversary import SeededRng
+from koinon.privacy.rep4.simulation import SimulatedRep4
+
+BACKENDS: dict[str, Callable[[], Backend]] = {
+    "clear": ClearBackend,
+    "rep4": SimulatedRep4,
+    "federated": LocalFederated,
+}
+TOLERANCE = 0.01
+"""Mean difference of the predicted probabilities on rows that nobody trained on; shares know a coarse sigmoid."""
+
+
+def of(parts: list[np.ndarray], **changes: Any) -> Parameters:
+    columns = cancer_columns(np.concatenate(parts)[:, :-1])
+    layout = Layout(tuple(len(part) for part in parts), columns, columns[-1].name)
+    given = Parameters(layout, encode(Settings()), ("coefficients", "intercept"))
+    return msgspec.structs.replace(given, **changes)
+
+
+@pytest.fixture(scope="module")
+def chances() -> Callable[[str], np.ndarray]:
+    """Probabilities of the held-out rows by the model of an engine, computed once."""
+    parts, held_out = cancer(1)
+    given, found = of(parts), dict[str, np.ndarray]()
+
+    def chance(engine: str) -> np.ndarray:
+        if engine not in found:
+            inputs = [PlainInput(given.layout.columns, part) for part in parts]
+            program = registry.load(NAME, encode(given))
+            outputs = BACKENDS[engine]().run(program, inputs, SeededRng(b"engines")).outputs
+            slopes, bias = to_raw_units(outputs["coefficients"], outputs["intercept"][0], given.layout.columns[:-1])
+            found[engine] = 1 / (1 + np.exp(-(held_out[:, :-1] @ slopes + bias)))
+        return found[engine]
+
+    return chance
+
+
+@pytest.mark.parametrize("engine", [name for name in BACKENDS if name != "clear"])
+def test_every_engine_comes_to_the_model_of_the_reference(engine: str, chances: Callable[[str], np.ndarray]) -> None:
+    assert np.abs(chances(engine) - chances("clear")).mean() < TOLERANCE
+
+
+@pytest.mark.parametrize("engine", BACKENDS)
+def test_every_engine_predicts_as_the_model_of_the_pooled_rows(
+    engine: str, chances: Callable[[str], np.ndarray]
+) -> None:
+    parts, held_out = cancer(1)
+    area, loss = scores(held_out, chances(engine))
+    want_area, want_loss = pooled_scores(parts, held_out)
+    assert abs(area - want_area) < 0.002
+    assert abs(loss - want_loss) < 0.01
+
+
+def test_each_engine_that_a_study_may_name_has_a_backend_an_offer_and_a_hash_of_its_own() -> None:
+    named = [one.name for one in ENGINES if one.worker]
+    assert tuple(named) == registry.engines()
+    assert set(named) == set(BACKENDS) - {"clear"}
+    assert len({registry.algorithm_hash(NAME, name) for name in named}) == len(named)
+    for name in named:
+        backend = BACKENDS[name]()
+        assert (backend.name, backend.adversary) == (name, engine_named(name).adversary)
+
+
+@pytest.mark.parametrize("name", ["", "clear", "spu", "Rep4", "x" * 500])
+def test_an_engine_that_no_study_may_name_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match="no engine is called"):
+        engine_named(name)
+    with pytest.raises(InvalidInput, match="there is no engine"):
+        registry.algorithm_hash(NAME, name)
+
+
+@pytest.mark.parametrize("engine", [one.name for one in ENGINES if one.worker])
+def test_an_offer_grows_with_distance_and_with_columns(engine: str) -> None:
+    parts, _ = cancer(1)
+    given, offer = of(parts), engine_named(engine)
+    narrow = msgspec.structs.replace(
+        given, layout=msgspec.structs.replace(given.layout, columns=given.layout.columns[-4:])
+    )
+
+    def cost(parameters: Parameters, network: Network) -> Any:
+        return offer.cost(registry.load(NAME, encode(parameters)), parameters, network)
+
+    assert offer.refusal(NAME, given) == ""
+    near, far, slow = (cost(given, Network(*one)) for one in ((1e-4, 1e9), (0.05, 1e9), (1e-4, 1e6)))
+    assert near.seconds < far.seconds
+    assert near.seconds < slow.seconds
+    assert near.traffic_bytes == far.traffic_bytes > cost(narrow, Network()).traffic_bytes > 0
+    assert near.rounds > 0
+
+
+REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "another program": ("federated", "k-means/1", {}, "logistic-regression/1 is one"),
+    "half a model": ("federated", NAME, {"outputs": ("coefficients",)}, "only these"),
+    "worth": ("federated", NAME, {"outputs": ("coefficients", "intercept", "worth")}, "only these"),
+    "noise": ("federated", NAME, {"epsilon": 1.0}, "noise for single rows"),
+    "clear": ("clear", NAME, {}, "reference for tests"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_engine_says_why_it_does_not_run_a_study(case: str) -> None:
+    engine, name, changes, sentence = REFUSED[case]
+    offer = next(one for one in ENGINES if one.name == engine)
+    assert sentence in offer.refusal(name, of(cancer(1)[0], **changes))
+
+
+def test_columns_split_by_owner_stay_on_shares() -> None:
+    given = of(cancer(1)[0])
+    layout = msgspec.structs.replace(given.layout, rows=(90, 90), sources=((0, 1), tuple(range(2, 31))))
+    assert "all columns" in engine_named("federated").refusal(NAME, msgspec.structs.replace(given, layout=layout))
+
+
+def test_a_function_is_not_trained_where_rows_lie() -> None:
+    with pytest.raises(Refused, match="not functions"):
+        run(lambda rows: reveal(mean=rows.mean(0)), [table(np.ones((4, 2)))], LocalFederated())

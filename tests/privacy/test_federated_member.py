@@ -1,0 +1,251 @@
+"""Four real worker processes that lead and repeat a training over TLS, and owners with links to the leader."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from privacy_scenes import cancer_columns
+from test_privacy_programs import cancer
+
+from koinon.crypto.signature import NodeKey
+from koinon.kernel.codec import decode
+from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage
+from koinon.kernel.ids import NodeId
+from koinon.kernel.quantities import Seconds
+from koinon.net.transport import Transport
+from koinon.privacy.backend import PlainInput
+from koinon.privacy.federated import studies, training
+from koinon.privacy.federated.links import Roster, contribute, link_label
+from koinon.privacy.federated.local import LocalFederated
+from koinon.privacy.federated.member import agreed
+from koinon.privacy.opening import reconstruct
+from koinon.privacy.programs import logistic_regression, registry
+from koinon.privacy.programs.logistic_regression import in_study
+from koinon.privacy.programs.offer import Parameters
+from koinon.privacy.rep4.adversary import SeededRng
+from koinon.privacy.seats import certify, dialled, endpoint_of
+from koinon.privacy.sharing import Dealing, attest, deal
+from koinon.wire.catalogue import Failure, Message, from_frame, to_frame
+from koinon.wire.committee import POSITIONS, Aborted, Input, Listening, Output, Peer, Prepare, Progress, Run
+from koinon.worker import Limits, Worker
+
+TARGET = "koinon.privacy.federated.member:main"
+LIMITS = Limits(network=True)
+SESSION = bytes([7]) * 32
+DEADLINE = 240.0
+PATIENCE = Seconds(120.0)
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed")
+
+
+def node(position: int) -> NodeKey:
+    return NodeKey.from_seed(bytes([100 + position]) * 32)
+
+
+def owner(number: int) -> NodeKey:
+    return NodeKey.from_seed(bytes([200 + number]) * 32)
+
+
+@asynccontextmanager
+async def committee() -> AsyncIterator[tuple[list[Worker], tuple[Peer, Peer, Peer, Peer]]]:
+    async with AsyncExitStack() as stack:
+        starting = (stack.enter_async_context(Worker.start(TARGET, LIMITS)) for _ in POSITIONS)
+        workers = list(await asyncio.gather(*starting))
+        peers = []
+        for i, worker in enumerate(workers):
+            await worker.send(to_frame(Prepare(SESSION, i, os.urandom(32), "127.0.0.1")))
+        for i, worker in enumerate(workers):
+            listening = from_frame(await worker.receive())
+            assert isinstance(listening, Listening)
+            certificate = certify(node(i), SESSION, i, listening.ephemeral)
+            peers.append(Peer(node(i).node_id, listening.ephemeral, certificate, "127.0.0.1", listening.port))
+        yield workers, (peers[0], peers[1], peers[2], peers[3])
+
+
+def study(rows: int = 30) -> tuple[bytes, list[np.ndarray]]:
+    parts = [part[:rows, -5:] for part in cancer(1)[0]]
+    columns = cancer_columns(np.concatenate(cancer(1)[0])[:, :-1])[-5:]
+    given = logistic_regression.Parameters(tuple(len(part) for part in parts), columns)
+    return in_study(given), parts
+
+
+def run_message(peers: tuple[Peer, Peer, Peer, Peer], **changes: Any) -> Run:
+    parameters, parts = study()
+    columns = decode(Parameters, parameters).layout.columns
+    dealing = Dealing(SESSION, 0, bytes(32))
+    made = Run(
+        peers=peers,
+        program=logistic_regression.NAME,
+        algorithm=registry.algorithm_hash(logistic_regression.NAME, registry.FEDERATED),
+        parameters=parameters,
+        result_party=bytes(32),
+        inputs=tuple(Input(attest(len(part), columns, 20, dealing, owner(i))) for i, part in enumerate(parts)),
+        deadline_seconds=DEADLINE,
+        silence_seconds=60.0,
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+async def answer(worker: Worker, run: Run) -> Message:
+    await worker.send(to_frame(run))
+    while isinstance(message := from_frame(await worker.receive()), Progress):
+        assert 0 < message.done <= message.total
+    return message
+
+
+async def take_part(peers: tuple[Peer, ...], number: int, leave_in: int | None = None) -> np.ndarray | None:
+    """Owner ``number``'s part, honest until the round in which it hangs up, if any."""
+    parameters, parts = study()
+    plan = studies.plan_of_encoded(logistic_regression.NAME, parameters)
+    model = training.check_plan(plan, len(parts))
+    rows = studies.rows_of(parts[number], decode(Parameters, parameters).layout)
+    roster = Roster(SESSION, NodeId(peers[0].ephemeral), tuple(owner(i).node_id for i in range(len(parts))))
+    rng = SeededRng(bytes([number]))
+    async with Transport.open(owner(number), "127.0.0.1") as transport:
+        link = await dialled(transport, endpoint_of(peers[0]), link_label(SESSION), PATIENCE)
+
+        async def train(round_number: int, start: np.ndarray) -> np.ndarray:
+            if round_number == leave_in:
+                raise InvalidInput("this owner leaves")
+            return training.contribution(plan, model, start, rows, number, round_number, rng)
+
+        try:
+            return await contribute(plan, roster, number, owner(number), link, train, rng, PATIENCE)
+        except InvalidInput:
+            return None
+        finally:
+            await link.close()
+
+
+async def outcome(runs: list[Run], leaving: dict[int, int], present: tuple[int, ...] = (0, 1, 2)) -> Any:
+    async with committee() as (workers, peers):
+        asked = [msgspec.structs.replace(run, peers=peers) for run in runs]
+        owners = [asyncio.create_task(take_part(peers, number, leaving.get(number))) for number in present]
+        answers = await asyncio.gather(*(answer(workers[i], asked[i]) for i in POSITIONS))
+        return answers, await asyncio.gather(*owners, return_exceptions=True)
+
+
+def opened(answers: list[Message]) -> np.ndarray:
+    outputs = [each for each in answers if isinstance(each, Output)]
+    assert len(outputs) == 4, answers
+    assert len({output.output_digest for output in outputs}) == 1
+    for three in (outputs[1:], outputs[:3]):
+        values, liars = reconstruct([output.package for output in three], SESSION, outputs[0].output_digest)
+        assert liars == ()
+    return values
+
+
+def reference(present: tuple[int, ...]) -> np.ndarray:
+    parameters, parts = study()
+    given = decode(Parameters, parameters)
+    kept = [parts[number] for number in present]
+    layout = msgspec.structs.replace(given.layout, rows=tuple(len(part) for part in kept))
+    program = registry.load(
+        logistic_regression.NAME, msgspec.msgpack.encode(msgspec.structs.replace(given, layout=layout))
+    )
+    found = LocalFederated().run(program, [PlainInput(layout.columns, part) for part in kept], SeededRng(b"r")).outputs
+    return np.append(found["coefficients"], found["intercept"])
+
+
+EMPTY = Peer(b"", b"", b"", "", 0)
+FOUR = (EMPTY, EMPTY, EMPTY, EMPTY)
+
+
+async def test_four_processes_and_three_owners_come_to_one_model() -> None:
+    answers, models = await outcome([run_message(FOUR)] * 4, {})
+    values = opened(answers)
+    assert np.abs(values - reference((0, 1, 2))).max() < 1e-5
+    for model in models:
+        assert np.abs(model - values).max() < 1e-5
+
+
+@pytest.mark.long
+async def test_an_owner_that_leaves_in_a_round_is_survived_sample() -> None:
+    """It leaves before the first sum, so that the penalty is that of the others' rows too."""
+    answers, models = await outcome([run_message(FOUR)] * 4, {1: 0})
+    assert models[1] is None
+    assert np.abs(opened(answers) - reference((0, 2))).max() < 1e-4
+
+
+@pytest.mark.long
+async def test_with_too_few_owners_nothing_comes_out_and_nobody_is_accused() -> None:
+    answers, _ = await outcome([run_message(FOUR)] * 4, {0: 1, 1: 1})
+    assert all(isinstance(each, Aborted) for each in answers)
+    leader = answers[0]
+    assert isinstance(leader, Aborted)
+    assert "owners" in leader.reason
+    assert (leader.suspects, leader.sender) == ((), -1)
+
+
+def foreign_certificate(run: Run) -> Run:
+    stranger = msgspec.structs.replace(run.peers[1], certificate=run.peers[2].certificate)
+    return msgspec.structs.replace(run, peers=(run.peers[0], stranger, *run.peers[2:]))
+
+
+def with_manifest(**changes: Any) -> Any:
+    def change(run: Run) -> Run:
+        first = run.inputs[0]
+        manifest = msgspec.structs.replace(first.manifest, **changes)
+        return msgspec.structs.replace(run, inputs=(Input(manifest), *run.inputs[1:]))
+
+    return change
+
+
+def shares_in_place_of_a_manifest(run: Run) -> Run:
+    _, parts = study()
+    columns = run.inputs[0].manifest.columns
+    manifest, packages = deal(parts[0], columns, 20, Dealing(SESSION, 0, bytes(32)), owner(0), SeededRng(b"d"))
+    return msgspec.structs.replace(run, inputs=(Input(manifest, packages[0]), *run.inputs[1:]))
+
+
+def swapped(run: Run) -> Run:
+    return msgspec.structs.replace(run, inputs=(run.inputs[1], run.inputs[1], run.inputs[2]))
+
+
+NONSENSE: dict[str, tuple[Any, type[KoinonError]]] = {
+    "rep4's hash": (
+        lambda run: msgspec.structs.replace(run, algorithm=registry.algorithm_hash(logistic_regression.NAME)),
+        InvalidInput,
+    ),
+    "another program": (lambda run: msgspec.structs.replace(run, program="k-means/1"), InvalidInput),
+    "parameters that are none": (lambda run: msgspec.structs.replace(run, parameters=b"\xc0"), MalformedMessage),
+    "no deadline": (lambda run: msgspec.structs.replace(run, deadline_seconds=float("inf")), InvalidInput),
+    "a certificate of another seat": (foreign_certificate, Forged),
+    "an owner too few": (lambda run: msgspec.structs.replace(run, inputs=run.inputs[:2]), InvalidInput),
+    "an owner twice": (swapped, Forged),
+    "changed rows": (with_manifest(rows=29), Forged),
+    "a short owner": (with_manifest(owner=b"x"), MalformedMessage),
+    "dealt shares": (shares_in_place_of_a_manifest, Forged),
+}
+
+
+@pytest.mark.parametrize("case", NONSENSE)
+def test_an_order_that_makes_no_sense_is_refused_before_anybody_is_called(case: str) -> None:
+    change, kind = NONSENSE[case]
+    keys = [NodeKey.from_seed(bytes([i + 1]) * 32) for i in POSITIONS]
+    zeroth, first, second, third = (
+        Peer(node(i).node_id, keys[i].node_id, certify(node(i), SESSION, i, keys[i].node_id), "127.0.0.1", 1)
+        for i in POSITIONS
+    )
+    prepare, run = Prepare(SESSION, 0, bytes([1]) * 32, "127.0.0.1"), run_message((zeroth, first, second, third))
+    assert agreed(prepare, run, keys[0]).plan.features == 4
+    with pytest.raises(KoinonError) as problem:
+        agreed(prepare, change(run), keys[0])
+    assert type(problem.value) is kind
+
+
+NO_SEAT = [Prepare(SESSION, 4, bytes(32), "127.0.0.1"), Prepare(b"", 0, bytes(32), "127.0.0.1")]
+
+
+@pytest.mark.parametrize("message", NO_SEAT, ids=["a fifth seat", "no session"])
+async def test_a_worker_takes_nothing_but_a_seat(message: Message) -> None:
+    async with Worker.start(TARGET, LIMITS) as worker:
+        await worker.send(to_frame(message))
+        told = from_frame(await worker.receive())
+    assert isinstance(told, Failure)
+    assert told.kind == "MalformedMessage"
