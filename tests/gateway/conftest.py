@@ -59,7 +59,7 @@ def world(played: tuple[FullChain, World], chain: FullChain) -> World:
 @pytest.fixture
 def source(chain: FullChain, world: World) -> ChainSource:
     """Pages about the world."""
-    return ChainSource(ChainClient(chain), world.addresses)
+    return ChainSource(ChainClient(chain), world.addresses, ledgers=world.ledgers)
 
 
 @pytest_asyncio.fixture

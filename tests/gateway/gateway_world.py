@@ -22,6 +22,16 @@ from koinon.crypto.hash import keccak256
 from koinon.crypto.signature import AccountKey
 from koinon.kernel.ids import Address, Hash32, NodeId, to_hex
 from koinon.kernel.quantities import TOKEN_UNIT, BasisPoints, PartsPerMillion, TokenAmount, UnixSeconds, Wei
+from koinon.privacy.differential.budget import (
+    OWN_ANSWER,
+    Budget,
+    Entry,
+    commitment,
+    exact_entry,
+    gaussian_entry,
+    pure_entry,
+)
+from koinon.privacy.differential.opened import OpenedLedger
 
 NAME = "tumour-risk.clinic"
 DAY = 86_400
@@ -38,6 +48,14 @@ CRITERIA = {
     "brier": (28_000, 21_000, 38_000),
 }
 HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
+ENTRIES = (
+    gaussian_entry(1, 0, 12.5, 40, bytes([1] * 32)),
+    exact_entry(2, 0, bytes([2] * 32)),
+    Entry(2, 0, "unused", 1, 1, bytes([3] * 32)),
+    pure_entry(OWN_ANSWER, 0, 0.5, bytes([4] * 32)),
+    gaussian_entry(3, 0, 8.0, 20, bytes([5] * 32)),
+)
+"""What the first hospital's rows told: two noisy studies, an answer of its own, and one that was paid back."""
 PROVIDERS = tuple(f"provider-{number}" for number in range(1, 8))
 
 
@@ -70,6 +88,7 @@ class World:
     service: int = 0
     model: int = 0
     channels: list[Hash32] = field(default_factory=list)
+    datasets: list[int] = field(default_factory=list)
 
     # ------------------------------------------------------------------------------------------------- beginning
 
@@ -204,6 +223,7 @@ class World:
             )
             for name in HOSPITALS
         ]
+        self.datasets = datasets
         payees = (self.address("company"), *hospitals)
         shares = tuple(map(BasisPoints, (4_000, 2_000, 2_000, 2_000)))
         self.model = await self.suite.assets.mint(
@@ -270,6 +290,18 @@ class World:
             await self.of(provider).receipts.anchor(self.service, digest(f"receipts {place}"), 101 + 7 * place, 0)
         await self.of(PROVIDERS[1]).market.close(self.channels[1])
 
+    async def told(self) -> None:
+        """The first hospital's commitments to what its rows told, minutes apart; the last is not on the chain yet."""
+        assets = self.of(HOSPITALS[0]).assets
+        for number, entry in enumerate(ENTRIES[:-1]):
+            await assets.note(self.datasets[0], number, [commitment(entry)])
+            await self.sleep(60)
+
+    @property
+    def ledgers(self) -> dict[str, OpenedLedger]:
+        """The first hospital's ledger as it opens it to a site."""
+        return {to_hex(digest(f"rows of {HOSPITALS[0]}")): OpenedLedger(Budget(8.0, 1e-6), ENTRIES)}
+
     async def settle(self, place: int, cumulative: TokenAmount) -> None:
         """The service node takes what the buyer's voucher says."""
         market = self.of(PROVIDERS[place]).market
@@ -292,3 +324,4 @@ class World:
         await self.sell()
         await self.refused()
         await self.complained()
+        await self.told()

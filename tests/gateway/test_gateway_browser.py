@@ -29,6 +29,8 @@ PAGES = (
     "/studies/3",
     "/models",
     f"/models/{NAME}",
+    "/budgets",
+    "/budgets/1",
     "/receipts",
     "/settlement/5",
     "/blocks",
@@ -50,7 +52,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def served(chain: FullChain, world: World, port: int = 0) -> AsyncIterator[Site]:
-    config = SiteConfig(chain_urls=("http://127.0.0.1:9",), addresses=world.addresses, port=port)
+    config = SiteConfig(chain_urls=("http://127.0.0.1:9",), addresses=world.addresses, port=port, ledgers=world.ledgers)
     async with open_site(config, rpc=chain) as site:
         yield site
 

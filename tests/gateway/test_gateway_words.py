@@ -65,7 +65,20 @@ def test_chinese_fills_the_same_gaps() -> None:
     assert {english: text for english, text in chinese().items() if gaps(english) != gaps(text)} == {}
 
 
-@pytest.mark.parametrize("path", ["/", "/studies/1", "/studies/2", "/studies/3", f"/models/{NAME}", "/settlement/5"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/studies/1",
+        "/studies/2",
+        "/studies/3",
+        f"/models/{NAME}",
+        "/settlement/5",
+        "/budgets",
+        "/budgets/1",
+        "/budgets/2",
+    ],
+)
 async def test_no_word_of_ours_stays_english_on_a_chinese_page(
     browser: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:

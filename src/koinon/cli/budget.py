@@ -1,6 +1,5 @@
 """What ``koinon data budget`` and ``koinon data audit`` show: privacy spent and left, and entries for an auditor."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,11 +21,11 @@ from koinon.privacy.differential.budget import (
     mechanisms,
     spent,
 )
+from koinon.privacy.differential.opened import OpenedLedger, plain, read_opened, write_opened
 from koinon.store.keyvalue import LmdbStore
 
 AUDIT_DELTA: Final = 1e-6
 _BAR: Final = 20
-_WRITTEN: Final = "it is written by: koinon data budget --open"
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class DatasetBudget:
             "epsilon": self.allowed.epsilon,
             "delta": self.allowed.delta,
             "exact_answers": exact_answers(self.entries),
-            "entries": [_plain(entry) for entry in self.entries],
+            "entries": [plain(entry) for entry in self.entries],
         }
 
     def row(self) -> tuple[object, ...]:
@@ -82,13 +81,10 @@ def budgets(home: Home) -> list[DatasetBudget]:
         return [DatasetBudget(one.dataset_hash, ledger.entries(one.dataset_hash), allowed) for one in stored]
 
 
-def write_opened(path: Path, found: list[DatasetBudget]) -> None:
+def write_entries(path: Path, found: list[DatasetBudget]) -> None:
     """The entries with their salts, which open the commitments on the chain. Raises InvalidInput where FILE exists."""
-    sets = {
-        to_hex(one.dataset_hash): [{**_plain(entry), "salt": entry.salt.hex()} for entry in one.entries]
-        for one in found
-    }
-    write_new(path, json.dumps(sets, indent=2) + "\n", 0o600)
+    sets = {to_hex(one.dataset_hash): OpenedLedger(one.allowed, one.entries) for one in found}
+    write_new(path, write_opened(sets), 0o600)
 
 
 async def audited(path: Path, asset: int, access: ChainAccess) -> dict[str, Any]:
@@ -101,45 +97,18 @@ async def audited(path: Path, asset: int, access: ChainAccess) -> dict[str, Any]
     async with open_suite(access) as suite:
         minted = await suite.assets.asset_of(asset)
         notes = await suite.assets.notes_of(asset)
-    entries = _read_opened(path, to_hex(minted.content_hash))
+    dataset = to_hex(minted.content_hash)
+    ledgers = read_opened(read_text(path), path.name)
+    if dataset not in ledgers:
+        raise InvalidInput(f"{path.name} does not hold the data set {shorten(minted.content_hash)} of asset {asset}")
+    entries = ledgers[dataset].entries
     check_opened(entries, notes.count, notes.head)
     return {
         "asset": asset,
-        "data_set": to_hex(minted.content_hash),
+        "data_set": dataset,
         "entries": len(entries),
         "noisy_answers": len(mechanisms(entries)),
         "exact_answers": exact_answers(entries),
         "epsilon_spent": spent(entries, AUDIT_DELTA),
         "delta": AUDIT_DELTA,
-    }
-
-
-def _read_opened(path: Path, dataset: str) -> tuple[Entry, ...]:
-    try:
-        table = json.loads(read_text(path))
-        lines = table[dataset]
-        return tuple(
-            Entry(
-                int(line["study"]),
-                int(line["attempt"]),
-                str(line["mechanism"]),
-                int(line["millionths"]),
-                int(line["count"]),
-                bytes.fromhex(line["salt"]),
-            )
-            for line in lines
-        )
-    except KeyError as missing:
-        raise InvalidInput(f"{path.name} has no {str(missing)[:80]}; {_WRITTEN}") from None
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise InvalidInput(f"{path.name} is no file of opened entries; {_WRITTEN}") from None
-
-
-def _plain(entry: Entry) -> dict[str, Any]:
-    return {
-        "study": entry.study,
-        "attempt": entry.attempt,
-        "mechanism": entry.mechanism,
-        "millionths": entry.millionths,
-        "count": entry.count,
     }

@@ -139,14 +139,14 @@ def ask(
 @JSON
 def budget(folder: Path, opened: Path | None, as_json: bool) -> None:
     """What every data set's privacy budget has been spent on and what is left. Needs no running node."""
-    from koinon.cli.budget import budgets, write_opened
+    from koinon.cli.budget import budgets, write_entries
 
     home = Home(folder)
     if not home.config.is_file():
         raise InvalidInput(f"{folder.name or folder} is no node's home; make one with: koinon node init")
     found = budgets(home)
     if opened is not None:
-        write_opened(opened, found)
+        write_entries(opened, found)
     if as_json:
         print_json([one.facts() for one in found])
     elif not found:

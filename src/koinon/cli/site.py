@@ -5,13 +5,14 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from koinon.cli.console import console
-from koinon.cli.options import ChainAccess, chain_access, chain_options
+from koinon.cli.options import ChainAccess, chain_access, chain_options, read_text
 from koinon.kernel.errors import InvalidInput, KoinonError
 from koinon.node.home import Home, Identity
 from koinon.node.local_network import Network
@@ -20,6 +21,7 @@ from koinon.node.operator import Operator
 if TYPE_CHECKING:
     from koinon.gateway.serve import SiteConfig
     from koinon.gateway.status import NodeStatus
+    from koinon.privacy.differential.opened import OpenedLedger
 
 DEFAULT_FOLDER = Path(".koinon/network")
 DEFAULT_PORT = 8600
@@ -33,6 +35,9 @@ DEFAULT_PORT = 8600
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=DEFAULT_PORT, type=click.IntRange(0, 65535), show_default=True, help="0 takes any.")
 @click.option("--public-rpc", help="URL of the chain for the commands that pages show; never one with a secret in it.")
+@click.option(
+    "--opened", "opened", multiple=True, type=click.Path(path_type=Path), help="From koinon data budget --open; repeat."
+)
 def site(
     network_folder: Path | None,
     folder: Path | None,
@@ -41,10 +46,12 @@ def site(
     host: str,
     port: int,
     public_rpc: str | None,
+    opened: tuple[Path, ...],
 ) -> None:
     """Serve the network's pages until Ctrl-C: studies, models, money, blocks, each number with its evidence.
 
     With --folder it also asks the nodes of that network how they are; with --home one node; otherwise the chain only.
+    With --opened it shows what those data sets' privacy budgets were spent on, to whoever can reach it.
     """
     chosen = [option for option in (network_folder, folder, suite_file) if option is not None]
     if len(chosen) > 1:
@@ -55,7 +62,7 @@ def site(
     else:
         network = Network(network_folder or DEFAULT_FOLDER)
         access, homes = _network_access(network), _homes(network)
-    asyncio.run(_serve(_config(access, host, port, public_rpc), homes))
+    asyncio.run(_serve(replace(_config(access, host, port, public_rpc), ledgers=_ledgers(opened)), homes))
 
 
 @asynccontextmanager
@@ -116,6 +123,12 @@ class NodeStatuses:
         before, used_before = self._processor.get(name, (now, used))
         self._processor[name] = (now, used)
         return 100 * (used - used_before) / (now - before) if now > before else None
+
+
+def _ledgers(files: tuple[Path, ...]) -> "dict[str, OpenedLedger]":
+    from koinon.privacy.differential.opened import read_opened
+
+    return {name: one for file in files for name, one in read_opened(read_text(file), file.name).items()}
 
 
 def _network_access(network: Network) -> ChainAccess:

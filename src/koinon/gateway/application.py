@@ -45,6 +45,8 @@ PAGES: Final = (
     Page("/studies/{number}", "study.html", lambda source, request: source.study(number_in(request, "number"))),
     Page("/models", "models.html", lambda source, _: source.models()),
     Page("/models/{name}", "model.html", lambda source, request: source.model(name_in(request))),
+    Page("/budgets", "budgets.html", lambda source, _: source.budgets()),
+    Page("/budgets/{asset}", "budget.html", lambda source, request: source.budget(number_in(request, "asset"))),
     Page("/receipts", "receipts.html", lambda source, _: source.receipts()),
     Page(
         "/settlement/{service}",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from koinon.gateway.views.budget import BudgetPage
 from koinon.gateway.views.models import GraphNode, ModelPage
 from koinon.gateway.views.network import NetworkPage
 from koinon.gateway.views.parts import Flow
@@ -162,9 +163,35 @@ def history(page: ModelPage, language: Language) -> dict[str, Any]:
     }
 
 
+def spending(page: BudgetPage, _: Language) -> dict[str, Any]:
+    """ε of everything that had left by each moment, in millionths, oldest first, and what the owner allows."""
+    return {
+        "allowed": page.allowed.value if page.allowed else 0,
+        "points": [
+            {"at": row.at, "value": row.together.value}
+            for row in reversed(page.answers)
+            if row.at is not None and row.together is not None
+        ],
+    }
+
+
+def shares(page: BudgetPage, language: Language) -> dict[str, Any]:
+    """By how much each study brought ε up, in millionths, and what is left."""
+    left = [{"label": say("left", language), "value": page.left.value, "left": True}] if page.left else []
+    return {
+        "parts": [
+            {"label": say(part.label, language), "value": part.grown.value, "left": False}
+            for part in page.parts[-MAXIMUM_LINKS:]
+        ]
+        + left
+    }
+
+
 FIGURES: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "radar": radar,
     "network": network,
     "sankey": sankey,
     "history": history,
+    "spending": spending,
+    "shares": shares,
 }

@@ -126,6 +126,7 @@ _SUBJECTS: Final[dict[tuple[str, str], _By]] = {
         ("asset", values["assetId"]),
         *((("made from", parent)) for parent in values["parents"]),
     ),
+    ("Assets", "Noted"): _one("notes", "assetId"),
     ("Assets", "SplitSet"): _one("asset", "assetId"),
     ("Assets", "Distributed"): _one("asset", "assetId"),
     ("Evaluations", "Requested"): lambda values: (

@@ -19,6 +19,7 @@ from koinon.gateway.status import StatusSource
 from koinon.kernel.errors import InvalidInput, Unavailable
 from koinon.kernel.ids import parse_address
 from koinon.net.listening import open_listener
+from koinon.privacy.differential.opened import OpenedLedger
 
 CLOSING_SECONDS = 3
 CONNECTIONS = 512
@@ -36,6 +37,7 @@ class SiteConfig:
         public_rpc: address of a chain node for the commands that pages show; None shows ``$RPC``.
         first_height: block before which the suite did not exist.
         capacity: events kept in memory, at most; about 1 KB each.
+        ledgers: privacy ledgers that their owners opened to this site, by data set.
     """
 
     chain_urls: tuple[str, ...]
@@ -46,6 +48,7 @@ class SiteConfig:
     public_rpc: str | None = None
     first_height: int = 0
     capacity: int = DEFAULT_CAPACITY
+    ledgers: Mapping[str, OpenedLedger] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ async def open_site(
         first_height=config.first_height,
         public_rpc=config.public_rpc,
         capacity=config.capacity,
+        ledgers=config.ledgers,
     )
     listener = open_listener(config.host, config.port, "the site")
     port = listener.getsockname()[1]

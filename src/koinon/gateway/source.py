@@ -17,9 +17,11 @@ from koinon.gateway.facts import Facts
 from koinon.gateway.journal import DEFAULT_CAPACITY, Entry, Journal, cut_back, extend
 from koinon.gateway.live import Change, Changes
 from koinon.gateway.origins import sentence
-from koinon.gateway.pages import chain, models, money, network, studies
+from koinon.gateway.pages import budget, chain, models, money, network, studies
+from koinon.gateway.pages.budget import Ledgers
 from koinon.gateway.reading import RANGE_BLOCKS, ChainReader, Requests
 from koinon.gateway.status import NodeStatus, PublicOnly, StatusSource
+from koinon.gateway.views.budget import BudgetPage, BudgetsPage
 from koinon.gateway.views.chain import BlockPage, BlocksPage, TransactionPage
 from koinon.gateway.views.models import ModelPage, ModelsPage
 from koinon.gateway.views.money import ReceiptsPage, SettlementPage
@@ -46,6 +48,7 @@ class ChainSource:
         first_height: block before which the suite did not exist.
         public_rpc: see ``ChainReader``.
         capacity: events kept; see ``Journal``.
+        ledgers: privacy ledgers that their owners opened to this site.
 
     Use inside ``async with source.following()``, which keeps it up to date.
     """
@@ -60,7 +63,9 @@ class ChainSource:
         public_rpc: str | None = None,
         capacity: int = DEFAULT_CAPACITY,
         poll_seconds: float = POLL_SECONDS,
+        ledgers: Ledgers | None = None,
     ) -> None:
+        self._ledgers = dict(ledgers or {})
         self.changes = Changes()
         self._reader = ChainReader(requests, addresses, public_rpc)
         self._status = status or PublicOnly()
@@ -193,6 +198,14 @@ class ChainSource:
     async def model(self, name: str) -> ModelPage:
         """``/models/{name}``. Raises Absent."""
         return await self._page(lambda facts: models.model_page(facts, name))
+
+    async def budgets(self) -> BudgetsPage:
+        """``/budgets``."""
+        return await self._page(lambda facts: budget.budgets_page(facts, self._ledgers))
+
+    async def budget(self, asset: int) -> BudgetPage:
+        """``/budgets/{asset}``. Raises Absent."""
+        return await self._page(lambda facts: budget.budget_page(facts, self._ledgers, asset))
 
     async def receipts(self) -> ReceiptsPage:
         """``/receipts``."""

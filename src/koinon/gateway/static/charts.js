@@ -98,7 +98,35 @@ function history(figure, colours) {
   };
 }
 
-const drawings = { radar, network, sankey, history };
+function spending(figure, colours) {
+  const points = figure.points.map((point) => [point.at * 1000, point.value / 1e6]);
+  return {
+    tooltip: { ...tooltip(colours, (items) => `ε ${items[0].data[1].toFixed(3)}`), trigger: "axis" },
+    grid: { left: 48, right: 24, top: 24, bottom: 40 },
+    xAxis: { type: "time", axisLine: { lineStyle: { color: colours.strong } }, axisLabel: { color: colours.faint, fontFamily: colours.text, hideOverlap: true } },
+    yAxis: { min: 0, max: Math.max(figure.allowed / 1e6, ...points.map((point) => point[1])) * 1.1, splitLine: { lineStyle: { color: colours.rule } }, axisLabel: { color: colours.faint, fontFamily: colours.text, formatter: (value) => value.toFixed(1) } },
+    series: [{
+      type: "line", step: "end", symbol: "circle", symbolSize: 6, data: points, itemStyle: { color: colours.accent }, lineStyle: { color: colours.accent, width: 2 }, areaStyle: { color: colours.accent, opacity: 0.12 },
+      markLine: { silent: true, symbol: "none", data: [{ yAxis: figure.allowed / 1e6 }], lineStyle: { color: colours.failed, type: "dashed" }, label: { position: "insideEndTop", color: colours.failed, fontFamily: colours.text, formatter: (line) => `ε ${line.value}` } },
+    }],
+  };
+}
+
+function shares(figure, colours) {
+  const parts = [...figure.parts].reverse();
+  return {
+    tooltip: tooltip(colours, (item) => `${item.name}: ε ${item.value.toFixed(3)}`),
+    grid: { left: 112, right: 56, top: 8, bottom: 32 },
+    xAxis: { type: "value", splitLine: { lineStyle: { color: colours.rule } }, axisLabel: { color: colours.faint, fontFamily: colours.text, hideOverlap: true } },
+    yAxis: { type: "category", data: parts.map((part) => part.label), axisLine: { lineStyle: { color: colours.strong } }, axisLabel: { color: colours.ink, fontFamily: colours.text, width: 100, overflow: "truncate" } },
+    series: [{
+      type: "bar", barMaxWidth: 24, label: { show: true, position: "right", color: colours.ink, fontFamily: colours.text, formatter: (item) => item.value.toFixed(3) },
+      data: parts.map((part) => ({ value: part.value / 1e6, itemStyle: { color: part.left ? colours.final : colours.accent } })),
+    }],
+  };
+}
+
+const drawings = { radar, network, sankey, history, spending, shares };
 
 function draw(element) {
   const colours = ink();

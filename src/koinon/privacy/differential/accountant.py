@@ -14,7 +14,7 @@ Two kinds of mechanisms:
   2015, theorem 3), and *is* the geometric mechanism on a count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, erfc, exp, inf, isfinite, log, sqrt
 from typing import TYPE_CHECKING, Final
@@ -92,21 +92,34 @@ def spent_epsilon(mechanisms: Sequence[Mechanism], delta: float) -> float:
         raise InvalidInput(f"δ must be above 0 and below 1; got {delta:g}")
     if not mechanisms:
         return 0.0
-    import numpy as np
-
-    losses = _composed(mechanisms)
-    if losses is None:
+    curve = _curve(mechanisms)
+    if curve is None:
         return inf
-    values = np.asarray((losses.first + np.arange(len(losses.weights))) * STEP, np.float64)
     low, high = 0.0, LARGEST_EPSILON
-    if _delta(losses, values, high) > delta:
+    if curve(high) > delta:
         return inf
-    if _delta(losses, values, low) <= delta:
+    if curve(low) <= delta:
         return 0.0
     while high - low > STEP / 10:
         middle = (low + high) / 2
-        low, high = (low, middle) if _delta(losses, values, middle) <= delta else (middle, high)
+        low, high = (low, middle) if curve(middle) <= delta else (middle, high)
     return high
+
+
+def _curve(mechanisms: Sequence[Mechanism]) -> Callable[[float], float] | None:
+    """ε → δ of all of them together, never too small; None where that is beyond any budget."""
+    gaussian = [each for each in mechanisms if isinstance(each, Gaussian)]
+    if len(gaussian) == len(mechanisms):
+        # Gaussian answers alone are one, whose curve is known exactly (Balle and Wang): no distribution is needed.
+        square = sum(each.count / each.multiplier**2 for each in gaussian)
+        return None if sqrt(square) > 20 else lambda epsilon: _gaussian_delta(epsilon, 1 / sqrt(square)) + NUMERIC_DELTA
+    losses = _composed(mechanisms)
+    if losses is None:
+        return None
+    import numpy as np
+
+    values = np.asarray((losses.first + np.arange(len(losses.weights))) * STEP, np.float64)
+    return lambda epsilon: _delta(losses, values, epsilon)
 
 
 def gaussian_multiplier(epsilon: float, delta: float, count: int) -> float:
