@@ -14,8 +14,8 @@ SUITE: Final = ("Token", "Providers", "Studies", "Assets", "Evaluations", "Names
 """The contracts of the suite in the order of their deployment: each needs only earlier ones."""
 SYSTEM: Final = ("Staking", "Work")
 """Contracts of chains whose validators change: the one in genesis, and what credits it with useful work."""
-PRIVACY: Final = ("EncryptedTally",)
-"""Contracts on encrypted values, for anybody to deploy."""
+PRIVACY: Final = ("EncryptedTally", "Outsourcing")
+"""Contracts on encrypted values and encrypted work, for anybody to deploy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,16 +25,22 @@ class EncryptedAnswer(Message, frozen=True):
     """One ciphertext for each output, under the caller's keys.
 
     ``signature`` is the node's, over the hash of the question and of ``columns``: a wrong answer is evidence.
+    ``receipt`` is its account's, for the contract that the question's task names; empty where it names none.
     """
 
     columns: tuple[bytes, ...]
     signature: bytes
+    receipt: bytes = b""
 
 
 @message(0x0B04, answers=(EncryptedAnswer,), limit=128 << 20)
 class EncryptedQuestion(Message, frozen=True):
-    """The caller's public keys and one ciphertext for each column of its rows."""
+    """The caller's public keys and one ciphertext for each column of its rows.
+
+    ``task`` names a piece of paid work, see ``jobs.outsourcing``; empty for a question outside any.
+    """
 
     model: str
     public: bytes
     columns: tuple[bytes, ...]
+    task: bytes = b""

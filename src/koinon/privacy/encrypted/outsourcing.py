@@ -9,20 +9,19 @@ byte. Strangers learn nothing about the rows. Those of one piece who lie togethe
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from koinon.crypto.hash import tagged_hash
 from koinon.kernel.effects import Rng
 from koinon.kernel.errors import InvalidInput, KoinonError
-from koinon.kernel.ids import NodeId
+from koinon.kernel.ids import Hash32, NodeId
 from koinon.privacy.encrypted import replication
 from koinon.privacy.encrypted.ckks import generate, rows_for
 from koinon.privacy.encrypted.models import EncryptedModel, linked
 from koinon.privacy.encrypted.replication import Answered, Ask, Begin, Event, Lost, Named, Settled
-from koinon.privacy.encrypted.service import DECIMALS, Caller, ask
+from koinon.privacy.encrypted.service import DECIMALS, Caller, answer_hash, ask, question_hash
 from koinon.wire.discovery import Endpoint
 from koinon.wire.encrypted import EncryptedAnswer, EncryptedQuestion
 
@@ -45,12 +44,47 @@ class Outsourced:
         evidence: wrong answers, by node.
         silent: nodes that failed to answer once or more.
         earned: pieces that each node is to be paid for, in the order of the endpoints; 0 for whoever lied.
+        signed: receipts of paid work, wrong answers' too.
     """
 
     answers: np.ndarray
     evidence: tuple[WrongAnswer, ...]
     silent: tuple[NodeId, ...]
     earned: tuple[int, ...]
+    signed: "tuple[SignedPiece, ...]" = ()
+
+
+@dataclass(frozen=True)
+class SignedPiece:
+    """One node's receipt for one piece of paid work.
+
+    Attributes:
+        stranger: its place among the endpoints.
+        piece: from 0.
+        question, answer: their hashes.
+        receipt: its account's signature; it has been checked.
+        settled: whether the answer is the one that enough others gave.
+    """
+
+    stranger: int
+    piece: int
+    question: Hash32
+    answer: Hash32
+    receipt: bytes
+    settled: bool
+
+
+@dataclass(frozen=True)
+class PaidWork:
+    """What the questions and receipts of paid work look like.
+
+    Attributes:
+        task: piece → what its question names.
+        is_receipt: stranger, piece, hash of the question, hash of the answer, signature → whether that is a receipt.
+    """
+
+    task: Callable[[int], bytes]
+    is_receipt: Callable[[int, int, Hash32, Hash32, bytes], bool]
 
 
 async def outsource(
@@ -63,6 +97,7 @@ async def outsource(
     *,
     agree: int = 2,
     piece_rows: int | None = None,
+    paid: PaidWork | None = None,
 ) -> Outsourced:
     """Have strangers evaluate a model on rows that they do not see.
 
@@ -71,6 +106,7 @@ async def outsource(
         rows: (n, features).
         agree: how many must send the same bytes.
         piece_rows: of one piece; by default as many as one ciphertext holds.
+        paid: for work under a contract; an answer without a receipt then counts as none.
 
     Raises:
         InvalidInput: rows that do not fit the model, or too few nodes.
@@ -98,8 +134,14 @@ async def outsource(
         except KoinonError:
             events.put_nowait(Lost(stranger, piece))
             return
+        said = answer_hash(reply.columns)
+        if paid is not None and not paid.is_receipt(
+            stranger, piece, question_hash(questions[piece]), said, reply.receipt
+        ):
+            events.put_nowait(Lost(stranger, piece))
+            return
         answers[stranger, piece] = reply
-        events.put_nowait(Answered(stranger, piece, tagged_hash("koinon/outsourced-answer/1", *reply.columns)))
+        events.put_nowait(Answered(stranger, piece, said))
 
     tasks: list[asyncio.Task[None]] = []
     events.put_nowait(Begin())
@@ -115,7 +157,8 @@ async def outsource(
                         if piece not in questions:
                             part = values[cuts[piece] : cuts[piece] + size]
                             columns = await asyncio.to_thread(keys.encrypt, part)
-                            questions[piece] = EncryptedQuestion(name, keys.public, tuple(columns))
+                            named = paid.task(piece) if paid is not None else b""
+                            questions[piece] = EncryptedQuestion(name, keys.public, tuple(columns), named)
                         tasks.append(asyncio.create_task(give(stranger, piece)))
                         awaited += 1
                     case Settled(piece, stranger):
@@ -134,4 +177,18 @@ async def outsource(
         tuple(evidence),
         tuple(endpoints[stranger].node_id for stranger in sorted(state.silent)),
         tuple(replication.shares(state, len(endpoints))),
+        _signed(questions, answers, state) if paid is not None else (),
     )
+
+
+def _signed(
+    questions: Mapping[int, EncryptedQuestion],
+    answers: Mapping[tuple[int, int], EncryptedAnswer],
+    state: replication.State,
+) -> tuple[SignedPiece, ...]:
+    found = []
+    for (stranger, piece), reply in sorted(answers.items()):
+        said = answer_hash(reply.columns)
+        settled = said == state.pieces[piece].settled
+        found.append(SignedPiece(stranger, piece, question_hash(questions[piece]), said, reply.receipt, settled))
+    return tuple(found)

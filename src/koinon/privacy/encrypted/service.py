@@ -10,7 +10,7 @@ model.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self, TypeVar
 
@@ -20,7 +20,7 @@ from koinon.crypto.hash import tagged_hash
 from koinon.crypto.signature import NodeKey, verify_node_signature
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import InvalidInput, MalformedMessage, Refused
-from koinon.kernel.ids import NodeId
+from koinon.kernel.ids import Hash32, NodeId
 from koinon.privacy.encrypted.ckks import DEEPEST, Keys, generate, rows_for
 from koinon.privacy.encrypted.models import MOST_FEATURES, MOST_UNITS, EncryptedModel, Link, linked
 from koinon.privacy.encrypted.worker import LIMITS, answer
@@ -51,14 +51,25 @@ class Caller(Protocol):
     async def call(self, endpoint: Endpoint, message: Message, timeout: float = ..., /) -> Message: ...
 
 
+Receipts = Callable[[bytes, Hash32, Hash32], bytes]
+"""A question's task, hash of the question, hash of the answer → a signature for the contract that pays and charges.
+Raises Refused for work that this node did not take."""
+
+
 def serve(
-    handle: Handles, key: NodeKey, models: Mapping[str, EncryptedModel], limits: Limits = LIMITS, at_once: int = 1
+    handle: Handles,
+    key: NodeKey,
+    models: Mapping[str, EncryptedModel],
+    limits: Limits = LIMITS,
+    at_once: int = 1,
+    receipts: Receipts | None = None,
 ) -> None:
     """Answer encrypted questions for these models.
 
     Args:
         key: signs every answer.
         at_once: how many are worked on side by side; the others wait for their turn.
+        receipts: signs answers to paid work; without it such questions are refused.
 
     Raises:
         InvalidInput: a model that cannot be evaluated on ciphertexts.
@@ -78,9 +89,15 @@ def serve(
 
     async def reply(_: NodeId, message: EncryptedQuestion) -> EncryptedAnswer:
         model = named(message.model)
+        if message.task and receipts is None:
+            raise Refused("this node takes no paid work; ask without a task")
         async with turns:
             columns = await answer(model, message, limits)
-        return EncryptedAnswer(columns, key.sign(_DOMAIN, _statement(message, columns)))
+        signature = key.sign(_DOMAIN, _statement(message, columns))
+        if receipts is None or not message.task:
+            return EncryptedAnswer(columns, signature)
+        receipt = receipts(message.task, question_hash(message), answer_hash(columns))
+        return EncryptedAnswer(columns, signature, receipt)
 
     handle(FetchEncryptedOffer, offer)
     handle(EncryptedQuestion, reply)
@@ -111,6 +128,16 @@ async def is_wrong(node: NodeId, model: EncryptedModel, question: EncryptedQuest
     """
     verify_node_signature(node, _DOMAIN, _statement(question, reply.columns), reply.signature)
     return await answer(model, question) != reply.columns
+
+
+def question_hash(question: EncryptedQuestion) -> Hash32:
+    """What stands for a question on a chain."""
+    return tagged_hash("koinon/outsourced-question/1", encode(question))
+
+
+def answer_hash(columns: Sequence[bytes]) -> Hash32:
+    """What stands for an answer on a chain."""
+    return tagged_hash("koinon/outsourced-answer/1", *columns)
 
 
 def _statement(question: EncryptedQuestion, columns: tuple[bytes, ...]) -> bytes:
