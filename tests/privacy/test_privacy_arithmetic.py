@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from privacy_scenes import computed, outcomes, shared, signed
 
@@ -119,6 +119,23 @@ def test_fused_matrix_product_agrees_with_product_then_truncation() -> None:
 def test_sign_of_every_edge_value() -> None:
     words = np.concatenate([EDGES, random_words(9, 2000)])
     assert (computed(comparison.negative, words) == words >> np.uint64(63)).all()
+
+
+NARROW = 2**31 - 3
+
+
+@given(st.lists(st.integers(-NARROW, NARROW), min_size=1, max_size=9), st.integers(0, 32))
+@example([0, -1, 1, NARROW, -NARROW], 0)
+@example([-NARROW], 32)
+@settings(max_examples=30, deadline=None)
+def test_sign_of_narrow_words(values: list[int], drop: int) -> None:
+    """With low bits dropped, words from 0 to 2^(drop + 1) may go either way and no others."""
+    random = np.random.default_rng(len(values))
+    words = (np.array(values) << drop) + random.integers(0, 1 << drop, len(values))
+    got = computed(lambda p, a: comparison.negative(p, a, 2.0**drop * (NARROW + 1), drop), words.view(np.uint64))
+    certain = (words < 0) | (words > 2 << drop) | (drop == 0)
+    assert np.isin(got, (0, 1)).all()
+    assert (got == (words < 0))[certain].all()
 
 
 @given(st.lists(WORDS, min_size=1, max_size=8))

@@ -11,7 +11,8 @@ from koinon.privacy.rep4 import adversary, arithmetic, comparison, lockstep, shu
 from koinon.privacy.rep4.lockstep import Ending
 from koinon.privacy.rep4.party import HEADER, Party
 from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES
-from koinon.privacy.rep4.shares import Shares
+from koinon.privacy.rep4.shares import Shares, summed
+from koinon.privacy.secret import Product, together
 from koinon.wire.committee import POSITIONS
 
 CHEATER, VICTIM, WITNESS = 2, 1, 3
@@ -118,12 +119,11 @@ class Recorder:
 
 
 def everything(party: Party, x: Shares, y: Shares) -> Generator[None, None, Shares]:
-    from koinon.privacy.secret import Product
-
     product = yield from arithmetic.multiply_truncate(party, x, y, Product.ELEMENTWISE, 20, None)
     halved = yield from arithmetic.truncate(party, product, 3)
     moved = yield from shuffling.shuffle(party, halved)
-    return (yield from comparison.negative(party, moved))
+    signs = yield from together(comparison.negative(party, moved), comparison.negative(party, moved, 2.0**30))
+    return summed(signs, party.position)
 
 
 def leaky(party: Party, x: Shares, y: Shares) -> Generator[None, None, Shares]:

@@ -67,6 +67,7 @@ COARSE_SIGMOID_ERROR: Final = 1.2e-3
 _COARSE_KNOT_BITS: Final = 8
 _COARSE_SLOPE_BITS: Final = 10
 _COARSE_ARGUMENT_BITS: Final = 12
+_COARSE_COMPARED_BITS: Final = 16
 COARSE_SIGMOID_BITS: Final = _COARSE_SLOPE_BITS + _COARSE_ARGUMENT_BITS
 _SIGMOID_REACH: Final = 10.0
 _SIGMOID_BOUND: Final = 1.25
@@ -134,7 +135,8 @@ def coarse_sigmoid(x: Secret) -> Generator[None, None, Secret]:
     column = (len(pieces),) + (1,) * len(x.shape)
     knots = np.broadcast_to((pieces[:, 0] / 2.0**_COARSE_KNOT_BITS).reshape(column), (len(pieces), *x.shape))
     shifted = x.broadcast(len(pieces), *x.shape) - knots
-    below, argument = yield from together(negative(shifted), truncate(x, _COARSE_ARGUMENT_BITS))
+    # Either line will do at a knot, so that bits below the argument's own need not be compared.
+    below, argument = yield from together(negative(shifted, _COARSE_COMPARED_BITS), truncate(x, _COARSE_ARGUMENT_BITS))
     reached = -below + 1.0
     jumps = np.diff(pieces[:, 1:], axis=0, prepend=0)
     constant, slope = (reached.times(jumps[:, power].reshape(column)).sum(0) for power in range(2))

@@ -67,7 +67,8 @@ class ClearMachine:
         yield from ()
         return _shifted(data, drop)
 
-    def negative(self, data: Words) -> Protocol:
+    def negative(self, data: Words, limit: float, drop: int) -> Protocol:
+        del limit, drop
         yield from ()
         return data >> np.uint64(63)
 

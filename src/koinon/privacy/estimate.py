@@ -18,6 +18,9 @@ MULTIPLY: Final = (1, 48)
 MULTIPLY_TRUNCATE: Final = (3, 88)
 TRUNCATE: Final = (3, 56)
 NEGATIVE: Final = (4, 284)
+NARROW: Final = (4, 168)
+"""The sign of a word below NARROW_LIMIT in size."""
+NARROW_LIMIT: Final = 2.0**31 - 2
 SHUFFLE: Final = (4, 96)
 
 
@@ -70,8 +73,8 @@ class OutlineMachine:
         del drop
         return self._cost(data.shape, TRUNCATE)
 
-    def negative(self, data: Outline) -> Protocol:
-        return self._cost(data.shape, NEGATIVE)
+    def negative(self, data: Outline, limit: float, drop: int) -> Protocol:
+        return self._cost(data.shape, NARROW if limit / 2.0**drop < NARROW_LIMIT else NEGATIVE)
 
     def noise(self, shape: tuple[int, ...], deviation: int) -> Outline:
         del deviation

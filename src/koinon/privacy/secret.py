@@ -86,8 +86,13 @@ class Machine(Protocol):
     def truncate(self, data: Any, drop: int) -> Generator[None, None, Any]:
         """⌊data / 2^drop⌋, or one more, for |data| < 2⁶²."""
 
-    def negative(self, data: Any) -> Generator[None, None, Any]:
-        """1 where the word is negative as a signed number, else 0."""
+    def negative(self, data: Any, limit: float, drop: int) -> Generator[None, None, Any]:
+        """1 where the word is negative as a signed number, else 0.
+
+        Args:
+            limit: no word is larger in absolute value.
+            drop: low bits that may be ignored: from 0 to 2^(drop + 1) either answer will do.
+        """
 
     def noise(self, shape: tuple[int, ...], deviation: int) -> Any:
         """Words that are integers around 0, drawn in secret; see ``noise`` below."""
@@ -298,19 +303,24 @@ def truncate(value: Secret, fraction_bits: int) -> Generator[None, None, Secret]
     return Secret(value.machine, data, fraction_bits, value.bound + 2.0**-fraction_bits)
 
 
-def negative(value: Secret) -> Generator[None, None, Secret]:
+def negative(value: Secret, fraction_bits: int | None = None) -> Generator[None, None, Secret]:
     """1 where the number is below 0, else 0, as integers: four rounds for every MOST_COMPARED words.
 
     More words are compared piece by piece, so that memory does not grow with them.
+
+    Args:
+        fraction_bits: those that count: a number from 0 to 2^(1 − fraction_bits) may go either way, which makes
+            comparing cheaper; None for all.
     """
-    size = prod(value.shape)
+    drop = 0 if fraction_bits is None else max(value.fraction_bits - fraction_bits, 0)
+    limit, size = value.bound * 2.0**value.fraction_bits, prod(value.shape)
     if size <= MOST_COMPARED:
-        data = yield from value.machine.negative(value.data)
+        data = yield from value.machine.negative(value.data, limit, drop)
         return Secret(value.machine, data, 0, 1.0)
     flat = value.reshape(-1)
     parts: list[Any] = []
     for start in range(0, size, MOST_COMPARED):
-        parts += [(yield from value.machine.negative(flat[start : start + MOST_COMPARED].data))]
+        parts += [(yield from value.machine.negative(flat[start : start + MOST_COMPARED].data, limit, drop))]
     return Secret(value.machine, value.machine.join(parts, 0), 0, 1.0).reshape(*value.shape)
 
 

@@ -109,6 +109,10 @@ def _sum_of(monomials: Sequence[Monomial]) -> _Sum:
 
 _LESS_SUM: Final = _sum_of(_LESS)
 _EQUAL_SUM: Final = _sum_of([_EQUAL])
+_LOWER_SUM: Final = _sum_of([("g1",), ("p1", "g0")])
+_UPPER_SUM: Final = _sum_of([("g3",), ("p3", "g2")])
+"""Of the two narrow words in one place, each has two of the four groups."""
+_NARROW: Final = 2.0**31 - 2
 
 
 def _bytes_to_digits(entry: list[int]) -> np.ndarray:
@@ -120,23 +124,45 @@ _WHICH: Final = _bytes_to_digits([1 << digit for digit in range(_VALUES)])
 _BELOW: Final = _bytes_to_digits([(1 << digit) - 1 for digit in range(_VALUES)])
 
 
-def negative(party: Party, value: Shares) -> Protocol:
-    """The top bit of every word as an arithmetic share of 0 or 1: four rounds, 284 bytes a word (REP4-SIGN)."""
-    shape, me = value.shape, party.position
+def negative(party: Party, value: Shares, limit: float = 2.0**63, drop: int = 0) -> Protocol:
+    """1 where a word is negative, else 0, as an arithmetic share: four rounds (REP4-SIGN, REP4-NARROW).
+
+    Words take 284 bytes each; two that are below 2³¹ in size share the digits of one and take 168.
+
+    Args:
+        limit: no word is larger in absolute value.
+        drop: how many low bits may be left out to make words narrow: a word from 0 to 2^(drop + 1) then counts as
+            negative or not, by chance.
+    """
+    me, shape = party.position, value.shape
     total = value.part(2) + value.part(3) if me < 2 else value.part(0) + value.part(1)
-    digit_masks = _drawn_pads(party, (2, 2, *shape), np.uint16)
-    join_masks = _drawn(party, shape)
+    narrow = limit / 2.0**drop < _NARROW
+    if narrow:
+        words = np.zeros(-(-total.size // 2) * 2, np.uint32)
+        words[: total.size] = (total >> np.uint64(drop)).reshape(-1)
+        top_bit = words[: total.size].reshape(shape) >> np.uint32(31)
+        lanes_shape: tuple[int, ...] = (len(words) // 2,)
+        number = ((~words if me < 2 else words) << np.uint32(1)).astype("<u4").view("<u8")
+    else:
+        top_bit, lanes_shape = total >> np.uint64(63), shape
+        number = (~total if me < 2 else total) << np.uint64(1)
+    digit_masks = _drawn_pads(party, (2, 2, *lanes_shape), np.uint16)
+    join_masks = _drawn(party, lanes_shape)
     bit_mask = {j: mask & np.uint8(1) for j, mask in _drawn(party, shape).items()}
     lanes = {j: _lanes(pads[0] ^ pads[1], join_masks[j]) for j, pads in digit_masks.items()}
     digits, products, top = yield from together(
-        _compared_digits(party, total, digit_masks, shape),
-        _products(party, lanes, shape),
-        _masked_top(party, total, bit_mask, shape),
+        _compared_digits(party, number, digit_masks, lanes_shape),
+        _products(party, lanes, lanes_shape),
+        _masked_top(party, top_bit.astype(np.uint64), bit_mask, shape),
     )
     joined = _join(digits, products, np.uint8(0x0F))
-    both = (yield from _opened(party, {j: share ^ join_masks[j] for j, share in joined.items()}, shape)).reshape(shape)
-    inputs = _bits(both) << np.uint8(_GROUPS)
-    last = _join(inputs, products, np.uint8(0x10), less_only=True)
+    both = yield from _opened(party, {j: share ^ join_masks[j] for j, share in joined.items()}, lanes_shape)
+    inputs = _bits(both.reshape(lanes_shape)) << np.uint8(_GROUPS)
+    if narrow:
+        halves = [_evaluated(half, inputs, products, np.uint8(0x10)) for half in (_LOWER_SUM, _UPPER_SUM)]
+        last = {j: np.stack([half[j] for half in halves], 1).reshape(-1)[: total.size].reshape(shape) for j in products}
+    else:
+        last = _evaluated(_LESS_SUM, inputs, products, np.uint8(0x10))
     hidden = {j: (share >> np.uint8(_GROUPS)) ^ bit_mask[j] for j, share in last.items()}
     carry = np.asarray((yield from _opened(party, hidden, shape)), np.uint64)
     # carry ⊕ top = carry + (1 − 2 · carry) · top, with the carry public.
@@ -149,13 +175,12 @@ def negative(party: Party, value: Shares) -> Protocol:
 
 
 def _compared_digits(
-    party: Party, total: np.ndarray, pads: dict[int, np.ndarray], shape: tuple[int, ...]
+    party: Party, number: np.ndarray, pads: dict[int, np.ndarray], shape: tuple[int, ...]
 ) -> Generator[None, None, np.ndarray]:
     """(8, *shape) bytes, public: g₀ … g₃, p₀ … p₃ of every group, each under its mask."""
     me = party.position
-    # Only 63 bits are compared: the top one is shifted out. Digit 4k + j goes to place 4j + k.
-    number = transpose_nibbles((~total if me < 2 else total) << np.uint64(1))
-    places = np.ascontiguousarray(number, "<u8").reshape(-1).view(np.uint8)
+    # The top bits were shifted out. Digit 4k + j goes to place 4j + k.
+    places = np.ascontiguousarray(transpose_nibbles(number), "<u8").reshape(-1).view(np.uint8)
     spread = (*shape, _DIGITS)
     mine = (_WHICH if me < 2 else _BELOW).take(places).view("<u2").reshape(spread)
     which = joint_input(party, LOWER, mine if me < 2 else None, spread, np.uint16, boolean=True)
@@ -208,11 +233,11 @@ def _opened_product(
     return _xor([*received, *own, *(pad[k] for pad in pads.values() for k in (0, 1))])
 
 
-def _masked_top(party: Party, total: np.ndarray, bit_mask: dict[int, np.ndarray], shape: tuple[int, ...]) -> Protocol:
+def _masked_top(party: Party, top_bit: np.ndarray, bit_mask: dict[int, np.ndarray], shape: tuple[int, ...]) -> Protocol:
     """a₆₃ ⊕ b₆₃ ⊕ the last mask, as a number: two rounds."""
     me = party.position
     mine = (2, 3) if me < 2 else (0, 1)
-    half = (bit_mask[mine[0]] ^ bit_mask[mine[1]]).astype(np.uint64) ^ (total >> np.uint64(63))
+    half = (bit_mask[mine[0]] ^ bit_mask[mine[1]]).astype(np.uint64) ^ top_bit
     upper = joint_input(party, UPPER, half if me > 1 else None, shape)
     lower = joint_input(party, LOWER, half if me < 2 else None, shape)
     yield
@@ -256,13 +281,9 @@ def _products(
 # Rounds 3 and 4.
 
 
-def _join(
-    opened: np.ndarray, products: dict[int, np.ndarray], lanes: np.uint8, *, less_only: bool = False
-) -> dict[int, np.ndarray]:
+def _join(opened: np.ndarray, products: dict[int, np.ndarray], lanes: np.uint8) -> dict[int, np.ndarray]:
     """The components held of "less" and, shifted up by four bits, "equal" of every group in ``lanes``."""
     less = _evaluated(_LESS_SUM, opened, products, lanes)
-    if less_only:
-        return less
     equal = _evaluated(_EQUAL_SUM, opened, products, lanes)
     return {j: less[j] | (equal[j] << np.uint8(_GROUPS)) for j in less}
 

@@ -49,8 +49,8 @@ class Rep4Machine:
     def truncate(self, data: Shares, drop: int) -> Protocol:
         return arithmetic.truncate(self.party, data, drop)
 
-    def negative(self, data: Shares) -> Protocol:
-        return comparison.negative(self.party, data)
+    def negative(self, data: Shares, limit: float, drop: int) -> Protocol:
+        return comparison.negative(self.party, data, limit, drop)
 
     def noise(self, shape: tuple[int, ...], deviation: int) -> Shares:
         """Component j is a variable that the three holders of its key draw alike; who lacks it knows nothing of it."""
