@@ -8,7 +8,7 @@ from audit_chain import ProvingChain
 
 from koinon.audit.bundle import ChainProof
 from koinon.audit.collect import Needed, collect
-from koinon.audit.evidence import Document, Network, ServiceReceipts, Subject
+from koinon.audit.evidence import STUDY_CONTRACTS, Document, Network, ServiceReceipts, Subject
 from koinon.audit.proof_readers import KoinonProofs, OutsideProofs
 from koinon.audit.receipt_log import Draft, ReceiptLog
 from koinon.contracts import eip712
@@ -86,6 +86,8 @@ class Evidence:
     needed: Needed
     documents: tuple[Document, ...]
     receipts: tuple[ServiceReceipts, ...]
+    study_proof: ChainProof
+    study_network: Network
 
 
 def proving_chain(*, outside: bool = False) -> ProvingChain:
@@ -319,7 +321,10 @@ class Journey:
         reader = OutsideProofs(self.client) if self.outside else KoinonProofs(self.client)
         network = await reader.network(addresses)
         proof = await reader.prove(needed.transactions, needed.heights)
-        return Evidence(subject, network, proof, needed, tuple(self.documents), receipts)
+        alone = await collect(self.client, addresses, Subject("", self.study, 0, 0, 0))
+        of_study = await reader.prove(alone.transactions, alone.heights)
+        few = await reader.network({name: addresses[name] for name in STUDY_CONTRACTS})
+        return Evidence(subject, network, proof, needed, tuple(self.documents), receipts, of_study, few)
 
     def _person(self, address: Address) -> str:
         return next(name for name in ("publisher", *OWNERS, *PROVIDERS) if account(name).address == address)

@@ -247,6 +247,10 @@ def a_stranger_audits_and_anyone_verifies(place: Place) -> None:
     assert exported["study"] == 1
     verified = run("verify", place.bundle, "--json")
     assert verified.code == 0
+    alone = place.bundle.with_name("study.zip")
+    assert facts("audit", "--study", "1", "-o", alone, "--suite", place.card)["model"] == 0
+    assert facts("verify", alone)["about"] == "study 1 alone: no model, no name and no answers"
+    assert run("audit", NAME, "--study", "1", "-o", place.bundle.with_name("x.zip"), "--suite", place.card).code == 2
     report = json.loads(verified.out)
     assert report["holds"]
     assert len(report["checks"]) == 17

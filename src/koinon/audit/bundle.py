@@ -11,6 +11,7 @@ from koinon.audit.evidence import (
     FORMAT,
     KOINON_CHAIN,
     OUTSIDE_CHAIN,
+    STUDY_DOCUMENTS,
     Document,
     Fact,
     Manifest,
@@ -80,6 +81,7 @@ class VerificationReport:
 
     Attributes:
         trusts: what a reader still takes on trust, in sentences.
+        about: what the bundle is about, in words; empty where it cannot be read that far.
         validators: hash of the validator set that everything rests on, to compare with the one of a genesis that the
             reader knows; None for an outside chain, or where the bundle cannot be read that far.
     """
@@ -87,6 +89,7 @@ class VerificationReport:
     checks: tuple[Check, ...]
     trusts: tuple[str, ...]
     validators: Hash32 | None = None
+    about: str = ""
 
     @property
     def holds(self) -> bool:
@@ -99,13 +102,19 @@ class VerificationReport:
         return tuple(check for check in self.checks if not check.ok)
 
 
-STORY: Final[tuple[tuple[str, Callable[[Exhibit], str]], ...]] = (
+Story = tuple[tuple[str, Callable[[Exhibit], str]], ...]
+
+STUDY_STORY: Final[Story] = (
     ("study", study_checks.check_study_file),
     ("consents", study_checks.check_consents),
     ("shares", study_checks.check_share_manifests),
     ("committee", study_checks.check_draw),
     ("result", study_checks.check_result),
     ("fees", money_checks.check_study_fees),
+)
+"""What is checked of a study alone."""
+STORY: Final[Story] = (
+    *STUDY_STORY,
     ("provenance", model_checks.check_provenance),
     ("documents", model_checks.check_documents),
     ("evaluation", model_checks.check_evaluation),
@@ -184,12 +193,12 @@ def verify_bundle(archive: bytes) -> VerificationReport:
     exhibit = run("chain", _CHAIN, lambda: _read_exhibit(entries))
     if exhibit is None:
         return VerificationReport(tuple(checks), ())
-    for identifier, check in STORY:
+    for identifier, check in STUDY_STORY if exhibit.subject.is_study else STORY:
         sentence = (check.__doc__ or "").strip()
         run(identifier, sentence, lambda check=check: (None, check(exhibit)))  # type: ignore[misc]
     network = exhibit.network
     validators = ValidatorSet(network.validators).hash if network.kind == KOINON_CHAIN else None
-    return VerificationReport(tuple(checks), _trusts(exhibit, manifest), validators)
+    return VerificationReport(tuple(checks), _trusts(exhibit, manifest), validators, _about(exhibit.subject))
 
 
 def _read_container(archive: bytes) -> tuple[dict[str, bytes], str]:
@@ -235,6 +244,7 @@ def _read_exhibit(entries: dict[str, bytes]) -> tuple[Exhibit, str]:
         _read_numbered(ServiceReceipts, "receipts", 2, entries),
     )
     _refuse_unknown(entries)
+    _check_subject(exhibit)
     return exhibit, f"{len(ordered)} transactions, {detail}"
 
 
@@ -284,6 +294,18 @@ def _read_numbered(kind: type[_T], folder: str, digits: int, entries: dict[str, 
     return tuple((name, _read(kind, name, entries)) for name in names)
 
 
+def _check_subject(exhibit: Exhibit) -> None:
+    """A bundle is about a name with everything behind it, or about a study and nothing else: never half of either."""
+    subject = exhibit.subject
+    if not subject.is_study:
+        if not (subject.name and subject.model):
+            raise Forged("subject: bundles are about a name with its model, or about a study alone")
+        return
+    more = exhibit.receipts or any(document.kind not in STUDY_DOCUMENTS for _, document in exhibit.documents)
+    if subject.service or subject.evaluation or more:
+        raise Forged("subject: a bundle about a study alone shows nothing of a model, a service or an evaluation")
+
+
 def _refuse_unknown(entries: dict[str, bytes]) -> None:
     known = ("finality/", "block/", "fact/", "document/", "receipts/")
     for name in entries:
@@ -298,6 +320,12 @@ def _read(kind: type[_T], name: str, entries: dict[str, bytes]) -> _T:
         return decode(kind, entries[name], limit=LONGEST_ARCHIVE)
     except InvalidInput as problem:
         raise Forged(f"{name}: {problem}") from None
+
+
+def _about(subject: Subject) -> str:
+    if subject.is_study:
+        return f"study {subject.study} alone: no model, no name and no answers"
+    return f"the name {subject.name}, model {subject.model} of study {subject.study}, service {subject.service}"
 
 
 def _trusts(exhibit: Exhibit, manifest: Manifest | None) -> tuple[str, ...]:

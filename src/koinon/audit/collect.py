@@ -41,6 +41,9 @@ async def collect(client: ChainClient, contracts: Mapping[str, Address], subject
                 search.needed.heights.add(values[key])
     if not search.needed.transactions:
         raise InvalidInput(f"the chain has no study {subject.study}")
+    if subject.is_study:
+        await _providers(search)
+        return search.needed
     await _assets(search, subject)
     if subject.evaluation:
         for values in await search.events("Evaluations", subject=subject.evaluation):

@@ -62,8 +62,8 @@ class Subject(Record, frozen=True):
     """What the bundle is about.
 
     Attributes:
-        name: as registered on the chain.
-        study, model, service, evaluation: their numbers on the chain.
+        name: as registered on the chain; empty for a bundle about a study alone, such as one that makes no model.
+        study, model, service, evaluation: their numbers on the chain; all but the first are 0 for a study alone.
     """
 
     name: str
@@ -71,6 +71,11 @@ class Subject(Record, frozen=True):
     model: Number
     service: Number
     evaluation: Number
+
+    @property
+    def is_study(self) -> bool:
+        """Whether the bundle is about a study alone."""
+        return not self.name and not self.model
 
 
 class ContractAddress(Record, frozen=True):
@@ -150,6 +155,10 @@ class Document(Record, frozen=True):
 
 DOCUMENT_KINDS: Final = ("study", "card", "package", "evaluation", "shares", "variants")
 """study file; model card; package manifest; an evaluator's evidence; an owner's share manifest; report on variants."""
+STUDY_DOCUMENTS: Final = ("study", "shares")
+"""The kinds that a bundle about a study alone has."""
+STUDY_CONTRACTS: Final = ("Token", "Providers", "Studies")
+"""The contracts that have to do with a study alone; a bundle names no contract that it shows nothing of."""
 
 
 class ServiceReceipts(Record, frozen=True):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", default="")
+@click.option("--study", type=click.IntRange(1), help="Instead of NAME: a study alone, such as one without a model.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The bundle to write.")
 @click.option(
     "--keeper",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @JSON
 def audit(
     name: str,
+    study: int | None,
     output: Path,
     cards: tuple[Path, ...],
     folder: Path | None,
@@ -41,12 +43,14 @@ def audit(
     suite_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Collect all evidence about NAME, from the chain and from those who hold it, into one file.
+    """Collect all evidence about NAME, or about a study, from the chain and from those who hold it, into one file.
 
     Needs no rights anywhere. Check the file with koinon verify, which needs no network.
     """
     from koinon.node.home import Identity
 
+    if bool(name) == (study is not None):
+        raise InvalidInput("say what to audit: a NAME, or --study NUMBER")
     access = chain_access(folder, urls, suite_file)
     named = tuple(BootstrapNode(one.node_id, one.host, one.port) for one in map(Identity.read, cards))
     access = ChainAccess(access.urls, access.contracts, named or access.keepers)
@@ -55,7 +59,7 @@ def audit(
     if output.exists():
         raise InvalidInput(f"{output.name} exists already; choose another name or remove it")
     with Progress(quiet=as_json).step("audit", "audit") as step:
-        subject = asyncio.run(_export(access, name, output, step.say))
+        subject = asyncio.run(_export(access, study or name, output, step.say))
     facts = {
         "bundle": str(output),
         "bytes": output.stat().st_size,
@@ -92,7 +96,7 @@ def verify(bundle: Path, validators: str | None, as_json: bool) -> None:
         checks.append({"check": "validators", "holds": same, "sentence": sentence, "detail": f"it rests on {found}"})
     holds = all(one["holds"] for one in checks)
     if as_json:
-        print_json({"holds": holds, "checks": checks, "trusts": list(report.trusts)})
+        print_json({"holds": holds, "about": report.about, "checks": checks, "trusts": list(report.trusts)})
     else:
         print_table(
             ("", "check", "what"),
@@ -101,6 +105,7 @@ def verify(bundle: Path, validators: str | None, as_json: bool) -> None:
                 for one in checks
             ],
         )
+        console.print(f"\nIt is about {report.about or 'nothing that can be read'}.", soft_wrap=True)
         console.print("\nWhat you still take on trust:", style="bold")
         for sentence in report.trusts or ("nothing could be read that far",):
             console.print(f"  {sentence}")
@@ -125,10 +130,12 @@ async def open_auditor(access: ChainAccess, suite: "Suite", stack: AsyncExitStac
     return Auditor(suite, transport, Directory(transport, SystemClock(), keepers), key, tell)
 
 
-async def _export(access: ChainAccess, name: str, output: Path, tell: "Tell") -> "Subject":
-    from koinon.journey.audit import export
+async def _export(access: ChainAccess, about: str | int, output: Path, tell: "Tell") -> "Subject":
+    from koinon.journey.audit import export, export_study
 
     async with AsyncExitStack() as stack:
         suite = await stack.enter_async_context(open_suite(access))
         auditor = await open_auditor(access, suite, stack, tell)
-        return await export(auditor, name, output)
+        if isinstance(about, int):
+            return await export_study(auditor, about, output)
+        return await export(auditor, about, output)

@@ -10,7 +10,7 @@ import msgspec
 
 from koinon.audit.bundle import VerificationReport, make_bundle, verify
 from koinon.audit.collect import collect
-from koinon.audit.evidence import Document, ServiceReceipts, Subject
+from koinon.audit.evidence import STUDY_CONTRACTS, Document, ServiceReceipts, Subject
 from koinon.audit.proof_readers import KoinonProofs, OutsideProofs
 from koinon.audit.receipts import SignedBatch
 from koinon.contracts.assets import AssetKind
@@ -65,17 +65,33 @@ async def export(auditor: Auditor, name: str, path: Path) -> Subject:
         InvalidInput: the name stands for nothing that a study made.
         Unavailable: the chain or the holder of a document cannot be reached.
     """
+    return await _export(auditor, await subject_of(auditor.suite, name), path)
+
+
+async def export_study(auditor: Auditor, number: int, path: Path) -> Subject:
+    """Write the evidence bundle about a study alone, whether or not it made a model.
+
+    Raises:
+        InvalidInput: there is no such study, or it has no result.
+        Unavailable: the chain or the holder of a document cannot be reached.
+    """
+    if not await auditor.suite.studies.events(Completed, study_id=number):
+        raise InvalidInput(f"study {number} has no result on this chain; there is nothing to audit yet")
+    return await _export(auditor, Subject("", number, 0, 0, 0), path)
+
+
+async def _export(auditor: Auditor, subject: Subject, path: Path) -> Subject:
     suite, say = auditor.suite, auditor.say
-    subject = await subject_of(suite, name)
     addresses = {label: contract.address for label, contract in suite.contracts.items()}
-    receipts = await _receipts(auditor, subject.service)
+    receipts = [] if subject.is_study else await _receipts(auditor, subject.service)
     say("receipts of every service node", 0.3)
     documents = await _documents(auditor, subject)
     say(f"{len(documents)} documents from those who hold them", 0.5)
     needed = await collect(suite.client, addresses, subject)
     reader = await _reader(suite)
     proof = await reader.prove(needed.transactions, needed.heights)
-    network = await reader.network(addresses)  # afterwards: it holds every set that signed what was proven
+    shown = {name: addresses[name] for name in STUDY_CONTRACTS} if subject.is_study else addresses
+    network = await reader.network(shown)  # afterwards: it holds every set that signed what was proven
     say(f"{len(needed.transactions)} transactions with their proofs", 0.8)
     bundle = make_bundle(subject, network, proof, documents, receipts, auditor.key)
     try:
@@ -165,6 +181,8 @@ async def _documents(auditor: Auditor, subject: Subject) -> list[Document]:
         assert isinstance(answer, ManifestsReply)
         unsigned = encode(msgspec.structs.replace(answer.manifest, signature=b""))
         found.append(Document("shares", "", unsigned, owner.node_id, MANIFEST_DOMAIN, answer.manifest.signature))
+    if subject.is_study:
+        return found
     found.append(await _package(auditor, subject))
     for event in await suite.evaluations.events(Revealed, request_id=subject.evaluation):
         shown = await _ask(auditor, event.event.evaluator, FetchEvaluationEvidence(subject.evaluation))
