@@ -1,6 +1,6 @@
 """The main job, every step ordered from the command line at a network of eleven processes: what a user does by hand.
 
-One network and one test, because each step stands on the one before.
+One network and one test for each program, because each step stands on the one before.
 """
 
 import csv
@@ -8,7 +8,8 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,21 @@ def test_main_job_by_hand(place: Place) -> None:
     the_site_shows_the_network(place)
 
 
+@pytest.mark.long
+def test_a_tree_goes_to_market(place: Place) -> None:
+    """Another program than the demonstration's: its model is measured, served, called and audited like any other."""
+    a_card_is_all_that_strangers_need(place)
+    place_rows(place, "--program", "decision-tree/1", "--set", "depth=4")
+    for name in OWNERS:
+        allow(place.home(name), "decision-tree/1", ("columns", "thresholds", "leaves"))
+    facts("study", "propose", place.study, "--home", place.company)
+    trained = facts("study", "train", "1", "--home", place.company)
+    assert trained["outputs"] == {"columns": [1, 15], "thresholds": [1, 15], "leaves": [1, 16]}
+    the_model_goes_to_market(place)
+    a_stranger_calls_and_pays_exactly(place)
+    a_stranger_audits_and_anyone_verifies(place)
+
+
 def a_card_is_all_that_strangers_need(place: Place) -> None:
     urls = facts("suite", "show", "--home", place.company)
     assert urls["rpc"] == []
@@ -88,6 +104,14 @@ def a_card_is_all_that_strangers_need(place: Place) -> None:
 
 
 def owners_agree_on_a_draft_and_add_their_rows(place: Place) -> None:
+    place_rows(place)
+    again = koinon("data", "add", place.rows["evaluators"], "--home", place.company, "--target", "malignant")
+    assert again.code == 2
+    assert "offers no task" in again.err
+
+
+def place_rows(place: Place, *options: str) -> None:
+    """The draft of a study, and everybody's rows for it."""
     ranges = place.folder / "all.csv"
     tables = [list(csv.reader(path.read_text("utf-8").splitlines())) for path in place.rows.values()]
     with ranges.open("w", newline="", encoding="utf-8") as file:
@@ -97,6 +121,7 @@ def owners_agree_on_a_draft_and_add_their_rows(place: Place) -> None:
         koinon(
             *("study", "new", place.study, "--from", ranges, "--target", "malignant", *owners),
             *("--title", "Tumour risk", "--purpose", "Tumour risk, for clinical decision support"),
+            *options,
         )
     )
     for name in OWNERS:
@@ -107,9 +132,6 @@ def owners_agree_on_a_draft_and_add_their_rows(place: Place) -> None:
         home = place.home(f"provider-{number}")
         rows = place.rows["evaluators"]
         assert "asset" not in facts("data", "add", rows, "--evaluation", "--ranges", place.study, "--home", home)
-    again = koinon("data", "add", place.rows["evaluators"], "--home", place.company, "--target", "malignant")
-    assert again.code == 2
-    assert "offers no task" in again.err
 
 
 def an_interrupted_proposal_is_trained_all_the_same(place: Place) -> None:
@@ -159,7 +181,9 @@ def a_restarted_publisher_goes_on_where_it_was(place: Place) -> None:
 
 def the_model_goes_to_market(place: Place) -> None:
     home = place.company
+    done(koinon("study", "result", "1", "--onnx", place.folder / "model.onnx", "--home", home))
     published = facts("model", "publish", "1", "--name", NAME, "--home", home)
+    assert published["weights"] == "0x" + sha256((place.folder / "model.onnx").read_bytes()).hexdigest()
     hardened = facts("model", "harden", NAME, "--home", home)
     validated = facts("model", "validate", NAME, "--effort", "0.05", "--home", home)
     assert len(validated["evaluators"]) == 3
@@ -195,10 +219,7 @@ def the_rows_are_described_without_being_shown(place: Place) -> None:
     refused = koinon("study", "propose", study, "--home", place.company)
     assert (refused.code, "does not allow the program statistics/1" in refused.err) == (3, True)
     for name in OWNERS:
-        policy = place.home(name) / "policy.toml"
-        text = re.sub(r"(?m)^allowed_programs = .*$", 'allowed_programs = ["statistics/1"]', policy.read_text("utf-8"))
-        outputs = 'allowed_outputs = ["mean", "correlation", "histogram"]'
-        policy.write_text(re.sub(r"(?m)^allowed_outputs = .*$", outputs, text))
+        allow(place.home(name), "statistics/1", ("mean", "correlation", "histogram"))
     number = facts("study", "propose", study, "--home", place.company)["study"]
     trained = facts("study", "train", str(number), "--home", place.company)
     assert trained["outputs"] == {"mean": [31], "correlation": [31, 31], "histogram": [31, 4]}
@@ -214,8 +235,18 @@ def the_rows_are_described_without_being_shown(place: Place) -> None:
     assert not ((counts > 0) & (counts < 5)).any()
     done(koinon("study", "result", str(number), "--home", place.company, "--csv", place.folder / "tables"))
     assert (place.folder / "tables" / "mean.csv").read_text("utf-8").startswith(",mean\n")
+    no_model = place.folder / "no.onnx"
+    unwritten = koinon("study", "result", str(number), "--home", place.company, "--onnx", no_model)
+    assert (unwritten.code, no_model.exists()) == (2, False)
     unpublished = koinon("model", "publish", str(number), "--name", "no.model", "--home", place.company)
     assert (unpublished.code, "makes no model" in unpublished.err) == (2, True)
+
+
+def allow(home: Path, program: str, outputs: Sequence[str]) -> None:
+    """An owner's policy for one program, whatever else it says."""
+    policy = home / "policy.toml"
+    text = re.sub(r"(?m)^allowed_programs = .*$", f'allowed_programs = ["{program}"]', policy.read_text("utf-8"))
+    policy.write_text(re.sub(r"(?m)^allowed_outputs = .*$", f"allowed_outputs = {json.dumps(outputs)}", text))
 
 
 def a_stranger_calls_and_pays_exactly(place: Place) -> None:

@@ -230,6 +230,26 @@ LAYERS = LayerParameters(
     (RANDOM.normal(0, 1, 5), RANDOM.normal(0, 1, 1)),
     Link.PROBABILITY,
 )
+
+
+def grown_to_the_right(depth: int) -> TreeParameters:
+    """A tree that splits only what went right: most places of the full one are empty."""
+    inner = (1 << depth) - 1
+    columns = np.full((1, inner), -1)
+    place = 0
+    while place < inner:
+        columns[0, place], place = place % 3, 2 * place + 2
+    return TreeParameters(LOW, HIGH, columns, RANDOM.uniform(-2, 1, (1, inner)), RANDOM.normal(0, 1, (1, inner + 1)))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5, 8])
+def test_a_tree_with_gaps_is_exported_without_them(depth: int) -> None:
+    trees = grown_to_the_right(depth)
+    assert check_equal_trees(export_trees(trees), trees) < 1e-6
+    nothing = replace(trees, columns=np.full_like(trees.columns, -1))
+    assert check_equal_trees(export_trees(nothing), nothing) < 1e-6
+
+
 BAD_TREES = {
     "no tree": replace(TREES, columns=TREES.columns[:0], thresholds=TREES.thresholds[:0], leaves=TREES.leaves[:0]),
     "not full": replace(TREES, columns=TREES.columns[:, :6], thresholds=TREES.thresholds[:, :6]),

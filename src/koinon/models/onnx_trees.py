@@ -188,15 +188,17 @@ def _attributes(parameters: TreeParameters) -> dict[str, Any]:
     for tree, (columns, thresholds, leaves) in enumerate(
         zip(parameters.columns, parameters.thresholds, parameters.leaves, strict=True)
     ):
-        waiting = [0]
+        # onnxruntime takes numbers of nodes without gaps only.
+        waiting, numbered = [(0, 0)], 1
         while waiting:
-            name = waiting.pop()
-            place = name
+            name, place = waiting.pop()
             while place < inner and columns[place] < 0:
                 place = 2 * place + 1
             branch = place < inner
-            left, right = (2 * place + 1, 2 * place + 2) if branch else (0, 0)
-            waiting += [right, left] if branch else []
+            left, right = (numbered, numbered + 1) if branch else (0, 0)
+            if branch:
+                waiting += [(right, 2 * place + 2), (left, 2 * place + 1)]
+                numbered += 2
             values = (
                 tree,
                 name,
