@@ -35,10 +35,10 @@ from koinon.kernel.errors import InvalidInput, KoinonError
 )
 @click.option(
     "--engine",
-    type=click.Choice(["rep4", "federated"]),
+    type=click.Choice(["rep4", "federated", "he"]),
     default="rep4",
     show_default=True,
-    help="How the study is computed: on shares by a committee, or where the rows lie.",
+    help="How the study is computed: on shares by a committee, where the rows lie, or on ciphertexts.",
 )
 @click.option("--target", help="The 0/1 column that the model predicts. [default: the only one]")
 @click.option("--group", "sensitive", help="Column whose tertiles fairness is measured over. [default: the first]")

@@ -43,6 +43,9 @@ TERMS: Final = Terms(
     maximum_attempts=4,
 )
 OWNER_REVENUE_BASIS_POINTS: Final = 2_000
+LOGISTIC: Final = ("logistic-regression/1", ("coefficients", "intercept"))
+BAYES: Final = ("naive-bayes/1", ("priors", "means", "variances"))
+"""A program that makes a model, and what it opens. Ciphertexts are only added: sums are all that naive Bayes needs."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class Options:
     effort: float
     by_columns: bool = False
     engine: str = "rep4"
+
+    @property
+    def program(self) -> tuple[str, tuple[str, ...]]:
+        """What is computed, and what is opened of it."""
+        return BAYES if self.engine == "he" else LOGISTIC
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,16 +171,20 @@ class Demonstration:
         return chain
 
     def _agree_beforehand(self) -> None:
-        """Hospitals allow rep4 unless their people write something else into their policies."""
+        """Hospitals allow logistic regression on rep4 until their people write something else into their policies."""
+        program, outputs = self._options.program
+        allowed = {
+            "allowed_engines": json.dumps([self._options.engine]),
+            "allowed_programs": json.dumps([program]),
+            "allowed_outputs": json.dumps(outputs),
+        }
         for name in self._network.names():
             if "data" in self._network.roles(name):
                 policy = self._network.home(name).policy
-                allowed = re.sub(
-                    r"(?m)^allowed_engines = \S+",
-                    f'allowed_engines = ["{self._options.engine}"]',
-                    policy.read_text("utf-8"),
-                )
-                policy.write_text(allowed, "utf-8")
+                text = policy.read_text("utf-8")
+                for key, value in allowed.items():
+                    text = re.sub(rf"(?m)^{key} = \[[^]]*\]", f"{key} = {value}", text)
+                policy.write_text(text, "utf-8")
 
     async def _fund_company(self, url: str, key_file: Path) -> None:
         """On an outside chain somebody pays for gas: the account in the key file gives the company its first coins."""
@@ -203,6 +215,8 @@ class Demonstration:
             holders=rows.holders,
             people=people,
             engine=options.engine,
+            algorithm=options.program[0],
+            outputs=options.program[1],
         )
         return Scene(
             study_text=write_draft(draft),
@@ -386,31 +400,39 @@ def _only_answer(paths: Sequence[Path]) -> str:
 
 
 def score(rows: Rows, audited: Audited) -> Scores:
-    """Alone, joint and pooled, on the evaluators' rows, with scikit-learn's logistic regression beside ours."""
+    """Alone, joint and pooled, on the evaluators' rows, with scikit-learn's estimator of the same kind beside ours."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss, roc_auc_score
+    from sklearn.naive_bayes import GaussianNB
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+    from koinon.models.onnx_gaussian import GaussianParameters
 
     held_out = rows.held_out
+    opened = arrays_of(audited.paid.served.named.validated.hardened.published.trained)
+    low = np.array([low for _, low, _ in rows.ranges])
+    high = np.array([high for _, _, high in rows.ranges])
+    by_sums = "means" in opened
 
     def measured(probability: Any) -> ModelScore:
         clipped = np.clip(probability, 1e-7, 1 - 1e-7)
         return ModelScore(float(roc_auc_score(held_out.target, probability)), float(log_loss(held_out.target, clipped)))
 
     def plain(table: "Table") -> ModelScore:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=5000))
+        regression = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=5000))
+        model = make_pipeline(MinMaxScaler((-1, 1)), GaussianNB(var_smoothing=1e-3)) if by_sums else regression
         model.fit(table.features, table.target)
         own = [held_out.schema.index(name) for name in table.schema.names]
         return measured(model.predict_proba(held_out.features[:, own])[:, 1])
 
-    trained = audited.paid.served.named.validated.hardened.published.trained
-    low = np.array([low for _, low, _ in rows.ranges])
-    high = np.array([high for _, _, high in rows.ranges])
-    scaled = (held_out.features - (low + high) / 2) / ((high - low) / 2)
-    opened = arrays_of(trained)
-    joint = 1 / (1 + np.exp(-(scaled @ opened["coefficients"] + opened["intercept"][0])))
+    if by_sums:
+        bayes = GaussianParameters(low, high, opened["priors"], opened["means"], opened["variances"])
+        joint = bayes.probability(held_out.features)
+    else:
+        scaled = (held_out.features - (low + high) / 2) / ((high - low) / 2)
+        joint = 1 / (1 + np.exp(-(scaled @ opened["coefficients"] + opened["intercept"][0])))
     return Scores(
         alone={name: plain(table) for name, table in rows.alone.items()},
         joint=measured(joint),

@@ -59,3 +59,19 @@ def check_output(study: StudyFile, manifests: Sequence[ShareManifest], count: in
     expected = sum(prod(shape) for _, shape in declared)
     if count != expected:
         raise Refused(f"the study declares {expected} numbers of output, and {count} would leave")
+
+
+def check_sealed_output(study: StudyFile, manifests: Sequence[ShareManifest], count: int) -> None:
+    """Refuse to sign more than one ciphertext, which this member cannot read; whoever opens it checks what is in it.
+
+    Args:
+        count: words that are about to leave.
+
+    Raises:
+        Refused: too few rows of an owner, or more words than any ciphertext has.
+    """
+    from koinon.privacy.encrypted.ckks import LARGEST_CIPHERTEXT
+
+    check_inputs(study, manifests)
+    if not 1 < count <= LARGEST_CIPHERTEXT // 8:
+        raise Refused(f"one ciphertext leaves this study, and {count} words are none")

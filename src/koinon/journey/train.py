@@ -22,6 +22,7 @@ from koinon.jobs.sessions import session_key, study_key
 from koinon.jobs.study import SignedStudy, StudyFile, open_study
 from koinon.journey import results
 from koinon.journey.desk import Desk
+from koinon.journey.encryption import opened as opened_total
 from koinon.journey.outputs import OutputDesk
 from koinon.journey.study import nonce_key
 from koinon.kernel.codec import decode
@@ -116,7 +117,8 @@ async def _expire(desk: Desk, number: int) -> None:
 async def _open(
     desk: Desk, study: results.Study, file: StudyFile, state: Study, outputs: OutputDesk
 ) -> results.Trained:
-    from koinon.privacy.opening import reconstruct
+    from koinon.privacy.opening import reconstruct_words
+    from koinon.privacy.programs.registry import HE
 
     loop = asyncio.get_running_loop()
     until = loop.time() + PACKAGES_SECONDS
@@ -126,10 +128,14 @@ async def _open(
             break
         await asyncio.sleep(POLL_SECONDS)
     session = session_key(file, study.number, state.attempt)
-    values, liars = reconstruct(packages, session, state.output_digest)
+    words, fraction_bits, liars = reconstruct_words(packages, session, state.output_digest)
     manifests = _manifests(outputs, file, study.number, state.attempt)
-    await asyncio.to_thread(check_output, file, manifests, values.size)
     rows = tuple(manifest.rows for manifest in manifests)
+    if file.engine == HE:
+        values = await opened_total(desk.memory, file, study.number, rows, words)
+    else:
+        values = words.view("i8") / 2.0**fraction_bits
+    await asyncio.to_thread(check_output, file, manifests, values.size)
     opened = await asyncio.to_thread(_named, file, rows, values)
     check_released(file, {one.name: one.values for one in opened})
     opened = tuple(one for one in opened if one.name in file.outputs)

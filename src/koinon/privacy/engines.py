@@ -10,10 +10,11 @@ from typing import Final
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy import clear
 from koinon.privacy.backend import Adversary, Program
+from koinon.privacy.encrypted import studies as encrypted
 from koinon.privacy.estimate import estimate
 from koinon.privacy.federated import studies as federated
 from koinon.privacy.programs.offer import Parameters
-from koinon.privacy.programs.registry import FEDERATED, REP4
+from koinon.privacy.programs.registry import FEDERATED, HE, REP4
 from koinon.privacy.rep4 import simulation
 
 START_SECONDS: Final = 1.5
@@ -30,6 +31,13 @@ _FEDERATED_STAGES: Final = 5
 _STAGE_SECONDS: Final = 5e-3
 _STATEMENT_BYTES: Final = 500
 """Of keys, sealed shares, votes and opened shares: for each pair of owners in a round, about."""
+
+_CIPHERTEXT_BYTES: Final = 340_000
+_PUBLIC_KEY_BYTES: Final = 450_000
+_KEY_SECONDS: Final = 1.5
+"""To make keys, encrypt and open, each in a child that loads the library."""
+_ENCRYPTED_ROUNDS: Final = 3
+"""The key is fetched, ciphertexts are handed over, the sum is."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,18 @@ def _federated_cost(program: Program, parameters: Parameters, network: Network) 
     return Cost(seconds, rounds * round_bytes, stages)
 
 
+def _encrypted_cost(program: Program, parameters: Parameters, network: Network) -> Cost:
+    del program
+    owners = len(parameters.layout.rows)
+    dealt = 4 * owners * _CIPHERTEXT_BYTES
+    # A member hands over three components, of which one is the ciphertext and the others are as long.
+    opened = 4 * 3 * _CIPHERTEXT_BYTES
+    fetched = owners * _PUBLIC_KEY_BYTES
+    on_the_wire = max(4 * _CIPHERTEXT_BYTES, opened) * 8 / network.bits_per_second
+    waiting = _ENCRYPTED_ROUNDS * network.round_trip_seconds
+    return Cost(START_SECONDS + _KEY_SECONDS + waiting + on_the_wire, dealt + opened + fetched, _ENCRYPTED_ROUNDS)
+
+
 def _clear_cost(program: Program, _: Parameters, __: Network) -> Cost:
     return Cost(estimate(program).matrix_products * _PRODUCT_SECONDS / 4, 0, 0)
 
@@ -129,6 +149,19 @@ ENGINES: Final = (
         refusal=federated.refusal,
         cost=_federated_cost,
         worker="koinon.privacy.federated.member:main",
+    ),
+    EngineOffer(
+        name=HE,
+        adversary=encrypted.ADVERSARY,
+        learns={
+            "owners": "nothing of one another's rows, unless the publisher shows them the result",
+            "committee members, all four together": "nothing of rows or result",
+            "publisher": "the sums over all owners' rows from which the outputs follow, and nothing else",
+            "publisher and one committee member together": "every owner's sums",
+        },
+        refusal=encrypted.refusal,
+        cost=_encrypted_cost,
+        worker="koinon.privacy.encrypted.member:main",
     ),
     EngineOffer(
         name="clear",

@@ -65,6 +65,18 @@ def public_package(
 def reconstruct(
     packages: Sequence[OutputPackage], session: bytes, agreed: bytes | None = None
 ) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Join the packages of the four positions into numbers; see ``reconstruct_words``.
+
+    Returns:
+        The output as float64 (count,), and the positions whose packages contradict what was opened.
+    """
+    words, fraction_bits, liars = reconstruct_words(packages, session, agreed)
+    return words.view(np.int64) / 2.0**fraction_bits, liars
+
+
+def reconstruct_words(
+    packages: Sequence[OutputPackage], session: bytes, agreed: bytes | None = None
+) -> tuple[np.ndarray, int, tuple[int, ...]]:
     """Join the packages of the four positions.
 
     Args:
@@ -74,7 +86,8 @@ def reconstruct(
         agreed: the output digest that the chain holds, if it is known; then one right holder of a component suffices.
 
     Returns:
-        The output as float64 (count,), and the positions whose packages contradict what was opened.
+        The output as words (count,) of uint64, their fraction bits, and the positions whose packages contradict what
+        was opened.
 
     Raises:
         MalformedMessage: packages of another session, of one position twice, or of sizes that do not agree by majority.
@@ -98,7 +111,7 @@ def reconstruct(
     for package in sound:
         if any(_digest(session, share) != digests[share.index] for share in package.components):
             liars.add(package.position)
-    return total.view(np.int64) / 2.0**fraction_bits, tuple(sorted(liars))
+    return total, fraction_bits, tuple(sorted(liars))
 
 
 def _agreed_digests(packages: Sequence[OutputPackage], agreed: bytes | None) -> Four:

@@ -34,6 +34,7 @@ FRACTION_BITS_RANGE: Final = range(8, 31)
 _WORD_BYTES: Final = 8
 MANIFEST_DOMAIN: Final = "koinon/rep4/share-manifest/1"
 _COMPONENT_DOMAIN: Final = "koinon/rep4/component/1"
+_SEALED_DOMAIN: Final = "koinon/encrypted/sums/1"
 NOTHING_SHARED: Final[Four] = (bytes(32), bytes(32), bytes(32), bytes(32))
 """In place of commitments to components where no shares are dealt."""
 
@@ -91,8 +92,21 @@ def deal(
     )
 
 
-def attest(rows: int, columns: Sequence[Column], fraction_bits: int, dealing: Dealing, owner: NodeKey) -> ShareManifest:
-    """A signed manifest of rows that stay with their owner: it commits to the data set and to no shares."""
+def sealed_commitments(sealed: bytes) -> Four:
+    """In place of commitments to components where the same ciphertext goes to all four: its hash, four times."""
+    digest = tagged_hash(_SEALED_DOMAIN, sealed)
+    return digest, digest, digest, digest
+
+
+def attest(
+    rows: int,
+    columns: Sequence[Column],
+    fraction_bits: int,
+    dealing: Dealing,
+    owner: NodeKey,
+    commitments: Four = NOTHING_SHARED,
+) -> ShareManifest:
+    """A signed manifest of rows of which no shares are dealt: it commits to the data set and any ciphertext."""
     unsigned = ShareManifest(
         dealing.study,
         dealing.attempt,
@@ -101,7 +115,7 @@ def attest(rows: int, columns: Sequence[Column], fraction_bits: int, dealing: De
         rows,
         tuple(columns),
         fraction_bits,
-        NOTHING_SHARED,
+        commitments,
     )
     return msgspec.structs.replace(unsigned, signature=owner.sign(MANIFEST_DOMAIN, encode(unsigned)))
 

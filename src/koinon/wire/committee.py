@@ -174,12 +174,13 @@ class Peer(Record, frozen=True):
 
 
 class Input(Record, frozen=True):
-    """What one owner gives one position: its shares on rep4, and on the federated engine, where rows stay with their
-    owner, nothing but its manifest.
+    """What one owner gives one position: its shares on rep4; on the engine ``he`` a ciphertext, the same for all four;
+    on the federated engine, where rows stay with their owner, nothing but its manifest.
     """
 
     manifest: ShareManifest
     package: SharePackage | None = None
+    sealed: bytes = b""
 
 
 class Fault(Record, frozen=True):

@@ -219,3 +219,17 @@ class FetchSeat(Message, frozen=True):
 
     study: int
     attempt: int
+
+
+@message(0x0523, limit=4 << 20)
+class EncryptionKeyReply(Message, frozen=True):
+    """The result party's public key of a study on ciphertexts, as the library writes it."""
+
+    public: bytes
+
+
+@message(0x0524, answers=(EncryptionKeyReply,), limit=64)
+class FetchEncryptionKey(Message, frozen=True):
+    """A data owner asks the result party under which key it is to encrypt its sums."""
+
+    study: int

@@ -343,10 +343,13 @@ class ComputeRole:
         )
 
     async def _send_output(self, seat: _Seat, effect: member.SendOutput) -> None:
+        from koinon.privacy.programs.registry import HE
+
         context, state = self._context, seat.state
         manifests = tuple(shares.manifest for _, shares in sorted(state.packages, key=lambda entry: entry[0]))
         try:
-            await asyncio.to_thread(gate.check_output, seat.study, manifests, effect.output.count)
+            check = gate.check_sealed_output if seat.study.engine == HE else gate.check_output
+            await asyncio.to_thread(check, seat.study, manifests, effect.output.count)
         except KoinonError as problem:
             journal.warning("study %d: the output is not signed: %s", state.study, problem)
             return
@@ -442,7 +445,7 @@ def _size_of(event: _FromPeer) -> int:
     if isinstance(event, member.PeerGreeted):
         return 0
     package = event.shares.package
-    return sum(len(component.value) for component in package.components) if package is not None else 0
+    return len(event.shares.sealed) + sum(len(one.value) for one in (package.components if package else ()))
 
 
 def _check_sender(seat: _Seat, event: _FromPeer, sender: NodeId) -> None:

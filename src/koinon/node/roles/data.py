@@ -29,7 +29,7 @@ from koinon.node.datasets import Datasets, StoredDataset
 from koinon.node.matching import common_rows
 from koinon.node.orders import AddData, DataAdded
 from koinon.node.privacy_ledger import added
-from koinon.node.roles import training
+from koinon.node.roles import encryption, training
 from koinon.node.roles.spending import PrivacyDesk
 from koinon.node.roles.studies import fetch_study, manifest_key
 from koinon.node.tasks import Narrator
@@ -335,13 +335,15 @@ class DataRole:
 
     async def _deal(self, number: int, effect: owner.DealShares) -> None:
         """Give the committee what the study's engine needs of this owner."""
-        from koinon.privacy.programs.registry import FEDERATED
+        from koinon.privacy.programs.registry import FEDERATED, HE
 
         study = await fetch_study(self._context, number)
         table = self._datasets.open(Hash32(effect.dataset_hash))
         await self._privacy.note(effect.dataset_hash)
         if study.engine == FEDERATED:
             await self._train(number, study, effect, table)
+        elif study.engine == HE:
+            await self._encrypt(number, study, effect, table)
         else:
             await self._share(number, study, effect, table)
 
@@ -371,6 +373,15 @@ class DataRole:
             journal.warning("study %d, attempt %d: this owner is out of the training: %s", number, attempt, problem)
         else:
             journal.info("study %d: trained on %d rows that stayed here", number, table.rows)
+
+    async def _encrypt(self, number: int, study: StudyFile, effect: owner.DealShares, table: "Table") -> None:
+        try:
+            sealed = await encryption.encrypted_sums(self._context, study, number, effect, table)
+        except KoinonError as problem:
+            journal.warning("study %d, attempt %d: nothing was encrypted: %s", number, effect.attempt, problem)
+            return
+        await self._hand_over(number, study, effect, [sealed] * len(effect.members))
+        journal.info("study %d: encrypted sums over %d rows for attempt %d", number, table.rows, effect.attempt)
 
     async def _hand_over(
         self, number: int, study: StudyFile, effect: owner.DealShares, inputs: Sequence[Input]

@@ -6,6 +6,7 @@ from pathlib import Path
 from koinon.contracts.suite import Suite, SuiteParameters
 from koinon.jobs.study import Party, SignedStudy, open_study, read_study_toml
 from koinon.journey import outputs
+from koinon.journey.encryption import KeyDesk
 from koinon.journey.results import Hardened, Named, Published, Served, Trained, Validated
 from koinon.journey.results import Study as ProposedStudy
 from koinon.journey.study import recover, study_file_key
@@ -17,7 +18,15 @@ from koinon.node.context import Context
 from koinon.node.roles.results import find_study, keep, kept
 from koinon.node.tasks import Narrator
 from koinon.wire.catalogue import Message
-from koinon.wire.studies import DeliverOutput, FetchManifest, FetchStudyFile, ManifestsReply, StudyFileReply
+from koinon.wire.studies import (
+    DeliverOutput,
+    EncryptionKeyReply,
+    FetchEncryptionKey,
+    FetchManifest,
+    FetchStudyFile,
+    ManifestsReply,
+    StudyFileReply,
+)
 
 
 class PublisherRole:
@@ -26,6 +35,7 @@ class PublisherRole:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._outputs: outputs.OutputDesk | None = None
+        self._keys = KeyDesk(context.memory)
 
     def offer(self) -> None:
         """Orders that make sense before the contracts are known."""
@@ -37,6 +47,7 @@ class PublisherRole:
         self._outputs = outputs.OutputDesk(context.suite, context.memory)
         context.transport.handle(FetchStudyFile, self._study_file)
         context.transport.handle(FetchManifest, self._manifest)
+        context.transport.handle(FetchEncryptionKey, self._encryption_key)
         context.transport.handle(DeliverOutput, self._outputs.deliver)
         board = context.board
         board.offer("study.propose", self._propose)
@@ -60,6 +71,20 @@ class PublisherRole:
         if kept is None:
             raise Refused("this publisher was delivered no such manifest")
         return ManifestsReply(kept)
+
+    async def _encryption_key(self, sender: NodeId, request: FetchEncryptionKey) -> Message:
+        """The public key of a study on ciphertexts, for its data owners."""
+        from koinon.privacy.programs.registry import HE
+
+        context = self._context
+        terms = await context.suite.studies.terms_of(request.study)
+        kept = context.memory.get(study_file_key(terms.spec_hash))
+        if kept is None:
+            raise Refused("this publisher has no such study")
+        study = open_study(decode(SignedStudy, kept))
+        if study.engine != HE or sender not in {party.node_id for party in study.owners}:
+            raise Refused("only data owners of a study on ciphertexts are told its key")
+        return EncryptionKeyReply(await self._keys.public_key(request.study))
 
     async def _deploy(self, argument: bytes, narrator: Narrator) -> orders.Suite:
         order = decode(orders.DeploySuite, argument)

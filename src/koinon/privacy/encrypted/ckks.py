@@ -7,6 +7,7 @@ Standard (2018), which SEAL enforces.
 TenSEAL is an extra: ``pip install koinon[encrypted]``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,7 @@ DEEPEST: Final = max(_MODULI)
 LARGEST_CONTEXT: Final = 16 * 1024 * 1024
 LARGEST_CIPHERTEXT: Final = 4 * 1024 * 1024
 LARGEST_INPUT: Final = 2.0**18
+LARGEST_SUMMAND: Final = 2.0**20
 _LEAST_WEIGHT: Final = 2.0**-SCALE_BITS
 
 
@@ -104,6 +106,60 @@ def generate(depth: int) -> Keys:
     return Keys(context, public, depth)
 
 
+def secret_bytes(keys: Keys) -> bytes:
+    """Everything that opens what is under these keys; for the disk of whoever made them."""
+    return bytes(
+        keys.context.serialize(
+            save_public_key=False, save_secret_key=True, save_galois_keys=False, save_relin_keys=False
+        )
+    )
+
+
+def keys_from(secret: bytes, depth: int) -> Keys:
+    """Keys that can open and nothing else. Raises MalformedMessage for bytes that ``secret_bytes`` did not write."""
+    context = _context(secret, depth)
+    if not context.has_secret_key():
+        raise MalformedMessage("these keys open nothing")
+    return Keys(context, b"", depth)
+
+
+def encrypt_numbers(public: bytes, numbers: np.ndarray, depth: int) -> bytes:
+    """Numbers (k,) in the slots of one ciphertext under somebody else's key, to be added and no more.
+
+    Raises:
+        InvalidInput: too many, too large, or not finite.
+        MalformedMessage: a public key that is none.
+    """
+    values = np.asarray(numbers, np.float64)
+    if values.ndim != 1 or not 1 <= values.size <= rows_for(depth):
+        raise InvalidInput(f"a ciphertext holds 1 to {rows_for(depth)} numbers; got an array of shape {values.shape}")
+    if not (np.isfinite(values).all() and np.abs(values).max() <= LARGEST_SUMMAND):
+        raise InvalidInput(f"numbers to be added are finite and up to {LARGEST_SUMMAND:.0f}")
+    sealed: bytes = library().ckks_vector(_public_context(public, depth), values.tolist()).serialize()
+    return sealed
+
+
+def added(ciphertexts: Sequence[bytes], depth: int) -> bytes:
+    """The sum of ciphertexts under one key: the same bytes wherever it is computed. No key is needed.
+
+    Raises:
+        MalformedMessage: none, or bytes that are no ciphertexts of these parameters and of as many numbers.
+    """
+    if not ciphertexts:
+        raise MalformedMessage("there is nothing to add")
+    context = _fresh(depth)
+    vectors = [_vector(context, each) for each in ciphertexts]
+    shapes = {(vector.size(), *(one.scale for one in vector.ciphertext())) for vector in vectors}
+    (size, *scales), *others = shapes
+    if others or not 1 <= size <= rows_for(depth) or scales != [2.0**SCALE_BITS]:
+        raise MalformedMessage("these are no ciphertexts of the same number of numbers, never multiplied")
+    total = vectors[0]
+    for each in vectors[1:]:
+        total += each
+    sealed: bytes = total.serialize()
+    return sealed
+
+
 def evaluate(model: EncryptedModel, public: bytes, columns: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """The model's last layer on encrypted columns: one ciphertext for each output.
 
@@ -138,6 +194,15 @@ def evaluate(model: EncryptedModel, public: bytes, columns: tuple[bytes, ...]) -
 
 
 def _public_context(encoded: bytes, depth: int) -> "tenseal.Context":
+    context = _context(encoded, depth)
+    if context.has_secret_key():
+        raise MalformedMessage("the keys hold the caller's secret key; send the public ones alone and make new keys")
+    if depth > 1 and not context.has_relin_keys():
+        raise MalformedMessage(f"the model needs keys for depth {depth}; these are others")
+    return context
+
+
+def _context(encoded: bytes, depth: int) -> "tenseal.Context":
     if len(encoded) > LARGEST_CONTEXT:
         raise MalformedMessage(f"keys of {len(encoded)} bytes are longer than any that are needed")
     try:
@@ -147,10 +212,7 @@ def _public_context(encoded: bytes, depth: int) -> "tenseal.Context":
         raise
     except Exception as problem:  # SEAL raises whatever the bytes make it raise
         raise MalformedMessage(f"the keys are not what TenSEAL writes ({type(problem).__name__})") from None
-    if context.has_secret_key():
-        raise MalformedMessage("the keys hold the caller's secret key; send the public ones alone and make new keys")
-    fits = parameters == _parameters_for(depth) and scale == 2.0**SCALE_BITS
-    if not fits or (depth > 1 and not context.has_relin_keys()):
+    if parameters != _parameters_for(depth) or scale != 2.0**SCALE_BITS:
         raise MalformedMessage(f"the model needs keys for depth {depth}; these are others")
     return context
 

@@ -26,9 +26,11 @@ _ROOM: Final = "koinon.privacy."
 
 REP4: Final = "rep4"
 FEDERATED: Final = "federated"
+HE: Final = "he"
 _ENGINES: Final = {
     REP4: "koinon.privacy.rep4.session",
     FEDERATED: "koinon.privacy.federated.member",
+    HE: "koinon.privacy.encrypted.member",
 }
 """The engines that a study may name, the default first, and what a run on each consists of, whatever it computes."""
 
