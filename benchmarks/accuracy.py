@@ -7,7 +7,7 @@ A quarter of each data set is held out (stratified, seed 0) and used for nothing
 chosen by looking at it. Ranges of columns come from the training rows, and test rows outside are put on their ends, as
 an owner would do before sharing. With the engine rep4, all four parties run in this process and seconds are CPU time of
 all four together; the engine clear computes with the same fixed-point numbers on plain words, far faster. ``both``
-repeats on rep4 what needs at most ``MOST_TRAFFIC`` there.
+does first one, then the other.
 """
 
 import argparse
@@ -58,17 +58,14 @@ from koinon.privacy.rep4.simulation import SimulatedRep4
 MOST_CLASSES = 20
 """Targets with more values than this are numbers, and are not stratified."""
 LARGEST_COUNT = 512.0
-MOST_TRAFFIC = 300.0
-"""MB; what needs more on rep4 is left to the engine clear in the table of both."""
 
 INTRODUCTION = """# Accuracy beside scikit-learn
 
 Made by `python benchmarks/accuracy.py --engine both --markdown docs/accuracy.md`. The same rows, the same split and the
 same settings for both; a quarter of the rows is held out and was used for nothing but this table. *Koinon, clear*
 computes with the fixed-point numbers of private computation on plain words; *Koinon, rep4* is the same computation by
-four parties who see no row, for what they compute in a few minutes of one machine (— elsewhere). The two differ by the
-rounding of last bits, which also decides between splits of a tree that are equally good. Rounds and traffic are those
-of rep4, training and answering together.
+four parties who see no row. The two differ by the rounding of last bits, which also decides between splits of a tree
+that are equally good. Rounds and traffic are those of rep4, training and answering together.
 
 """
 
@@ -446,7 +443,7 @@ def main() -> None:
         if chosen.only not in case.algorithm:
             continue
         rows.append(measured(case, first))
-        if chosen.engine == "both" and rows[-1].traffic_mb <= MOST_TRAFFIC:
+        if chosen.engine == "both":
             rows.append(measured(case, SimulatedRep4()))
         if not chosen.json:
             print(rows[-1], flush=True)
