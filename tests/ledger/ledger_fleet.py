@@ -137,7 +137,9 @@ class Fleet:
                 deadline, so_far = time.monotonic() + STALL_SECONDS, sum(self._heights)
             if time.monotonic() > deadline:
                 states = {number: self.call(number, "koinon_status") for number in self.processes}
-                raise AssertionError(f"{what} does not come; final height {max(self.final, default=0)}; {states}")
+                logs = "\n".join(f"{number}: {self.words(number)}" for number in self.processes)
+                height = max(self.final, default=0)
+                raise AssertionError(f"{what} does not come; final height {height}; {states}\n{logs}")
 
     def grow_up(self, number: int, seconds: float) -> None:
         """Return once a validator has used so much processor time: how far it has come, however busy the machine is."""

@@ -61,7 +61,7 @@ def test_a_validator_that_forgets_its_votes_in_a_crash_is_caught(monkeypatch: py
 
     monkeypatch.setattr(assault, "step", forgetful)
     with pytest.raises(Broken, match="exclude"):
-        play_many(400)
+        play_many(1000)
 
 
 def fields(record: object) -> dict[str, object]:

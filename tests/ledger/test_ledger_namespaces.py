@@ -100,6 +100,25 @@ def test_partitions_heal(count: int, tmp_path: Path, rich: LocalAccount) -> None
     print(hold_to_account(fleet))
 
 
+def test_who_has_just_started_is_needed_at_once(tmp_path: Path, rich: LocalAccount) -> None:
+    """While it catches up, one of those it asks falls silent, and without it there is no quorum."""
+    weather = Weather(delay=0.005, jitter=0.002, loss=0.01)
+    with fleet_of(4, tmp_path, rich, weather, SEED) as fleet:
+        for _ in range(25):
+            victim, silent = fleet.rng.sample(range(4), 2)
+            fleet.kill(victim)
+            fleet.advance(fleet.rng.randint(0, 12))
+            fleet.start(victim)
+            fleet.grow_up(victim, fleet.rng.uniform(0.9, START_SECONDS))
+            rest = [number for number in range(4) if number != silent]
+            weather.partition([silent], rest)
+            target = fleet.height() + 4
+            fleet.until(lambda: max(fleet.look(n) for n in rest) >= target, f"blocks without {silent}")  # noqa: B023
+            weather.heal()
+            fleet.settle_everywhere()
+    print(hold_to_account(fleet))
+
+
 @pytest.mark.parametrize("loss", [0.05, 0.15])
 def test_lossy_links(loss: float, tmp_path: Path, rich: LocalAccount) -> None:
     with fleet_of(4, tmp_path, rich, Weather(delay=0.025, jitter=0.01, loss=loss), SEED) as fleet:

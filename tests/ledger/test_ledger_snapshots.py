@@ -30,6 +30,7 @@ from koinon.ledger.catchup import CatchUp
 from koinon.ledger.chain import Chain
 from koinon.ledger.finality import manifest_check, verify_finality
 from koinon.ledger.genesis import Genesis
+from koinon.ledger.giskard.state import TimerFired
 from koinon.ledger.snapshot import SnapshotFile, manifest_hash, verify_snapshot, write_snapshot
 from koinon.ledger.snapshot_import import import_snapshot
 from koinon.ledger.snapshot_sync import SnapshotLibrary, bootstrap
@@ -536,8 +537,8 @@ async def test_one_liar_makes_nobody_take_a_snapshot(
     async def overtake() -> None:
         taken.set()
 
-    async def feed(_event: object) -> None:
-        raise AssertionError("there is nothing to feed")
+    async def feed(event: object) -> None:
+        assert isinstance(event, TimerFired), "there is nothing to feed"
 
     chain = Chain(MemoryStore(), genesis)
     catch_up = CatchUp(chain, network, {place.node_id: place for place in places}, feed, time.monotonic, overtake)

@@ -10,9 +10,10 @@ from koinon.kernel.ids import Hash32, NodeId
 from koinon.kernel.quantities import Height
 from koinon.ledger.chain import Chain
 from koinon.ledger.consensus import Heard
-from koinon.ledger.giskard.state import BlockFetched, Fetch, State
+from koinon.ledger.giskard.state import BlockFetched, Fetch, State, TimerFired
 from koinon.ledger.outbox import Network
 from koinon.ledger.types import Block, EpochSync, FinalityProof, PrepareBlock, QuorumCertificate, header_hash
+from koinon.wire.catalogue import Message
 from koinon.wire.consensus import MAXIMUM_BLOCK_BYTES
 from koinon.wire.discovery import Endpoint
 from koinon.wire.ledger import (
@@ -50,7 +51,7 @@ class CatchUp:
         chain: Chain,
         network: Network,
         peers: Mapping[NodeId, Endpoint],
-        feed: Callable[[BlockFetched | Heard], Awaitable[None]],
+        feed: Callable[[BlockFetched | Heard | TimerFired], Awaitable[None]],
         now: Callable[[], float],
         overtake: Callable[[], Awaitable[None]],
     ) -> None:
@@ -61,7 +62,8 @@ class CatchUp:
         self._feed = feed
         self._now = now
         self._wanted: dict[Hash32, asyncio.Task[None]] = {}
-        self._range = asyncio.Lock()
+        self._ranges: dict[NodeId, asyncio.Task[None]] = {}
+        self._silent: set[NodeId] = set()
         self._foreign: set[NodeId] = set()
         self._heights: dict[NodeId, Height] = {}
         self._oldest: dict[NodeId, Height] = {}
@@ -81,35 +83,57 @@ class CatchUp:
             task.add_done_callback(lambda _: self._wanted.pop(effect.block, None))
 
     async def _fetch(self, block: Hash32, height: Height) -> None:
-        if height > self._chain.final_height + 1:
-            for peer in tuple(self._peers.values()):
-                await self._fetch_final(peer)
-        for peer in tuple(self._peers.values()):
-            if await self._take_block(peer, block):
+        for peer in self._by_promise():
+            if height <= self._chain.final_height + 1:
+                break
+            await self._fetch_final(peer)
+        for peer in self._by_promise():
+            if height <= self._chain.final_height or await self._take_block(peer, block):
                 return
 
+    def _by_promise(self) -> list[Endpoint]:
+        """The peers, those last that gave no answer when they were asked last: each of them costs a time-out."""
+        return sorted(self._peers.values(), key=lambda peer: peer.node_id in self._silent)
+
+    async def _call(self, peer: Endpoint, message: Message) -> Message | None:
+        """A peer's answer, None if it gives none."""
+        try:
+            answer = await self._network.call(peer, message, _CALL_SECONDS)
+        except KoinonError as problem:
+            _log.debug("no answer to %s from a validator: %s", type(message).__name__, problem)
+            self._silent.add(peer.node_id)
+            return None
+        self._silent.discard(peer.node_id)
+        return answer
+
     async def _fetch_final(self, peer: Endpoint) -> None:
-        """Take over everything a peer holds as final and we do not."""
-        async with self._range:
-            while True:
-                first = Height(self._chain.final_height + 1)
-                try:
-                    answer = await self._network.call(peer, RangeRequest(first, _RANGE), _CALL_SECONDS)
-                except KoinonError as problem:
-                    _log.debug("no range from a validator: %s", problem)
-                    return
-                if not isinstance(answer, BlockRange) or len(answer.blocks) != len(answer.certificates):
-                    return
-                # The highest first: nothing becomes final before the lowest is here, and then all in one durable write.
-                pairs = [*zip(answer.blocks, answer.certificates, strict=True)][::-1]
-                now = self._now()
-                await asyncio.gather(
-                    *(self._feed(BlockFetched(block, None, certificate, now)) for block, certificate in pairs)
-                )
-                if answer.end is not None:
-                    await self._take_end(peer, answer.end)
-                if self._chain.final_height < first:
-                    return
+        """Take over everything a peer holds as final and we do not.
+
+        Whoever wants that while it goes on waits for the same: while blocks are missing, every new certificate asks for
+        one more, and a peer that does not answer would cost each of them a time-out, one after the other.
+        """
+        running = self._ranges.get(peer.node_id)
+        if running is None:
+            running = self._ranges[peer.node_id] = asyncio.create_task(self._take_ranges(peer))
+            running.add_done_callback(lambda _: self._ranges.pop(peer.node_id, None))
+        await asyncio.shield(running)
+
+    async def _take_ranges(self, peer: Endpoint) -> None:
+        while True:
+            first = Height(self._chain.final_height + 1)
+            answer = await self._call(peer, RangeRequest(first, _RANGE))
+            if not isinstance(answer, BlockRange) or len(answer.blocks) != len(answer.certificates):
+                return
+            # The highest first: nothing becomes final before the lowest is here, and then all in one durable write.
+            pairs = [*zip(answer.blocks, answer.certificates, strict=True)][::-1]
+            now = self._now()
+            await asyncio.gather(
+                *(self._feed(BlockFetched(block, None, certificate, now)) for block, certificate in pairs)
+            )
+            if answer.end is not None:
+                await self._take_end(peer, answer.end)
+            if self._chain.final_height < first:
+                return
 
     async def _take_end(self, peer: Endpoint, end: FinalityProof) -> None:
         """What makes the last block of a range final: its epoch's end, or the blocks above it, not final themselves."""
@@ -122,11 +146,7 @@ class CatchUp:
 
     async def _take_block(self, peer: Endpoint, block: Hash32) -> bool:
         """Ask one peer for one block; whether it came with its certificate."""
-        try:
-            answer = await self._network.call(peer, BlockRequest(block), _CALL_SECONDS)
-        except KoinonError as problem:
-            _log.debug("no block from a validator: %s", problem)
-            return False
+        answer = await self._call(peer, BlockRequest(block))
         if (
             not isinstance(answer, BlockAnswer)
             or answer.proposal is None
@@ -145,15 +165,13 @@ class CatchUp:
             for peer in tuple(self._peers.values()):
                 await asyncio.sleep(_LOOK_SECONDS)
                 await self._look_at(peer)
+                # Giskard asks again in every step for what it lacks; where everybody waits for a timer there is none.
+                await self._feed(TimerFired(self._now()))
             if not self._peers:
                 await asyncio.sleep(_LOOK_SECONDS)
 
     async def _look_at(self, peer: Endpoint) -> None:
-        try:
-            answer = await self._network.call(peer, StatusRequest(), _CALL_SECONDS)
-        except KoinonError as problem:
-            _log.debug("no status from a validator: %s", problem)
-            return
+        answer = await self._call(peer, StatusRequest())
         if not isinstance(answer, LedgerStatus):
             return
         if answer.genesis != self._chain.genesis.hash:
@@ -190,17 +208,17 @@ class CatchUp:
         """Fill in the headers that a snapshot leaves out, downwards, as far as this peer has them."""
         while (oldest := self._chain.oldest_header) > 0:
             first = Height(max(0, oldest - _HEADERS))
+            answer = await self._call(peer, HeaderRequest(first, oldest - first))
+            if not isinstance(answer, HeaderRange) or len(answer.headers) != oldest - first:
+                return
             try:
-                answer = await self._network.call(peer, HeaderRequest(first, oldest - first), _CALL_SECONDS)
-                if not isinstance(answer, HeaderRange) or len(answer.headers) != oldest - first:
-                    return
                 await asyncio.to_thread(self._chain.add_ancestors, answer.headers)
             except KoinonError as problem:
                 _log.debug("no headers from a validator: %s", problem)
                 return
 
     async def close(self) -> None:
-        tasks = list(self._wanted.values())
+        tasks = [*self._wanted.values(), *self._ranges.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

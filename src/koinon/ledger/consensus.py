@@ -341,14 +341,21 @@ class Consensus:
                     _log.critical("consensus halts: %s", effect.reason)
                 case _:
                     self._outward(effect)
-        return [self._execute(effect) if isinstance(effect, Execute) else self._propose(effect) for effect in slow]
+        return [event for effect in slow if (event := self._work_off(effect)) is not None]
+
+    def _work_off(self, effect: Execute | Propose) -> Executed | Proposed | None:
+        if isinstance(effect, Propose):
+            return self._propose(effect)
+        # A block on a branch that the same step has cut off needs no verdict, and its parent's state is gone.
+        return self._execute(effect) if header_hash(effect.block.header) in self.state.blocks else None
 
     def _execute(self, effect: Execute) -> Executed:
+        """Raises Unavailable if the store cannot be read: that says nothing about the block, and ends the validator."""
         name = header_hash(effect.block.header)
         self.measures.begin(name, time.monotonic())
         try:
             check_and_execute(self._chain, self._engine, effect.block)
-        except (Forged, Unavailable) as problem:
+        except Forged as problem:
             _log.warning("block %d is refused: %s", effect.block.header.height, problem)
             return Executed(name, False, time.monotonic())
         return Executed(name, True, time.monotonic())

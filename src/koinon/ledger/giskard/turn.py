@@ -199,6 +199,9 @@ def add_certificate(turn: Turn, certificate: QuorumCertificate) -> None:
         return
     state.certificates[certificate.block] = certificate
     state.settled = False
+    tracked = state.blocks.get(certificate.block)
+    if tracked is not None and tracked.execution is Execution.INVALID:
+        turn.halt(f"a quorum certified block {certificate.height}, which does not execute here as its header claims")
     state.absent -= {turn.configuration.validators.proposer(certificate.view)}
     if rank(certificate) > rank(state.highest):
         state.highest = certificate
