@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from eth_account import Account as Wallet
 from ledger_network import sign
@@ -67,3 +70,28 @@ def _without_r(raw: bytes) -> bytes:
     """The transaction with another r, for which no key recovers."""
     read = read_transaction(raw)
     return raw.replace(read.signature[:32], b"\xff" * 32)
+
+
+VALIDATOR = """
+import sys
+from koinon.ledger.senders import SenderRecovery
+if __name__ == "__main__":
+    batch = "import signal; print('at work', flush=True); signal.pause()"
+    SenderRecovery(1)._started().submit(exec, batch)
+    sys.stdin.read()
+"""
+
+
+def test_a_worker_does_not_outlive_a_validator_that_is_killed_in_the_middle_of_a_batch() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", VALIDATOR], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as validator:
+        assert validator.stdout is not None
+        assert validator.stdout.readline() == b"at work\n"
+        workers = psutil.Process(validator.pid).children(recursive=True)
+        assert workers
+        validator.kill()
+    _, alive = psutil.wait_procs(workers, timeout=120)
+    for worker in alive:
+        worker.kill()
+    assert not alive

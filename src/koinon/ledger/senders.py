@@ -63,10 +63,14 @@ class SenderRecovery:
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
 
+        from koinon.worker.confinement import end_with_parent
+
         with self._lock:
             if self._pool is None:
-                # Spawned, not forked: this process has threads and an open database.
-                self._pool = ProcessPoolExecutor(self._processes, get_context("spawn"))
+                # Spawned, not forked: this process has threads and an open database. A worker looks for the end of the
+                # process it serves between batches at best, so it must be told when that was killed.
+                spawn = get_context("spawn")
+                self._pool = ProcessPoolExecutor(self._processes, spawn, initializer=end_with_parent)
             return self._pool
 
     def _discard(self) -> None:

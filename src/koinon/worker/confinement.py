@@ -6,12 +6,14 @@ file that turns out to be a program from phoning home; it does not hide files th
 
 import ctypes
 import errno
+import multiprocessing
 import os
 import platform
 import resource
 import signal
 import struct
 import sys
+import threading
 from typing import Final
 
 from koinon.kernel.errors import Unavailable
@@ -55,6 +57,21 @@ def die_with(parent: int) -> None:
         _prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def end_with_parent() -> None:
+    """In a process of ``multiprocessing``: end when the process that started it has, however that ended.
+
+    For parents that start processes from any of their threads, whose end must not be taken for the parent's.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "called in a process that multiprocessing did not start"
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, name="end with parent", daemon=True).start()
 
 
 def apply(limits: Limits) -> None:
