@@ -31,9 +31,9 @@ from koinon.crypto.hash import keccak256
 from koinon.crypto.signature import AccountKey, NodeKey
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.ids import Address
-from koinon.kernel.quantities import ChainId, UnixSeconds, Wei
+from koinon.kernel.quantities import ChainId, Gas, UnixSeconds, Wei
 from koinon.ledger import rlp
-from koinon.ledger.genesis import Genesis, GenesisValidator, funded
+from koinon.ledger.genesis import Genesis, GenesisValidator, Parameters, funded
 from koinon.ledger.validator import Validator, ValidatorConfig
 from koinon.net.listening import free_ports
 from koinon.net.transport import Transport
@@ -78,6 +78,8 @@ def genesis(places: list[tuple[str, int]], accounts: int = SENDERS) -> Genesis:
             for n, (node, bls) in enumerate(members)
         ),
         accounts=tuple(funded(account(number).address, Wei(10**24)) for number in range(accounts)),
+        # Twice what a block can be filled with in time: with fuller blocks the base fee would grow beyond every bound.
+        parameters=Parameters(gas_limit=Gas(400_000_000)),
     )
 
 

@@ -33,7 +33,7 @@ from koinon.net.listening import free_ports
 ACCOUNTS: Final = 1_000
 OUTSTANDING: Final = 6_000
 BATCH: Final = 100
-MOST_A_SECOND: Final = 3_000
+MOST_A_SECOND: Final = 4_000
 """So many are signed beforehand for each second; more than two cores take up."""
 WARMING_SECONDS: Final = 6.0
 
