@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -372,25 +372,30 @@ def fuzz(oracle: Oracle, first: int, trials: int) -> Tally:
     return tally
 
 
-def main() -> int:
-    """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command(documentation: str | None, trials: int, compare: Callable[[Oracle, int, int], object]) -> int:
+    """A command that compares something with the specification; returns the exit code.
+
+    Args:
+        trials: how many where the command line does not say.
+        compare: takes the specification, the seed and the number of trials; gives a tally that JSON can hold.
+    """
+    parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--oracle", required=True, help="Python of the environment that has ethereum-execution")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=trials)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     oracle = Oracle.start(options.oracle)
     try:
-        tally = fuzz(oracle, options.seed, options.trials)
+        tally = compare(oracle, options.seed, options.trials)
     except AssertionError as difference:
         print(difference, file=sys.stderr)
         return 1
     finally:
         oracle.close()
-    print(json.dumps(vars(tally)) if options.json else f"{tally}: no difference")
+    print(json.dumps(tally) if options.json else f"{tally}: no difference")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__, 200, lambda oracle, first, trials: vars(fuzz(oracle, first, trials))))

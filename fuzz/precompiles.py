@@ -7,7 +7,6 @@ coordinates that are not below the modulus; scalars go beyond the group's order;
 gas offered is plenty, exactly the price, or one less. A difference is shrunk and printed as a case; exit code 1.
 """
 
-import argparse
 import hashlib
 import json
 import sys
@@ -15,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-from evm import Oracle
+from evm import Oracle, command
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from py_arkworks_bls12381 import G1Point, G2Point, Scalar
@@ -227,25 +226,5 @@ def fuzz(oracle: Oracle, first: int, trials: int) -> dict[str, Counter[str]]:
     return tally
 
 
-def main() -> int:
-    """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--oracle", required=True, help="Python of the environment that has ethereum-execution")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    oracle = Oracle.start(options.oracle)
-    try:
-        tally = fuzz(oracle, options.seed, options.trials)
-    except AssertionError as difference:
-        print(difference, file=sys.stderr)
-        return 1
-    finally:
-        oracle.close()
-    print(json.dumps(tally) if options.json else f"{tally}: no difference")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__, 100, fuzz))
