@@ -156,6 +156,22 @@ def test_numbers_of_held_out_rows_are_guessed_as_well_as_scikit_learn_does() -> 
         assert r2_score(truth, found[name]) > want - 0.07, name
 
 
+def test_late_trees_of_boosting_still_split() -> None:
+    random = np.random.default_rng(3)
+    rows = random.uniform(-1, 1, (400, 3))
+    target = random.uniform(size=400) < 1 / (1 + np.exp(-6 * rows[:, 0] * rows[:, 1] - rows[:, 2]))
+
+    def fit(x: SecretArray) -> Revealed:
+        model = BoostedClassifier(2, 12, 0.3, Shape(2, 8)).fit(x[:, :3], x[:, 3] > 0.5)
+        return reveal(likely=model.predict_proba(x[:, :3]))
+
+    likely = run(fit, [unit(np.column_stack([rows, target]))], ClearBackend(), scaled=True).outputs["likely"]
+    plain = ensemble.GradientBoostingClassifier(n_estimators=12, learning_rate=0.3, max_depth=2, random_state=0).fit(
+        rows, target
+    )
+    assert log_loss(target, likely.clip(1e-6, 1 - 1e-6)) < log_loss(target, plain.predict_proba(rows)[:, 1]) + 0.02
+
+
 @pytest.mark.parametrize("kind", ["boosted", "forest"])
 def test_four_parties_grow_the_trees_of_the_reference(kind: str) -> None:
     random = np.random.default_rng(5)

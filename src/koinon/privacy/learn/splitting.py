@@ -21,7 +21,9 @@ SMALLEST_SHARE: Final = 2.0**-12
 """A split that leaves less than this part of a node's weight on one side is not considered."""
 SMALLEST_WEIGHT: Final = 2.0**-6
 LEAST_GAIN: Final = 2.0**-16
-"""Decrease of variance, relative to the square of the targets' bound, below which a node is not split."""
+"""Decrease of variance below which a node is not split, relative to the square of the targets' bound where that is
+below 1. A wider bound is that of the longest step a leaf may take, not of what most leaves do: late trees of boosting
+decrease far less."""
 _LARGEST_FACTOR: Final = 4.2 / SMALLEST_SHARE
 _INVERSE_BITS: Final = 34
 _SHARE_BITS: Final = 26
@@ -104,7 +106,7 @@ def best_split(sums: Sums, inverse: SecretArray, reach: float, smallest: float, 
         Claim("TREE-GAIN", 1.1 * outputs * reach**2),
         _GAIN_BITS,
     )
-    least = constant_like(gain, np.full((nodes, 1), LEAST_GAIN * reach**2))
+    least = constant_like(gain, np.full((nodes, 1), LEAST_GAIN * min(reach, 1.0) ** 2))
     picked = one_hot_of_largest(concatenate([gain, least], 1), -1.0)
     inner, stays = picked[:, :-1], picked[:, -1:]
 
