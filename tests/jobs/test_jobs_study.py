@@ -124,7 +124,7 @@ class Bad:
         Bad("a join of nothing", {"join": "psi"}, "joined, only where owners hold different columns"),
         Bad("an unknown join", {"held": SPLIT, "join": "guess"}, "no join is called 'guess'"),
         Bad("people and a join", {"held": SPLIT, "people": PEOPLE, "join": "psi"}, "leave out the root or the join"),
-        Bad("three in secret", {"held": SPLIT, "join": "oblivious"}, "between two owners, and here are 3"),
+        Bad("not of pairs", {"held": SPLIT, "join": "oblivious"}, "gives exact outputs of linear-regression/1 or"),
         Bad("an owner too few", {"held": SPLIT[:2], "people": PEOPLE}, "every owner must bring a column"),
         Bad("an owner of nothing", {"held": (*SPLIT[:2], ()), "people": PEOPLE}, "every owner must bring a column"),
         Bad("a column of two", {"held": (SPLIT[0], SPLIT[1], SPLIT[1]), "people": PEOPLE}, "exactly one owner"),

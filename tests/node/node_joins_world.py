@@ -64,7 +64,9 @@ async def owner_of(network: Network, name: str, ids: Sequence[int], policy: str 
     path = home.path / "rows.csv"
     write_rows(path, column, ids)
     Datasets(home.datasets).add(path, Schema((Column(column, *RANGES[column]),), ""), "", context.rng, "patient")
-    DataRole(context).attach()
+    role = DataRole(context)
+    role.attach()
+    role.offer()
     context.spawn(context.feed.follow(), "feed")
     return context
 

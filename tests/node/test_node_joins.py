@@ -1,8 +1,12 @@
 """Studies of people that the owners find in common: real nodes, real children, the suite on an EVM in the test."""
 
+import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
+import msgspec
 import numpy as np
+import psutil
 import pytest
 from node_joins_world import (
     HOLDERS,
@@ -18,12 +22,19 @@ from node_joins_world import (
 )
 from node_market_world import Network
 
+from koinon.crypto.hash import tagged_hash
+from koinon.jobs.inputs import layout
+from koinon.jobs.study import SignedStudy, open_study
 from koinon.journey import study as proposing
 from koinon.journey.results import Study, Trained
-from koinon.kernel.errors import KoinonError, Refused
+from koinon.kernel.codec import decode, encode
+from koinon.kernel.errors import KoinonError, Refused, Unavailable
 from koinon.node.context import Context
 from koinon.node.datasets import Datasets
-from koinon.node.orders import ProposeStudy
+from koinon.node.orders import Intersect, Intersected, ProposeStudy
+from koinon.privacy.programs import registry
+from koinon.privacy.programs.offer import decode_settings, presented
+from koinon.wire.joins import FetchPseudonymKey
 
 COMMON = range(1020, 1060)
 
@@ -126,3 +137,160 @@ async def test_a_sample_study_of_found_people_gives_what_their_pooled_rows_give(
     np.testing.assert_allclose(found["correlation"], np.corrcoef(rows.T), atol=2e-3)
     halves, middles = np.array([50.0, 5.0, 5.0]), np.array([50.0, 0.0, 5.0])
     np.testing.assert_allclose(found["mean"] * halves + middles, rows.mean(0), atol=1e-3)
+
+
+OBLIVIOUS = {
+    "statistics/1": ("", ("mean", "correlation")),
+    "linear-regression/1": ("dose", ("coefficients", "intercept")),
+}
+
+
+async def obliviously_trained(network: Network, algorithm: str, second: range) -> tuple[Context, Study, Trained]:
+    publisher = await publisher_of(network)
+    await committee_of(network)
+    await owner_of(network, "north", IDS["north"])
+    await owner_of(network, "south", second)
+    target, outputs = OBLIVIOUS[algorithm]
+    draft = draft_of(("north", "south"), "oblivious", algorithm, outputs, target=target)
+    study = await ordered(publisher, "study.propose", ProposeStudy(draft), Study)
+    return publisher, study, await ordered(publisher, "study.train", study, Trained)
+
+
+def tables_of(trained: Trained) -> dict[str, np.ndarray]:
+    """What the publisher reads, in the units of the columns."""
+    file = open_study(decode(SignedStudy, trained.study.signed))
+    offer = registry.offer(file.algorithm)
+    opened = {output.name: np.array(output.values).reshape(output.shape) for output in trained.outputs}
+    found = presented(offer, opened, layout(file, trained.training_rows), decode_settings(offer, file.settings))
+    return {table.name: table.values for table in found}
+
+
+@pytest.mark.long
+async def test_a_sample_study_of_people_whom_nobody_knows_gives_what_their_pooled_rows_give(network: Network) -> None:
+    _, _, trained = await obliviously_trained(network, "statistics/1", IDS["south"])
+    assert trained.training_rows == (60, 70)
+    tables, rows = tables_of(trained), pooled(("north", "south"))
+    np.testing.assert_allclose(tables["mean"][:, 0], rows.mean(0), atol=0.05)
+    np.testing.assert_allclose(tables["correlation"], np.corrcoef(rows.T), atol=5e-3)
+
+
+@pytest.mark.long
+async def test_a_line_through_people_whom_nobody_knows(network: Network) -> None:
+    _, _, trained = await obliviously_trained(network, "linear-regression/1", IDS["south"])
+    tables, rows = tables_of(trained), pooled(("north", "south"))
+    slope, level = np.polyfit(rows[:, 0], rows[:, 1], 1)
+    assert tables["coefficients"][0, 0] == pytest.approx(slope, abs=1e-3)
+    assert tables["intercept"][0, 0] == pytest.approx(level, abs=5e-2)
+
+
+@pytest.mark.long
+async def test_of_too_few_people_whom_nobody_knows_nothing_is_shown(network: Network) -> None:
+    _, _, trained = await obliviously_trained(network, "statistics/1", range(1041, 1111))
+    assert not any(value for output in trained.outputs for value in output.values)
+    with pytest.raises(Refused, match="fewer than 20 people are in both owners' data"):
+        tables_of(trained)
+
+
+async def test_the_key_of_pseudonyms_is_for_owners_of_a_running_study_only(network: Network) -> None:
+    publisher = await publisher_of(network)
+    north = await owner_of(network, "north", IDS["north"])
+    south = await owner_of(network, "south", IDS["south"])
+    draft = draft_of(("north", "south"), "oblivious")
+    study = await ordered(publisher, "study.propose", ProposeStudy(draft), Study)
+    for asker, sentence in ((publisher, "for the study's owners only"), (south, "while a committee computes")):
+        with pytest.raises(Refused, match=sentence):
+            await asker.transport.call(north.transport.endpoint, FetchPseudonymKey(study.number))
+    with pytest.raises(Refused, match="keeps no key"):
+        await north.transport.call(south.transport.endpoint, FetchPseudonymKey(study.number))
+    with pytest.raises(Refused, match="no study 99"):
+        await south.transport.call(north.transport.endpoint, FetchPseudonymKey(99))
+
+
+# ------------------------------------------------------------------------------------ intersections outside of studies
+
+
+def order_of(context: Context, peer: Context, **changed: object) -> Intersect:
+    dataset = Datasets(context.home.datasets).all()[0].dataset_hash
+    order = Intersect(dataset[:4], peer.keys.node.node_id, "a test", True, True, 1000, 300.0)
+    return msgspec.structs.replace(order, **changed)
+
+
+async def both(
+    network: Network, first: dict[str, object] | None = None, second: dict[str, object] | None = None
+) -> tuple[list[Intersected | BaseException], Path]:
+    north = await owner_of(network, "north", IDS["north"])
+    south = await owner_of(network, "south", IDS["south"])
+    path = north.home.path / "both.csv"
+    one = order_of(north, south, **{"path": str(path), **(first or {})})
+    other = order_of(south, north, **{"asks": False, **(second or {})})
+    ended = await asyncio.gather(
+        ordered(north, "data.intersect", one, Intersected),
+        ordered(south, "data.intersect", other, Intersected),
+        return_exceptions=True,
+    )
+    return ended, path
+
+
+async def test_two_owners_find_out_who_is_with_both(network: Network) -> None:
+    ended, path = await both(network)
+    assert ended == [Intersected(60, 40), Intersected(70, 40)]
+    header, *ids = path.read_text().split()
+    assert header == "id"
+    assert sorted(int(one) for one in ids) == list(COMMON)
+    assert path.stat().st_mode & 0o077 == 0
+
+
+async def test_only_who_asks_learns_where_that_was_agreed(network: Network) -> None:
+    one = {"both_learn": False}
+    assert (await both(network, one, one))[0] == [Intersected(60, 40), Intersected(70, -1)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sentence"),
+    [
+        ({"both_learn": False}, {}, "not agreed on who learns the result"),
+        ({"most": 69}, {}, "brings 70 identifiers; this one accepts 1 to 69"),
+        ({"seconds": 1.0}, {"occasion": "another", "seconds": 1.0}, "was told to take part"),
+        ({"seconds": 1.0}, {"asks": True, "seconds": 1.0}, "was told to take part"),
+        ({"dataset_hash": b"\0\0"}, {"seconds": 1.0}, "there is no data set that begins with 0000"),
+        ({"seconds": 0.0}, {"seconds": 1.0}, "within a day"),
+    ],
+)
+async def test_what_two_owners_did_not_agree_on_is_refused(
+    network: Network, first: dict[str, object], second: dict[str, object], sentence: str
+) -> None:
+    ended, path = await both(network, first, second)
+    assert isinstance(ended[0], KoinonError)
+    assert sentence in str(ended[0]) or "the other owner's node refused" in str(ended[0])
+    assert isinstance(ended[1], KoinonError)
+    assert sentence in f"{ended[0]} {ended[1]}"
+    assert not path.exists()
+
+
+async def test_a_cancelled_intersection_leaves_no_child(network: Network) -> None:
+    north = await owner_of(network, "north", IDS["north"])
+    south = await owner_of(network, "south", IDS["south"])
+    number = north.board.start("data.intersect", encode(order_of(north, south, asks=False)))
+    # Somebody who opens the link and then says nothing: the child runs and waits.
+    label = f"intersection {session_of('a test', north, south).hex()}"
+    silent = await south.transport.link(north.transport.endpoint, label)
+    await silent.receive()
+    assert children()
+    north.board.cancel(number)
+    while (report := await north.board.report(number, 99)).state == "running":
+        pass
+    assert report.state == "cancelled"
+    assert not children()
+    with pytest.raises(Unavailable):
+        await silent.receive()
+
+
+def children() -> list[int]:
+    """Of this process: those that compute an intersection."""
+    found = psutil.Process().children(recursive=True)
+    return [one.pid for one in found if "koinon.privacy.joins.worker:main" in one.cmdline()]
+
+
+def session_of(occasion: str, *contexts: Context) -> bytes:
+    peers = sorted(context.keys.node.node_id for context in contexts)
+    return tagged_hash("koinon/data/intersection/1", occasion.encode(), *peers)

@@ -102,6 +102,54 @@ def list_(folder: Path, as_json: bool) -> None:
 
 
 @data.command()
+@click.argument("dataset", metavar="DATA_SET")
+@click.option("--with", "card", required=True, type=click.Path(path_type=Path), help="The other owner's identity.json.")
+@click.option("--occasion", required=True, help="What for: a text that both operators agreed on and give alike.")
+@click.option("--ask/--answer", "asks", required=True, help="One owner asks and learns; the other answers.")
+@click.option("--both-learn", is_flag=True, help="The one that answers learns the result too; both must say so.")
+@click.option("--most", default=1 << 24, type=click.IntRange(1, 1 << 24), help="Most people the other may bring.")
+@click.option("--seconds", default=600, type=click.IntRange(1, 86_400), show_default=True, help="How long it may take.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write your ids of the people in both to this CSV file.")
+@HOME
+@JSON
+def intersect(
+    dataset: str,
+    card: Path,
+    occasion: str,
+    asks: bool,
+    both_learn: bool,
+    most: int,
+    seconds: int,
+    out: Path | None,
+    folder: Path,
+    as_json: bool,
+) -> None:
+    """Find out with another owner's node which of your people both have; nobody shows any other.
+
+    The other owner runs the same command with --answer, or --ask, within the time. DATA_SET are hexadecimal digits that
+    its name begins with; it was added with --key. Who asks learns how many people the other has, and who is in both;
+    who answers learns how many the other has, and with --both-learn who is in both.
+    """
+    from koinon.node import orders
+    from koinon.node.home import Identity
+
+    wanted = orders.Intersect(
+        _digits(dataset, "DATA_SET"),
+        Identity.read(card).node_id,
+        occasion,
+        asks,
+        both_learn,
+        most,
+        float(seconds),
+        str(out.resolve()) if out is not None else "",
+    )
+    found = order(folder, "data.intersect", wanted, orders.Intersected, "intersect", quiet=as_json)
+    learned = found.common >= 0
+    facts: dict[str, Any] = {"own": found.rows, "learned": learned}
+    print_facts(facts | ({"in_both": found.common} if learned else {}), as_json=as_json)
+
+
+@data.command()
 @click.argument("question", type=click.Choice(("count", "total", "mean", "histogram", "quantile")))
 @click.argument("column")
 @click.argument("arguments", nargs=-1, type=float)
@@ -124,10 +172,7 @@ def ask(
     """
     from koinon.node import orders
 
-    digits = dataset.removeprefix("0x")
-    if len(digits) % 2 or len(digits) < 4 or not all(one in "0123456789abcdefABCDEF" for one in digits):
-        raise InvalidInput("--data-set takes an even number, at least 4, of hexadecimal digits; see: koinon data list")
-    asked = orders.AskData(bytes.fromhex(digits), question, column, arguments, epsilon)
+    asked = orders.AskData(_digits(dataset, "--data-set"), question, column, arguments, epsilon)
     found = order(folder, "data.ask", asked, orders.Answered, "ask", quiet=as_json)
     values: Any = list(found.values) if len(found.values) > 1 else found.values[0]
     print_facts({"question": question, "column": column, "epsilon": epsilon, "answer": values}, as_json=as_json)
@@ -174,6 +219,14 @@ def audit(
 
     facts = asyncio.run(audited(file, asset, chain_access(folder, urls, suite_file)))
     print_facts(facts, as_json=as_json)
+
+
+def _digits(text: str, name: str) -> bytes:
+    """The beginning of a data set's name. Raises InvalidInput for anything but two bytes or more."""
+    digits = text.removeprefix("0x")
+    if len(digits) % 2 or len(digits) < 4 or not all(one in "0123456789abcdefABCDEF" for one in digits):
+        raise InvalidInput(f"{name} takes an even number, at least 4, of hexadecimal digits; see: koinon data list")
+    return bytes.fromhex(digits)
 
 
 def _facts(use: str, stored: "StoredDataset") -> dict[str, Any]:

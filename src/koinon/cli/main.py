@@ -33,7 +33,7 @@ COMMANDS: Final = {
     ),
     "suite": ("koinon.cli.suite:suite", "The contracts a network works with: deploy, adopt, show."),
     "account": ("koinon.cli.account:account", "Keys, balances and payments: new, show, pay, approve, withdraw."),
-    "data": ("koinon.cli.data:data", "Your rows, which never leave but as shares: add, list, budget, ask, audit."),
+    "data": ("koinon.cli.data:data", "Your rows, leaving only as shares: add, list, budget, ask, intersect, audit."),
     "study": (
         "koinon.cli.study:study",
         "A joint computation: programs, new, estimate, propose, train, result, judge, show.",

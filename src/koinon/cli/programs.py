@@ -173,13 +173,13 @@ async def _tables(folder: Path, number: int) -> "tuple[ResultTable, ...]":
     from koinon.jobs.inputs import layout
     from koinon.journey.predictors import arrays_of
     from koinon.privacy.programs import registry
-    from koinon.privacy.programs.offer import decode_settings
+    from koinon.privacy.programs.offer import decode_settings, presented
 
     trained, study = await _trained(folder, number)
     offer = registry.offer(study.algorithm)
     settings = decode_settings(offer, study.settings)
     shared = tuple(rows + study.planted for rows in trained.training_rows)
-    return offer.present(arrays_of(trained), layout(study, shared), settings)
+    return presented(offer, arrays_of(trained), layout(study, shared), settings)
 
 
 async def _trained(folder: Path, number: int) -> "tuple[Trained, StudyFile]":

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from koinon.data.schema import Schema
-from koinon.jobs.study import StudyFile
+from koinon.jobs.study import OBLIVIOUS, StudyFile
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import InvalidInput
 from koinon.wire.committee import Column
@@ -29,15 +29,24 @@ def sources(study: StudyFile) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(sorted(places[name] for name in names)) for names in study.held)
 
 
-def share_columns(study: StudyFile, owner: int) -> tuple[Column, ...]:
-    """The columns that the owner of this number shares, in their order."""
+def held_columns(study: StudyFile, owner: int) -> tuple[Column, ...]:
+    """The columns of the rows that the owner of this number brings, in their order."""
     columns = all_columns(study)
     return tuple(columns[number] for number in sources(study)[owner]) if study.held else columns
 
 
+def share_columns(study: StudyFile, owner: int) -> tuple[Column, ...]:
+    """The columns that the owner of this number shares: its own, after those of pseudonyms where rows meet by them."""
+    if study.join != OBLIVIOUS:
+        return held_columns(study, owner)
+    from koinon.privacy.joins import oblivious
+
+    return (*oblivious.COLUMNS, *held_columns(study, owner))
+
+
 def data_schema(study: StudyFile, owner: int) -> Schema:
     """The schema that this owner's data set for the study has."""
-    columns = share_columns(study, owner)
+    columns = held_columns(study, owner)
     # Whoever brings nothing but the target has it as its only column.
     if has_binary_target(study) and columns[-1].name == study.target and len(columns) > 1:
         return Schema(columns[:-1], study.target)
@@ -48,7 +57,8 @@ def layout(study: StudyFile, rows: tuple[int, ...]) -> "Layout":
     """Whose rows and which columns. ``rows`` are what each owner shared, planted rows too, in party order."""
     from koinon.privacy.programs.offer import Layout
 
-    return Layout(rows, all_columns(study), study.target, sources(study), planted=study.planted)
+    pairs = study.minimum_rows if study.join == OBLIVIOUS else 0
+    return Layout(rows, all_columns(study), study.target, sources(study), planted=study.planted, pairs=pairs)
 
 
 def parameters(study: StudyFile, rows: tuple[int, ...]) -> bytes:

@@ -276,6 +276,9 @@ def _program_problems(study: StudyFile, names: list[str]) -> list[str]:
         return ["noisy outputs are not offered by this algorithm; set epsilon to 0 (exact) or use another"]
     if not study.epsilon and not offer.exact:
         return [f"{study.algorithm} learns through noise only; set epsilon above 0"]
+    if study.join == OBLIVIOUS and (offer.paired is None or study.epsilon):
+        able = [name for name in registry.names() if registry.offer(name).paired is not None]
+        return [f"an oblivious join gives exact outputs of {' or '.join(able)}; use one of them, or join = {MATCHED!r}"]
     match offer.target:
         case Target.BINARY if study.target in names or study.target == "":
             return ["the target must be a column that is not also a feature"]

@@ -71,8 +71,8 @@ class Datasets:
             unfinished.mkdir(mode=0o700, parents=True)
             write_csv(table, unfinished / _ROWS)
             if ids:
-                _write(unfinished / _IDS, "\n".join(ids).encode())
-            _write(unfinished / _DESCRIPTION, encode(stored))
+                write_private(unfinished / _IDS, "\n".join(ids).encode())
+            write_private(unfinished / _DESCRIPTION, encode(stored))
             unfinished.rename(place)
         except OSError as problem:
             raise Unavailable(f"cannot keep the data set: {problem.strerror}; nothing was kept") from None
@@ -154,10 +154,17 @@ class Datasets:
         return self.folder / dataset.dataset_hash.hex()
 
 
-def _write(path: Path, content: bytes) -> None:
-    """A file only the operator reads, on the disk before this returns."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def write_private(path: Path, content: bytes) -> None:
+    """A file only the operator reads, on the disk before this returns.
+
+    Raises:
+        Unavailable: the disk is full or cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as problem:
+        raise Unavailable(f"cannot write {path.name}: {problem.strerror}") from None

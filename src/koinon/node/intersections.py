@@ -1,17 +1,18 @@
 """Intersections with other owners' nodes: over a link to a proven key, computed in a child without a network."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from koinon.kernel.errors import Expired, MalformedMessage, Refused, Unavailable
+from koinon.kernel.errors import Expired, Forged, InvalidInput, MalformedMessage, Refused, Unavailable
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.net.link import FrameLink
 from koinon.node.context import Context
-from koinon.wire.catalogue import from_frame, number_of, to_frame
+from koinon.wire.catalogue import Failure, from_frame, number_of, to_frame
+from koinon.wire.failures import error_of
 from koinon.wire.joins import FindIntersection, IntersectionFound
 from koinon.worker import Limits, Worker
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS: Final = 0.5
 LINK_SECONDS: Final = Seconds(20.0)
+FIRST_FRAME_SECONDS: Final = 60.0
+"""How long the other owner's node may take from a link to its child's first word, before another link is opened."""
 MOST_RUNS: Final = 5
 MEMORY_BYTES: Final = 4 * 1024**3
 """A million identifiers on each side take 0.6 GB."""
@@ -55,11 +58,18 @@ class Occasion:
 
 
 async def intersection(
-    context: Context, occasion: Occasion, identifiers: Sequence[str], seconds: Seconds
+    context: Context,
+    occasion: Occasion,
+    identifiers: Sequence[str],
+    seconds: Seconds,
+    linked: Callable[[], None] = lambda: None,
 ) -> "IndexArray | None":
     """Find out with another owner who is in both sets.
 
     Waits for the other owner's node within the time; where a link breaks, all begins anew, a few times.
+
+    Args:
+        linked: called when the other owner's node is there.
 
     Returns:
         The numbers of ``identifiers`` that both have, ascending; None where this owner agreed to learn nothing.
@@ -75,6 +85,7 @@ async def intersection(
         async with asyncio.timeout(seconds):
             while True:
                 link, first = await _linked(context, occasion)
+                linked()
                 try:
                     return await _found(link, first, occasion, identifiers, seconds)
                 except Unavailable:
@@ -100,11 +111,12 @@ async def _linked(context: Context, occasion: Occasion) -> tuple[FrameLink, byte
             record = await context.directory.find_node(occasion.peer)
             link = await context.transport.link(record.endpoint, occasion.label, LINK_SECONDS)
             try:
-                return link, await link.receive()
+                async with asyncio.timeout(FIRST_FRAME_SECONDS):
+                    return link, await link.receive()
             except BaseException:
                 await link.close()
                 raise
-        except (Refused, Unavailable):  # not there yet, or an older link of ours still waits there
+        except (Refused, Unavailable, TimeoutError):  # not there yet, or an older link of ours still waits there
             await asyncio.sleep(RETRY_SECONDS)
 
 
@@ -127,6 +139,11 @@ async def _found(
         listening = asyncio.create_task(_to_child(link, worker), name="frames of the other owner")
         try:
             result = await _to_peer(link, worker)
+        except (InvalidInput, Forged):
+            # The other owner is not to wait for somebody who will not go on.
+            with suppress(Unavailable):
+                await link.send(to_frame(Failure("Refused", "this owner's node does not go on")))
+            raise
         finally:
             listening.cancel()
             with suppress(asyncio.CancelledError):
@@ -147,10 +164,14 @@ async def _to_child(link: FrameLink, worker: Worker) -> None:
 
 
 async def _to_peer(link: FrameLink, worker: Worker) -> IntersectionFound:
-    last = number_of(IntersectionFound).to_bytes(2, "big")
+    last = tuple(number_of(kind).to_bytes(2, "big") for kind in (IntersectionFound, Failure))
     while not (frame := await worker.receive()).startswith(last):
-        await link.send(frame)
+        # The child hears of a link that is gone with the other owner's frames, and may have all it needs.
+        with suppress(Unavailable):
+            await link.send(frame)
     found = from_frame(frame)
+    if isinstance(found, Failure):
+        raise error_of(found)
     assert isinstance(found, IntersectionFound)
     return found
 

@@ -6,6 +6,7 @@ account.pay      Pay → Nothing                  send payment tokens and coins 
 provider.join    Join → Nothing                 register and stake
 data.add         AddData → DataAdded            validate a file, commit to its rows, mint the data set's asset
 data.ask         AskData → Answered             a noisy answer about the owner's own rows
+data.intersect   Intersect → Intersected         with another owner's node: which people both have
 rows.add         AddRows → DataAdded            an evaluator's own rows
 study.propose    ProposeStudy → results.Study
 study.train      results.Study → results.Trained
@@ -20,7 +21,7 @@ fault.lie        Lie → Nothing                  demonstrations only, where nod
 
 from koinon.journey.results import Hardened, Named, Trained, Validated
 from koinon.kernel.codec import Record
-from koinon.kernel.ids import Address, Hash32
+from koinon.kernel.ids import Address, Hash32, NodeId
 from koinon.kernel.quantities import BasisPoints, TokenAmount, Wei
 
 
@@ -72,6 +73,30 @@ class AddData(Record, frozen=True):
     """Public ranges (name, low, high) agreed with the other owners; empty to take this file's own, with a margin."""
     key: str = ""
     """Column of ids, where owners hold different columns of the same people."""
+
+
+class Intersect(Record, frozen=True):
+    """Find out with another owner's node which people both have; its operator orders the same, the other way round.
+
+    ``dataset_hash`` may be cut short. ``occasion`` is a text both operators agreed on, ``most`` the largest number of
+    people of the other's that is accepted. ``path`` is where this owner's ids of people in both are written, or empty.
+    """
+
+    dataset_hash: bytes
+    peer: NodeId
+    occasion: str
+    asks: bool
+    both_learn: bool
+    most: int
+    seconds: float
+    path: str = ""
+
+
+class Intersected(Record, frozen=True):
+    """How many people went in, and how many both have; −1 where only the other owner learns it."""
+
+    rows: int
+    common: int
 
 
 class AddRows(Record, frozen=True):

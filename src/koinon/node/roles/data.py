@@ -26,10 +26,10 @@ from koinon.kernel.ids import Hash32, NodeId
 from koinon.kernel.quantities import ALL_BASIS_POINTS, Seconds
 from koinon.node.context import Context
 from koinon.node.datasets import Datasets, StoredDataset
-from koinon.node.matching import common_rows
 from koinon.node.orders import AddData, DataAdded
 from koinon.node.privacy_ledger import added
 from koinon.node.roles import encryption, training
+from koinon.node.roles.people import PeopleDesk
 from koinon.node.roles.spending import PrivacyDesk
 from koinon.node.roles.studies import fetch_study, manifest_key
 from koinon.node.tasks import Narrator
@@ -49,8 +49,7 @@ from koinon.wire.studies import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from koinon.data.table import FloatArray, Table
-    from koinon.node.intersections import IndexArray
+    from koinon.data.table import Table
 
 journal = logging.getLogger("koinon.data")
 DELIVERY_TRIES: Final = 5
@@ -67,7 +66,7 @@ class DataRole:
         self._context = context
         self._datasets = Datasets(context.home.datasets)
         self._locks: dict[int, asyncio.Lock] = {}
-        self._matching: dict[int, asyncio.Task[IndexArray]] = {}
+        self._people = PeopleDesk(context, self._datasets)
         self._privacy = PrivacyDesk(context, self._datasets)
 
     def attach(self) -> None:
@@ -83,6 +82,7 @@ class DataRole:
         self._context.transport.handle(FetchManifest, self._manifest)
         self._context.transport.handle(FetchRefusal, self._reason)
         self._context.transport.handle(ConsultOwner, self._consult)
+        self._people.attach()
 
     # ------------------------------------------------------------------------------------------ events of the chain
 
@@ -97,7 +97,7 @@ class DataRole:
             study = await fetch_study(self._context, event.study_id)
             seen = await self._seen(study)
             if study.join == MATCHED and await self._would_sign(study, seen):
-                common = await self._match(event.study_id, study, seen.dataset_hash)
+                common = await self._people.match(event.study_id, study, seen.dataset_hash)
                 if common is None:
                     return  # the study has ended meanwhile
                 seen = replace(seen, common=common)
@@ -129,27 +129,6 @@ class DataRole:
         entry = entry_of(study, 0, 0, self._context.rng)
         entries = self._privacy.ledger.entries(seen.dataset_hash)
         await asyncio.to_thread(spend, entries, entry, self._privacy.budget())
-
-    async def _match(self, number: int, study: StudyFile, dataset_hash: bytes) -> int | None:
-        """Find out and keep which rows are of people in all owners' data; how many, or None where the study ended."""
-        context = self._context
-        deadline = (await context.suite.studies.terms_of(number)).consent_deadline
-        identifiers = await asyncio.to_thread(self._datasets.identifiers, Hash32(dataset_hash))
-        until = context.clock.monotonic() + deadline - context.clock.unix()
-        matching = asyncio.create_task(common_rows(context, number, study, identifiers, until), name=f"people {number}")
-        self._matching[number] = matching
-        try:
-            rows = await matching
-        except asyncio.CancelledError:
-            if (current := asyncio.current_task()) is not None and current.cancelling():
-                matching.cancel()
-                raise
-            return None
-        finally:
-            del self._matching[number]
-        context.memory.write({_common_key(number): rows.astype("<u4").tobytes()})
-        journal.info("study %d: the owners' nodes found out who is in all their data", number)
-        return len(rows)
 
     async def _seen(self, study: StudyFile) -> owner.StudyProposed:
         """A proposal with what this owner has for it."""
@@ -197,8 +176,7 @@ class DataRole:
         await self._spend(event.study_id, study, event.attempt, dataset, drawn)
 
     async def _ended(self, event: Completed | Ended, _: Log) -> None:
-        if (matching := self._matching.get(event.study_id)) is not None:
-            matching.cancel()
+        self._people.stop_matching(event.study_id)
         if self._load(event.study_id).phase not in ("new", "refused", "ended"):
             await self._end(event.study_id)
 
@@ -258,7 +236,7 @@ class DataRole:
             effects = await self._decide(number, owner.StudyEnded(), returned)
             if state.dataset_hash and after != entries:
                 await self._privacy.note(state.dataset_hash)
-        self._context.memory.write({}, (_common_key(number),))
+        self._people.forget(number)
         await self._carry_out(number, effects)
 
     async def _advance(self, number: int, event: owner.OwnerEvent) -> None:
@@ -354,7 +332,7 @@ class DataRole:
         context = self._context
         dealing = Dealing(study_key(study, number), effect.attempt, effect.dataset_hash)
         columns = share_columns(study, self._place(study))
-        rows = await asyncio.to_thread(self._shared_rows, number, study, table)
+        rows = await self._people.shared_rows(number, study, Hash32(effect.dataset_hash), table)
         matrix = await asyncio.to_thread(_with_planted, rows, study.planted, context.rng)
         manifest, packages = await asyncio.to_thread(
             deal, matrix, columns, FRACTION_BITS, dealing, context.keys.node, context.rng
@@ -398,22 +376,6 @@ class DataRole:
     def _place(self, study: StudyFile) -> int:
         """This owner's number in the study."""
         return [party.account for party in study.owners].index(self._context.account)
-
-    def _shared_rows(self, number: int, study: StudyFile, table: "Table") -> "FloatArray":
-        """The rows that the study takes of a data set, in the order that owners of the same people share.
-
-        Raises:
-            Unavailable: this node has lost which of them are of people in all owners' data.
-        """
-        import numpy as np
-
-        if study.join != MATCHED:
-            return table.matrix
-        kept = self._context.memory.get(_common_key(number))
-        if kept is None:
-            raise Unavailable("it is lost which rows are of people in all owners' data; propose the study again")
-        common: FloatArray = table.matrix[np.frombuffer(kept, "<u4")]
-        return common
 
     async def _deliver(self, member: NodeId, shares: DeliverShares) -> None:
         """Hand over one package; a member that cannot be reached is the committee's to challenge."""
@@ -466,6 +428,7 @@ class DataRole:
     def offer(self) -> None:
         """Offer the owner's own tasks."""
         self._context.board.offer("data.add", self._add)
+        self._context.board.offer("data.intersect", self._people.intersect)
         self._privacy.offer()
 
     async def _add(self, argument: bytes, narrator: Narrator) -> DataAdded:
@@ -491,11 +454,6 @@ class DataRole:
 
 def _state_key(number: int) -> bytes:
     return _STATES + number.to_bytes(8, "big")
-
-
-def _common_key(number: int) -> bytes:
-    """Where an owner keeps which of its rows are of people in all owners' data, while the study goes on."""
-    return b"common-rows/" + number.to_bytes(8, "big")
 
 
 def _with_planted(matrix: "np.ndarray", planted: int, rng: Rng) -> "np.ndarray":

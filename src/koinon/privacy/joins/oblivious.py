@@ -17,10 +17,11 @@ import numpy as np
 from blake3 import blake3
 
 from koinon.kernel.errors import InvalidInput
-from koinon.privacy.arrays import SecretArray, concatenate, constant_like, where
+from koinon.privacy.arrays import SecretArray, concatenate, constant_like, reciprocal, where
 from koinon.privacy.graph import Node
 from koinon.privacy.ordering import sort
 from koinon.privacy.secret import Claim, Secret
+from koinon.privacy.statistics import ascending
 from koinon.wire.committee import Column
 
 DIGITS: Final = 3
@@ -121,6 +122,23 @@ def masked_mean(rows: SecretArray, both: SecretArray, least: int) -> SecretArray
         return quotient.within(Claim("MASKED-MEAN", 1.02 * numbers.bound + 2.0**-10))
 
     return SecretArray(Node((mean.node, rows.node), mean.shape, bounded), mean.precision)
+
+
+def masked_variance(rows: SecretArray, both: SecretArray, least: int) -> SecretArray:
+    """Variance of every column over the pairs, with their number less one as divisor. As ``masked_mean`` otherwise."""
+    centred = rows - masked_mean(rows, both, least)
+    count = both.shape[0]
+    others = reciprocal(both.mean() - 1.0 / count, 1.0 / _FEWEST_SHARE).times(1.0 / count)
+    return masked_mean(centred * centred, both, least) * (others + 1.0)
+
+
+def masked_histogram(values: SecretArray, both: SecretArray, edges: Sequence[float]) -> SecretArray:
+    """As ``statistics.histogram``, of the pairs only."""
+    bounds = ascending(edges, 2)
+    reached = (values.reshape(-1, 1) >= bounds[:-1]) & both.reshape(-1, 1)
+    above = (values.reshape(-1, 1) > bounds[-1:]) & both.reshape(-1, 1)
+    counts = concatenate([reached.sum(0), above.sum(0)])
+    return counts[:-1] - counts[1:]
 
 
 def _in_one_word(keys: SecretArray) -> SecretArray:

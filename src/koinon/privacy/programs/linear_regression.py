@@ -16,7 +16,7 @@ from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.linear import FittedLine, LinearRegression, to_units
 from koinon.privacy.learn.selection import check_penalties, chosen
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_table
+from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_pairs, on_table
 
 NAME: Final = "linear-regression/1"
 
@@ -37,26 +37,36 @@ class Settings(Record, frozen=True):
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
     """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
-    features = list(layout.features)
-    if not features or len(features) == len(layout.columns):
+    _check_target(layout)
+    check_penalties(NAME, settings.penalties, settings.folds, layout.people)
+    return on_table(NAME, layout, outputs, lambda rows: _opened(rows, layout, settings, outputs))
+
+
+def _opened(rows: SecretArray, layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
+    table, target = rows[:, list(layout.features)], rows[:, layout.place]
+    fits = [LinearRegression(one, settings.steps).fit for one in settings.penalties or (settings.penalty,)]
+    line = fits[0](table, target)
+    if settings.penalties:
+        line = chosen(fits, FittedLine.score, table, target, settings.folds)
+    made = {
+        "coefficients": lambda: line.coefficients,
+        "intercept": lambda: line.intercept.reshape(1),
+        "score": lambda: line.score(table, target).reshape(1),
+    }
+    return reveal(**{name: made[name]() for name in outputs})
+
+
+def _check_target(layout: Layout) -> None:
+    if not 0 < len(layout.features) < len(layout.columns):
         raise InvalidInput(f"{NAME} needs a target and at least one other column")
 
-    check_penalties(NAME, settings.penalties, settings.folds, layout.people)
 
-    def compute(rows: SecretArray) -> Revealed:
-        table, target = rows[:, features], rows[:, layout.place]
-        fits = [LinearRegression(one, settings.steps).fit for one in settings.penalties or (settings.penalty,)]
-        line = fits[0](table, target)
-        if settings.penalties:
-            line = chosen(fits, FittedLine.score, table, target, settings.folds)
-        made = {
-            "coefficients": lambda: line.coefficients,
-            "intercept": lambda: line.intercept.reshape(1),
-            "score": lambda: line.score(table, target).reshape(1),
-        }
-        return reveal(**{name: made[name]() for name in outputs})
-
-    return on_table(NAME, layout, outputs, compute)
+def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """As ``program``, of the people whom an oblivious join finds with both owners."""
+    _check_target(layout)
+    if settings.penalty or settings.penalties:
+        raise InvalidInput(f"{NAME} takes no penalty on an oblivious join: how many people share it is secret")
+    return on_pairs(NAME, layout, outputs, lambda rows, _: _opened(rows, layout, settings, outputs))
 
 
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> tuple[ResultTable, ...]:
@@ -80,4 +90,5 @@ OFFER: Final = Offer(
     settings=Settings,
     build=program,
     present=present,
+    paired=paired,
 )

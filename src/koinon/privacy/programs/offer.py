@@ -14,12 +14,13 @@ import msgspec
 import numpy as np
 
 from koinon.kernel.codec import Record, decode, encode
-from koinon.kernel.errors import InvalidInput
+from koinon.kernel.errors import InvalidInput, Refused
 from koinon.privacy import computation
-from koinon.privacy.arrays import SecretArray, concatenate
+from koinon.privacy.arrays import SecretArray, concatenate, where
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed
 from koinon.privacy.differential.accountant import Gaussian
+from koinon.privacy.joins import oblivious
 from koinon.privacy.sharing import check_columns
 from koinon.wire.committee import Column
 
@@ -52,6 +53,8 @@ class Layout(Record, frozen=True):
             empty where each owner brings all columns of its own people.
         fraction_bits: of the inputs.
         planted: of each owner's rows, the last so many are canaries (``differential.canaries``).
+        pairs: where the rows of two owners of different columns meet in an oblivious join (``joins.oblivious``), how
+            many people must be in both before anything is shown; else 0.
     """
 
     rows: tuple[int, ...]
@@ -60,17 +63,21 @@ class Layout(Record, frozen=True):
     sources: tuple[tuple[int, ...], ...] = ()
     fraction_bits: int = FRACTION_BITS
     planted: int = 0
+    pairs: int = 0
 
     @property
     def people(self) -> int:
-        """Rows of the whole table."""
+        """Rows of the whole table; after an oblivious join the most it can have."""
+        if self.pairs:
+            return min(self.rows)
         return self.rows[0] if self.sources else sum(self.rows)
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """Rows and columns that each owner shares."""
         if self.sources:
-            return tuple((rows, len(source)) for rows, source in zip(self.rows, self.sources, strict=True))
+            beside = oblivious.DIGITS if self.pairs else 0
+            return tuple((rows, beside + len(source)) for rows, source in zip(self.rows, self.sources, strict=True))
         return tuple((rows, len(self.columns)) for rows in self.rows)
 
     @property
@@ -135,6 +142,7 @@ class Offer:
         build: layout, settings, opened outputs → the program. Raises InvalidInput or Refused.
         present: opened outputs (name → array), layout, settings → tables in the units of the columns.
         noisy: as ``build``, with noise for an ε above 0; None for a program that opens exact outputs only.
+        paired: as ``build``, on the pairs of an oblivious join; None for a program that must know who is in the table.
         cost: settings, ε → what one run with noise costs each row, for the owners' privacy ledgers.
         exact: whether it opens outputs without noise, for an ε of 0.
         judges_planted: whether it holds its outputs back where they give back the labels of planted rows.
@@ -153,6 +161,7 @@ class Offer:
     exact: bool = True
     judges_planted: bool = False
     whole_columns: Callable[[Layout, Any], tuple[str, ...]] = lambda _layout, _settings: ()
+    paired: Callable[[Layout, Any, tuple[str, ...]], Program] | None = None
 
 
 def target_only(layout: Layout, _: Record) -> tuple[str, ...]:
@@ -211,10 +220,12 @@ def check_layout(layout: Layout) -> None:
     check_columns(layout.columns, layout.fraction_bits)
     if not 1 <= len(layout.rows) <= MOST_OWNERS:
         raise InvalidInput(f"a program takes rows from 1 to {MOST_OWNERS} owners; got {len(layout.rows)}")
-    if min(layout.rows) < 1 or layout.people > MOST_ROWS:
+    if min(layout.rows) < 1 or layout.people > MOST_ROWS or (layout.pairs and sum(layout.rows) > MOST_ROWS):
         raise InvalidInput(f"a program needs a row from every owner, and at most {MOST_ROWS} together")
+    if layout.pairs and not (layout.pairs > 0 and len(layout.sources) == len(layout.rows) == 2):
+        raise InvalidInput("an oblivious join is between two owners of different columns")
     if layout.sources:
-        if len(layout.sources) != len(layout.rows) or len(set(layout.rows)) != 1:
+        if len(layout.sources) != len(layout.rows) or (len(set(layout.rows)) != 1 and not layout.pairs):
             raise InvalidInput(
                 f"owners of different columns must hold the same people; they have {layout.rows} rows. Agree on the ids"
             )
@@ -265,6 +276,55 @@ def on_table(
         scaled=True,
         sources=layout.sources,
     )
+
+
+def on_pairs(
+    name: str, layout: Layout, outputs: Sequence[str], function: Callable[[SecretArray, SecretArray], Revealed]
+) -> Program:
+    """The program that computes ``function`` of the pairs of an oblivious join, and opens some of its outputs.
+
+    Where fewer people than ``layout.pairs`` are in both tables every output is opened as 0.
+
+    Args:
+        function: takes the places (n + m − 1, columns), each column mapped from its range to [−1, 1], with the mean of
+            the pairs in places that hold none (``joins.oblivious.neutral``); and a bit each, (n + m − 1,), that says
+            whether the place holds a pair.
+    """
+    check_layout(layout)
+    held = [number for source in layout.sources for number in source]
+
+    def whole(left: SecretArray, right: SecretArray) -> Revealed:
+        keys = oblivious.DIGITS
+        found = oblivious.join(left[:, :keys], left[:, keys:], right[:, :keys], right[:, keys:])
+        rows = concatenate([found.left, found.right], 1)[:, np.argsort(held)]
+        enough = found.both.sum() >= layout.pairs
+        revealed = function(oblivious.neutral(rows, found.both, layout.pairs), found.both)
+        return Revealed(
+            tuple(
+                (label, where(enough.broadcast_to(*array.shape), array, 0.0))
+                for label, array in revealed.arrays
+                if label in outputs
+            )
+        )
+
+    return computation.program(
+        name,
+        whole,
+        layout.shapes,
+        (*oblivious.COLUMNS, *layout.columns),
+        layout.fraction_bits,
+        scaled=True,
+        sources=[(*range(oblivious.DIGITS), *(oblivious.DIGITS + number for number in own)) for own in layout.sources],
+    )
+
+
+def presented(
+    offer: Offer, outputs: Mapping[str, np.ndarray], layout: Layout, settings: Any
+) -> tuple[ResultTable, ...]:
+    """Opened outputs as tables. Raises Refused where an oblivious join found too few people to show anything of."""
+    if layout.pairs and not any(values.any() for values in outputs.values()):
+        raise Refused(f"fewer than {layout.pairs} people are in both owners' data, so nothing of them is shown")
+    return offer.present(outputs, layout, settings)
 
 
 def on_owners(name: str, layout: Layout, function: Callable[..., Revealed], flags: Sequence[int] = ()) -> Program:

@@ -90,6 +90,10 @@ def load(name: str, parameters: bytes) -> Program:
         raise InvalidInput(
             f"{name} cannot be tried on planted rows{' with noise' if given.epsilon else ''}; plant none"
         )
+    if given.layout.pairs:
+        if found.paired is None or given.epsilon:
+            raise InvalidInput(f"{name} opens no such outputs of an oblivious join; use another join or program")
+        return found.paired(given.layout, settings, given.outputs)
     if given.epsilon == 0 and not found.exact:
         raise InvalidInput(f"{name} learns through noise only; set epsilon above 0")
     if given.epsilon == 0:

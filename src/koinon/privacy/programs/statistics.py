@@ -14,9 +14,20 @@ from koinon.privacy import statistics
 from koinon.privacy.arrays import SecretArray, stack
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
+from koinon.privacy.joins import oblivious
 from koinon.privacy.ordering import sort
 from koinon.privacy.programs.groups import check_minimum, shown
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, middles, names_of, on_table
+from koinon.privacy.programs.offer import (
+    Layout,
+    Offer,
+    ResultTable,
+    Target,
+    halves,
+    middles,
+    names_of,
+    on_pairs,
+    on_table,
+)
 
 NAME: Final = "statistics/1"
 MOST_BINS: Final = 200
@@ -52,6 +63,32 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
         return reveal(**{name: made[name]() for name in outputs})
 
     return on_table(NAME, layout, outputs, compute)
+
+
+def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """As ``program``, of the people whom an oblivious join finds with both owners, without quartiles."""
+    if not 2 <= settings.bins <= MOST_BINS:
+        raise InvalidInput(f"{NAME}: a histogram has 2 to {MOST_BINS} bins; got {settings.bins}")
+    if "quartiles" in outputs:
+        raise InvalidInput(f"{NAME} opens no quartiles of an oblivious join: how many are in both is secret")
+    check_minimum(settings.minimum_group, layout.people)
+
+    def compute(rows: SecretArray, both: SecretArray) -> Revealed:
+        made = {
+            "mean": lambda: rows.mean(0),
+            "variance": lambda: oblivious.masked_variance(rows, both, layout.pairs),
+            "correlation": lambda: statistics.correlation(rows),
+            "histogram": lambda: _paired_histogram(rows, both, settings),
+        }
+        return reveal(**{name: made[name]() for name in outputs})
+
+    return on_pairs(NAME, layout, outputs, compute)
+
+
+def _paired_histogram(rows: SecretArray, both: SecretArray, settings: Settings) -> SecretArray:
+    edges = _edges(settings)
+    counts = stack([oblivious.masked_histogram(rows[:, column], both, edges) for column in range(rows.shape[1])])
+    return shown(counts, settings.minimum_group, rows.shape[0])
 
 
 def _quartiles(rows: SecretArray) -> SecretArray:
@@ -106,4 +143,5 @@ OFFER: Final = Offer(
     settings=Settings,
     build=program,
     present=present,
+    paired=paired,
 )
