@@ -155,6 +155,13 @@ def an_interrupted_proposal_is_trained_all_the_same(place: Place) -> None:
     completed = facts("study", "show", "1", "--suite", place.card)
     assert completed["phase"] == "completed"
     assert completed["output_digest"] == trained["output_digest"]
+    disclosed = place.bundle.with_name("result.koinon")
+    done(koinon("study", "disclose", "1", "--home", place.company, "-o", disclosed))
+    opened = facts("study", "opened", disclosed, "--suite", place.card)
+    tables = facts("study", "result", "1", "--home", place.company)
+    assert opened["holds"]
+    assert set(opened["outputs"]) == set(tables)
+    assert [one["rows"] for one in opened["owners"]] == trained["training_rows"]
     assert [one["event"] for one in completed["events"]][:2] == ["Proposed", "Consented"]
 
 

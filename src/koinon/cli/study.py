@@ -299,6 +299,28 @@ def result(number: int, folder: Path, folder_of_tables: Path | None, model_file:
 
 
 @study.command()
+@click.argument("number", type=click.IntRange(1))
+@HOME
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write.")
+def disclose(number: int, folder: Path, output: Path) -> None:
+    """Write a study's whole result with its proof, for others to check with koinon study opened."""
+    from koinon.cli.disclosing import write_disclosed
+
+    write_disclosed(folder, number, output)
+
+
+@study.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@chain_options
+@JSON
+def opened(file: Path, folder: Path | None, urls: tuple[str, ...], suite_file: Path | None, as_json: bool) -> None:
+    """Check a disclosed result against the chain: that three of the four signed it, and what follows for the owners."""
+    from koinon.cli.disclosing import show_disclosed
+
+    show_disclosed(file, chain_access(folder, urls, suite_file), as_json=as_json)
+
+
+@study.command()
 @click.argument("evidence", type=click.Path(path_type=Path))
 @click.option(
     "--view",

@@ -193,6 +193,18 @@ class Kept(Record, frozen=True):
     results: tuple[tuple[str, bytes], ...]
 
 
+class Disclose(Record, frozen=True):
+    """Show a study's result to others."""
+
+    study: int
+
+
+class Disclosed(Record, frozen=True):
+    """The encoding of a ``jobs.disclosed.DisclosedResult``."""
+
+    result: bytes
+
+
 class Lie(Record, frozen=True):
     """In the given attempt of the next study, if this node sits at ``position``, flip one bit of one value it
     sends.

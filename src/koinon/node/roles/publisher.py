@@ -10,7 +10,7 @@ from koinon.journey.encryption import KeyDesk
 from koinon.journey.results import Hardened, Named, Published, Served, Trained, Validated
 from koinon.journey.results import Study as ProposedStudy
 from koinon.journey.study import recover, study_file_key
-from koinon.kernel.codec import decode
+from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Refused
 from koinon.kernel.ids import Hash32, NodeId
 from koinon.node import orders
@@ -58,6 +58,7 @@ class PublisherRole:
         board.offer("model.name", self._name)
         board.offer("model.serve", self._serve)
         board.offer("results.kept", self._kept)
+        board.offer("study.disclose", self._disclose)
 
     async def _study_file(self, _: NodeId, request: FetchStudyFile) -> Message:
         kept = self._context.memory.get(study_file_key(Hash32(request.specification_hash)))
@@ -123,6 +124,24 @@ class PublisherRole:
         if not kept(context.memory, number):
             keep(context.memory, await recover(context.desk(narrator.say), number))
         return orders.Kept(number, kept(context.memory, number))
+
+    async def _disclose(self, argument: bytes, narrator: Narrator) -> orders.Disclosed:
+        """A study's opened packages, for whoever is to be shown its result. Raises Refused where there is none."""
+        from koinon.jobs.disclosed import DisclosedResult
+
+        assert self._outputs is not None
+        number = decode(orders.Disclose, argument).study
+        trained = dict(kept(self._context.memory, number)).get("train")
+        if trained is None:
+            raise Refused(f"study {number} has no result here; run: koinon study train {number}")
+        found = decode(Trained, trained)
+        signed = decode(SignedStudy, found.study.signed)
+        owners = range(len(open_study(signed).owners))
+        manifests = [self._outputs.manifest(number, found.attempt, owner) for owner in owners]
+        packages = self._outputs.packages(number, found.attempt)
+        narrator.say(f"{len(packages)} packages of study {number}", 1.0)
+        shown = tuple(manifest for manifest in manifests if manifest is not None)
+        return orders.Disclosed(encode(DisclosedResult(number, found.attempt, signed, shown, packages)))
 
     async def _train(self, argument: bytes, narrator: Narrator) -> Trained:
         from koinon.journey.train import train
