@@ -5,7 +5,7 @@ import pytest
 
 from koinon.crypto.random import SystemRng
 from koinon.jobs import gate
-from koinon.jobs.inputs import share_columns
+from koinon.jobs.inputs import check_room, share_columns
 from koinon.jobs.spending import entry_of
 from koinon.jobs.study import StudyFile, check_study
 from koinon.kernel.errors import InvalidInput, Refused
@@ -72,6 +72,12 @@ def test_planted_rows_do_not_count_as_people_and_say_whether_the_model_left(stud
     gate.check_output(planted, manifests(planted, (18, 18, 18)), len(study.columns) + 2)
     with pytest.raises(Refused, match="numbers of output, and"):
         gate.check_output(planted, manifests(planted, (18, 18, 18)), len(study.columns) + 1)
+
+
+def test_there_is_room_for_as_many_planted_rows_as_there_are_rows(study: StudyFile) -> None:
+    planted = msgspec.structs.replace(study, planted=20)
+    check_study(planted)
+    check_room(planted, (20, 20, 20))
 
 
 def test_a_result_that_was_held_back_is_no_result(study: StudyFile) -> None:

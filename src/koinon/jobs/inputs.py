@@ -104,4 +104,4 @@ def check_room(study: StudyFile, rows: tuple[int, ...]) -> None:
     from koinon.privacy.estimate import estimate
     from koinon.privacy.programs.registry import load
 
-    estimate(load(study.algorithm, parameters(study, rows)))
+    estimate(load(study.algorithm, parameters(study, tuple(count + study.planted for count in rows))))

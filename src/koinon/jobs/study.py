@@ -252,7 +252,7 @@ def _engine_problems(study: StudyFile) -> list[str]:
     if study.planted and study.engine != "rep4":
         return ["rows are planted among shares; plant none, or name the engine rep4"]
     try:
-        given = decode(Parameters, parameters(study, tuple(study.minimum_rows for _ in study.owners)))
+        given = decode(Parameters, parameters(study, (study.minimum_rows + study.planted,) * len(study.owners)))
         refusal = engine_named(study.engine).refusal(study.algorithm, given)
     except InvalidInput as problem:
         return [str(problem)]
