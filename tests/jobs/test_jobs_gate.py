@@ -86,3 +86,13 @@ def test_a_result_that_was_held_back_is_no_result(study: StudyFile) -> None:
     gate.check_released(planted, {"coefficients": (0.5,), "intercept": (0.0,), "released": (1.0,)})
     with pytest.raises(Refused, match="held the model back: it gives back the labels of too many of the 24 rows"):
         gate.check_released(planted, {"coefficients": (0.0,), "intercept": (0.0,), "released": (0.0,)})
+
+
+def test_noise_of_whole_owners_is_charged_as_the_engine_says(study: StudyFile) -> None:
+    apart = msgspec.structs.replace(study, engine="federated", epsilon=4.0)
+    check_study(apart)
+    here, there = (entry_of(file, 7, 0, SystemRng()) for file in (msgspec.structs.replace(apart, engine="rep4"), apart))
+    assert (here.count, there.count) == (20, 10)
+    assert spent([there], STUDY_DELTA) <= 4.0
+    with pytest.raises(InvalidInput, match="at most 16"):
+        check_study(msgspec.structs.replace(apart, epsilon=20.0))

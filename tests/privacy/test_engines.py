@@ -14,8 +14,11 @@ from koinon.kernel.errors import InvalidInput, Refused
 from koinon.privacy.backend import Backend, PlainInput
 from koinon.privacy.clear import ClearBackend
 from koinon.privacy.computation import reveal, run, table
+from koinon.privacy.differential.accountant import spent_epsilon
+from koinon.privacy.differential.logistic import STUDY_DELTA
 from koinon.privacy.encrypted.local import LocalEncrypted
 from koinon.privacy.engines import ENGINES, Network, engine_named
+from koinon.privacy.federated import studies
 from koinon.privacy.federated.local import LocalFederated
 from koinon.privacy.programs import naive_bayes, registry
 from koinon.privacy.programs.logistic_regression import NAME, Settings, to_raw_units
@@ -127,7 +130,7 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "another program": ("federated", "k-means/1", {}, "logistic-regression/1 is one"),
     "half a model": ("federated", NAME, {"outputs": ("coefficients",)}, "only these"),
     "worth": ("federated", NAME, {"outputs": ("coefficients", "intercept", "worth")}, "only these"),
-    "noise": ("federated", NAME, {"epsilon": 1.0}, "noise for single rows"),
+    "noise that hides little": ("federated", NAME, {"epsilon": 17.0}, "at most 16"),
     "clear": ("clear", NAME, {}, "reference for tests"),
     "a program that is no sum": ("he", NAME, {}, "follow from sums"),
     "half of the sums": ("he", naive_bayes.NAME, {"outputs": ("means",)}, "open all of them"),
@@ -157,3 +160,24 @@ def test_columns_split_by_owner_stay_on_shares() -> None:
 def test_a_function_is_left_to_shares(engine: str) -> None:
     with pytest.raises(Refused, match="that a study can name"):
         run(lambda rows: reveal(mean=rows.mean(0)), [table(np.ones((4, 2)))], BACKENDS[engine]())
+
+
+def test_a_training_with_noise_is_as_private_as_the_ledger_is_told() -> None:
+    """One owner replaced moves the sum by two clipped updates, so half of the noise's multiplier is charged."""
+    parts, _ = cancer(1)
+    found = {}
+    for epsilon in (1.0, 8.0):
+        plan = studies.plan_of(NAME, of(parts, epsilon=epsilon))
+        charged = studies.mechanism(epsilon)
+        assert plan.noise is not None
+        assert plan.noise.multiplier == 2 * charged.multiplier
+        assert plan.rounds == charged.count
+        assert plan.noise.colluders == plan.threshold - 1
+        assert spent_epsilon([charged], STUDY_DELTA / 2) <= epsilon * 1.01
+        program = registry.load(NAME, encode(of(parts, epsilon=epsilon)))
+        inputs = [PlainInput(program.columns, part) for part in parts]
+        found[epsilon] = [
+            LocalFederated().run(program, inputs, SeededRng(seed)).outputs["coefficients"] for seed in (b"a", b"b")
+        ]
+    apart = {epsilon: np.abs(one - other).mean() for epsilon, (one, other) in found.items()}
+    assert apart[1.0] > apart[8.0] > 0.1

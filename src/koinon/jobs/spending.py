@@ -18,8 +18,13 @@ def entry_of(study: StudyFile, number: int, attempt: int, rng: Rng) -> Entry:
     salt = rng.bytes(SALT_BYTES)
     if not study.epsilon:
         return exact_entry(number, attempt, salt)
+    from koinon.privacy.engines import engine_named
     from koinon.privacy.programs import registry
     from koinon.privacy.programs.offer import cost
 
-    noise = cost(registry.offer(study.algorithm), study.settings, study.epsilon)
+    by_engine = engine_named(study.engine).noise
+    if by_engine is not None:
+        noise = by_engine(study.epsilon)
+    else:
+        noise = cost(registry.offer(study.algorithm), study.settings, study.epsilon)
     return gaussian_entry(number, attempt, noise.multiplier, noise.count, salt)

@@ -10,6 +10,7 @@ from typing import Final
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy import clear
 from koinon.privacy.backend import Adversary, Program
+from koinon.privacy.differential.accountant import Gaussian
 from koinon.privacy.encrypted import studies as encrypted
 from koinon.privacy.estimate import estimate
 from koinon.privacy.federated import studies as federated
@@ -83,6 +84,8 @@ class EngineOffer:
     refusal: Callable[[str, Parameters], str]
     cost: Callable[[Program, Parameters, Network], Cost]
     worker: str = ""
+    noise: Callable[[float], Gaussian] | None = None
+    """ε → what a run with noise costs each row, where that is not the program's to say."""
 
 
 def _rep4_cost(program: Program, _: Parameters, network: Network) -> Cost:
@@ -149,6 +152,7 @@ ENGINES: Final = (
         refusal=federated.refusal,
         cost=_federated_cost,
         worker="koinon.privacy.federated.member:main",
+        noise=federated.mechanism,
     ),
     EngineOffer(
         name=HE,

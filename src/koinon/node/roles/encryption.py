@@ -14,9 +14,18 @@ from koinon.wire.committee import Input
 from koinon.wire.studies import EncryptionKeyReply, FetchEncryptionKey
 
 if TYPE_CHECKING:
-    from koinon.data.table import Table
+    from koinon.data.table import FloatArray, Table
 
 KEY_SECONDS: Final = Seconds(30.0)
+
+
+def sums_over(study: StudyFile, table: "Table") -> "FloatArray":
+    """What this owner would encrypt. Raises InvalidInput for rows that do not fit, Refused for too few in a class."""
+    from koinon.privacy.encrypted import studies
+
+    counts = (table.rows,) * len(study.owners)
+    settings = studies.check(study.algorithm, studies.parameters_of(parameters(study, counts)))
+    return studies.sums_of(table.matrix, layout(study, counts), settings.minimum_group)
 
 
 async def encrypted_sums(
@@ -30,13 +39,11 @@ async def encrypted_sums(
         MalformedMessage: what the result party gave is no key.
         Unavailable: it cannot be reached, or the extra is not installed here.
     """
-    from koinon.privacy.encrypted import keeper, studies
+    from koinon.privacy.encrypted import keeper
     from koinon.privacy.sharing import Dealing, attest, sealed_commitments
 
-    counts = (table.rows,) * len(study.owners)
-    given = studies.parameters_of(parameters(study, counts))
-    settings, shape = studies.check(study.algorithm, given), layout(study, counts)
-    sums = await asyncio.to_thread(studies.sums_of, table.matrix, shape, settings.minimum_group)
+    shape = layout(study, (table.rows,) * len(study.owners))
+    sums = await asyncio.to_thread(sums_over, study, table)
     record = await context.directory.find_node(study.publisher.node_id)
     reply = await context.transport.call(record.endpoint, FetchEncryptionKey(number), KEY_SECONDS)
     if not isinstance(reply, EncryptionKeyReply):

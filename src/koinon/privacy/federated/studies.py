@@ -11,14 +11,32 @@ import numpy as np
 from koinon.kernel.codec import decode
 from koinon.kernel.errors import InvalidInput, Refused
 from koinon.privacy.backend import Adversary
+from koinon.privacy.differential.accountant import Gaussian, gaussian_multiplier
+from koinon.privacy.differential.logistic import STUDY_DELTA
 from koinon.privacy.federated import newton
+from koinon.privacy.federated.noise import NoisePlan
 from koinon.privacy.federated.strategies import NEWTON, LocalPlan, ServerPlan
-from koinon.privacy.federated.training import Coordinator, Rows, TrainingPlan, check_plan, length_of, model_of, result
+from koinon.privacy.federated.training import (
+    Coordinator,
+    Rows,
+    TrainingPlan,
+    check_plan,
+    length_of,
+    model_of,
+    privacy_of,
+    result,
+)
 from koinon.privacy.programs import logistic_regression
 from koinon.privacy.programs.offer import MOST_ROWS, Layout, Parameters
 from koinon.privacy.sharing import encoded
 
 MOST_ROUNDS: Final = 25
+NOISY_ROUNDS: Final = 10
+"""Of FedAvg where noise is asked for: each costs privacy, and noise grows with its root."""
+MOST_EPSILON: Final = 16.0
+_NOISY_CLIP: Final = 1.0
+_NOISY_FRACTION_BITS: Final = 32
+_NOISY_EPOCHS: Final = 10
 _FRACTION_BITS: Final = 40
 _LONGEST_PARAMETERS: Final = 1024 * 1024
 
@@ -40,8 +58,8 @@ def refusal(name: str, parameters: Parameters) -> str:
         return "every owner must bring all columns of its own people; owners of different columns choose rep4"
     if set(parameters.outputs) != {"coefficients", "intercept"}:
         return "the joint model is known to all owners; the study must open coefficients and intercept, and only these"
-    if parameters.epsilon:
-        return "noise for single rows is added inside a computation; choose rep4, or exact outputs"
+    if parameters.epsilon > MOST_EPSILON:
+        return f"noise for whole owners is calibrated to ε of at most {MOST_EPSILON:g}; choose less, or exact outputs"
     if len(parameters.layout.columns) - 1 > newton.MOST_FEATURES:
         return f"owners add up matrices of at most {newton.MOST_FEATURES} columns; choose rep4"
     return ""
@@ -63,6 +81,8 @@ def plan_of(name: str, parameters: Parameters) -> TrainingPlan:
     )
     logistic_regression.check_settings(settings.penalty, settings.iterations)
     features, owners = len(parameters.layout.columns) - 1, len(parameters.layout.rows)
+    if parameters.epsilon:
+        return _noisy_plan(features, owners, parameters.epsilon)
     plan = TrainingPlan(
         features=features,
         hidden=(),
@@ -77,6 +97,40 @@ def plan_of(name: str, parameters: Parameters) -> TrainingPlan:
         fraction_bits=_FRACTION_BITS,
     )
     check_plan(plan, owners)
+    return plan
+
+
+def mechanism(epsilon: float) -> Gaussian:
+    """What a training with noise costs each row of an owner, for its privacy ledger: all of its rows may be replaced.
+
+    Half of δ is for rounding (ROUNDED-SUM in ``noise``). Raises InvalidInput for an unusable ε.
+    """
+    return Gaussian(gaussian_multiplier(epsilon, STUDY_DELTA / 2, NOISY_ROUNDS), NOISY_ROUNDS)
+
+
+def _noisy_plan(features: int, owners: int, epsilon: float) -> TrainingPlan:
+    """FedAvg with noise for whole owners, each of whom trusts no other owner's noise.
+
+    ``noise`` counts an owner's update against none; one update replaced by another moves the sum twice as far, so the
+    noise is twice what the ledger's multiplier says.
+    """
+    threshold = owners // 2 + 1
+    plan = TrainingPlan(
+        features=features,
+        hidden=(),
+        classes=2,
+        penalty=0.0,
+        rounds=NOISY_ROUNDS,
+        local=LocalPlan(epochs=_NOISY_EPOCHS, batch=0, rate=1.0),
+        server=ServerPlan(),
+        clip=_NOISY_CLIP,
+        most_rows=0,
+        threshold=threshold,
+        fraction_bits=_NOISY_FRACTION_BITS,
+        noise=NoisePlan(2 * mechanism(epsilon).multiplier, threshold - 1, STUDY_DELTA),
+    )
+    check_plan(plan, owners)
+    privacy_of(plan)
     return plan
 
 
@@ -106,4 +160,9 @@ def rows_of(matrix: np.ndarray, layout: Layout) -> Rows:
 
 def outputs_of(state: Coordinator, plan: TrainingPlan, fraction_bits: int) -> np.ndarray:
     """Coefficients, then the intercept, as words (uint64) of so many fraction bits: what the members must agree on."""
-    return np.round(result(state, plan) * 2.0**fraction_bits).astype(np.int64).view(np.uint64)
+    parameters = result(state, plan)
+    if plan.server.kind != NEWTON:
+        # Two classes of a softmax: their difference is the logistic regression.
+        weights, biases = parameters[:-2].reshape(-1, 2), parameters[-2:]
+        parameters = np.append(weights[:, 1] - weights[:, 0], biases[1] - biases[0])
+    return np.round(parameters * 2.0**fraction_bits).astype(np.int64).view(np.uint64)
