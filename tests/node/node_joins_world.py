@@ -77,12 +77,16 @@ async def publisher_of(network: Network) -> Context:
     return context
 
 
-async def committee_of(network: Network) -> None:
+async def committee_of(network: Network) -> list[ComputeRole]:
     """Every staked provider, ready to take a seat."""
+    roles = []
     for name in PROVIDERS:
         context = await network.node(name, ("compute",))
-        ComputeRole(context).attach()
+        role = ComputeRole(context)
+        role.attach()
         context.spawn(context.feed.follow(), "feed")
+        roles.append(role)
+    return roles
 
 
 def draft_of(

@@ -1,0 +1,129 @@
+"""Bad input of studies at real nodes: one clear sentence, nothing kept or leaked, the money where it was."""
+
+import asyncio
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+from node_joins_world import IDS, committee_of, draft_of, money_of, ordered, owner_of, publisher_of
+from node_market_world import Network, keys_of
+
+from koinon.journey.results import Study, Trained
+from koinon.kernel.errors import InvalidInput, Refused
+from koinon.node.datasets import Datasets
+from koinon.node.orders import AddData, DataAdded, ProposeStudy
+from koinon.privacy import sharing
+
+GOOD = [f"{1000 + row},{20 + row % 50}.5" for row in range(30)]
+
+
+@dataclass(frozen=True)
+class Bad:
+    name: str
+    lines: list[str]
+    sentence: str
+    header: str = "patient,age"
+    low: float = 0.0
+    high: float = 100.0
+
+
+def changed(row: int, line: str) -> list[str]:
+    return [*GOOD[:row], line, *GOOD[row + 1 :]]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Bad("an id twice", changed(5, "1000,33.5"), "1 ids in column 'patient' occur more than once"),
+        Bad("no id", changed(5, ",33.5"), "column 'patient' has no value on line 7"),
+        Bad("an id that is no number", changed(5, "Ann,33.5"), "column 'patient' is not a number on line 7"),
+        Bad("an id with a fraction", changed(5, "7.5,33.5"), "must be whole numbers"),
+        Bad("NaN", changed(5, "1005,nan"), "column 'age' is missing or not finite on line 7"),
+        Bad("infinity", changed(5, "1005,inf"), "column 'age' is missing or not finite on line 7"),
+        Bad("a number no word holds", changed(5, "1005,1e999"), "column 'age' is too large on line 7"),
+        Bad("text", changed(5, "1005,old"), "column 'age' is not a number on line 7"),
+        Bad("another unit", GOOD, "column 'age' is outside its public range", high=1.0),
+        Bad("a cell too many", changed(5, "1005,33.5,1"), "line 7 has 3 cells"),
+        Bad("one value in every row", [f"{1000 + row},33.5" for row in range(30)], "hold one value in every row"),
+        Bad("too few rows", GOOD[:19], "the file has 19 rows; at least 20 are needed"),
+        Bad("no such column", GOOD, "'age' missing", header="patient,years"),
+        Bad("no ids", [line.partition(",")[2] for line in GOOD], "'patient' missing", header="age"),
+        Bad("nothing", [], "0 rows"),
+    ],
+    ids=lambda bad: bad.name,
+)
+async def test_rows_that_no_study_can_use_are_refused_whole(network: Network, bad: Bad) -> None:
+    owner = await owner_of(network, "north", IDS["north"])
+    kept = Datasets(owner.home.datasets).all()
+    path = owner.home.path / "bad.csv"
+    path.write_text("\n".join([bad.header, *bad.lines]) + "\n")
+    order = AddData(str(path), "", (("age", bad.low, bad.high),), "patient")
+    with pytest.raises(InvalidInput) as refused:
+        await ordered(owner, "data.add", order, DataAdded)
+    assert bad.sentence in str(refused.value)
+    assert "33.5" not in str(refused.value)
+    assert Datasets(owner.home.datasets).all() == kept
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("high = 100.0", "high = 120.0", "no data set here has the study's columns and target"),
+        ('name = "age"', 'name = "years"', "no data set here has the study's columns and target"),
+        ("minimum_rows = 20", "minimum_rows = 61", "the data set has fewer than the 61 rows the study asks for"),
+        ('target = ""', 'target = "age"', "statistics/1 predicts nothing; leave the target empty"),
+        ('outputs = ["mean", "correlation"]', 'outputs = ["rows"]', "outputs must be among"),
+        ("low = 0.0", "low = nan", "needs a finite range"),
+        ('join = "psi"', 'join = "all"', "no join is called 'all'"),
+        ('join = "psi"', "", "owners of different columns must agree on the people"),
+        ('owner = "south"', 'owner = "east"', "comes from 'east', who is no owner"),
+    ],
+)
+async def test_a_study_that_does_not_fit_the_owners_costs_nothing(
+    network: Network, old: str, new: str, sentence: str
+) -> None:
+    publisher = await publisher_of(network)
+    for name in ("north", "south"):
+        await owner_of(network, name, IDS[name])
+    text = draft_of(("north", "south"), "psi")
+    assert old in text
+    before = await money_of(publisher)
+    with pytest.raises(InvalidInput, match=sentence):
+        await ordered(publisher, "study.propose", ProposeStudy(text.replace(old, new)), Study)
+    assert await money_of(publisher) == before
+    assert await network.suite.studies.count() == 0
+
+
+@pytest.mark.long
+async def test_an_owner_that_deals_garbage_gets_nothing_computed(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = await publisher_of(network)
+    seats = await committee_of(network)
+    for name in ("north", "south"):
+        await owner_of(network, name, IDS[name])
+    honest, liar = sharing.deal, keys_of("south").node.node_id
+
+    def dealing(matrix, columns, fraction_bits, dealing, owner, rng):  # type: ignore[no-untyped-def]
+        """One member is given another word than its manifest commits to."""
+        manifest, packages = honest(matrix, columns, fraction_bits, dealing, owner, rng)
+        if owner.node_id != liar:
+            return manifest, packages
+        last = packages[0].components[-1]
+        spoilt = msgspec.structs.replace(last, value=bytes([last.value[0] ^ 1]) + last.value[1:])
+        first = msgspec.structs.replace(packages[0], components=(*packages[0].components[:-1], spoilt))
+        return manifest, (first, *packages[1:])
+
+    monkeypatch.setattr(sharing, "deal", dealing)
+    before = await money_of(publisher)
+    draft = draft_of(("north", "south"), "oblivious").replace("maximum_attempts = 2", "maximum_attempts = 1")
+    study = await ordered(publisher, "study.propose", ProposeStudy(draft), Study)
+    training = asyncio.create_task(ordered(publisher, "study.train", study, Trained))
+    while not training.done():
+        told = [line for seat in seats for line in seat.report()]
+        if sum("aborted" in line for line in told) == 4:
+            network.chain.time += 700
+        await asyncio.wait([training], timeout=0.2)
+    with pytest.raises(Refused, match=r"ended without a result .* the escrow and all bonds are back"):
+        training.result()
+    assert await money_of(publisher) == before
