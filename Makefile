@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test check format wheel oracle flower clean
+.PHONY: demo test check format wheel oracle flower peers clean
 
 demo: $(VENV)/.run
 	$(BIN)/koinon demo $(ARGS)
@@ -64,5 +64,16 @@ $(VENV)-flower/.done: $(FLOWER)
 	$(VENV)-flower/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(FLOWER) flwr blake3 msgspec safe-pysha3 uvloop psutil
 	touch $@
 
+# SPU with sf-sml, which need CPython 3.11 and older packages than ours, for `benchmarks/private.py --peers`.
+PEERS := benchmarks/peers/constraints.txt
+peers: $(VENV)-peers/.done
+
+$(VENV)-peers/.done: $(PEERS)
+	@command -v python3.11 >/dev/null || { echo "SPU needs CPython 3.11; install python3.11"; exit 1; }
+	python3.11 -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(PEERS) spu pandas scikit-learn
+	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --constraint $(PEERS) sf-sml
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-oracle $(VENV)-flower dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-oracle $(VENV)-flower $(VENV)-peers dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -2,6 +2,7 @@
 
     PYTHONPATH=src python benchmarks/private.py                 a table
     PYTHONPATH=src python benchmarks/private.py --json
+    PYTHONPATH=src python benchmarks/private.py --peers         SPU beside it, where `make peers` has installed it
 
 Times are wall-clock seconds of the slowest position, medians over the runs, without the start of the processes. Jobs on
 owners' sums include what the slowest owner computes of its own rows. With a round-trip time every frame arrives half of
@@ -39,6 +40,7 @@ from private_jobs import (
     all_jobs,
     owners_sums,
 )
+from private_peers import spu
 
 from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
@@ -263,6 +265,7 @@ async def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--rtt", type=float, nargs="*", default=[20.0], help="milliseconds, beside 0")
     parser.add_argument("--only", nargs="*", default=[], help="jobs whose name contains one of these")
+    parser.add_argument("--peers", action="store_true", help="run SPU too")
     options = parser.parse_args()
     load = os.getloadavg()[0]
 
@@ -274,8 +277,10 @@ async def main() -> None:
     for rtt in options.rtt:
         rows += await measure(wanted(FAR), options.repetitions, rtt) if wanted(FAR) else []
     machine = {"processors": os.cpu_count(), "system": platform.platform(), "load": load}
-    report = {"machine": machine, "rows": rows}
+    report = {"machine": machine, "rows": rows, **({"peers": spu(options.repetitions)} if options.peers else {})}
     print(json.dumps(report, indent=2) if options.json else _table(rows))
+    if options.peers and not options.json:
+        print("\n".join(f"{each['peer']:20} {each['job']:40} {each['answer']}" for each in report["peers"]))
 
 
 if __name__ == "__main__":
