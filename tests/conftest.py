@@ -11,6 +11,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -50,10 +51,9 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture
-def anvil(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Address of a fresh anvil chain, with the parameter's options if there is one; for tests marked ``node``."""
-    options: tuple[str, ...] = getattr(request, "param", ())
+@contextmanager
+def running_anvil(*options: str) -> Iterator[str]:
+    """Address of a fresh anvil chain."""
     program = anvil_program()
     assert program is not None, "a test that needs anvil is marked node"
     process = subprocess.Popen(
@@ -78,3 +78,17 @@ def anvil(request: pytest.FixtureRequest) -> Iterator[str]:
         if rest.ident is not None:
             rest.join()
         process.stdout.close()
+
+
+@pytest.fixture
+def anvil(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Address of a fresh anvil chain, with the parameter's options if there is one; for tests marked ``node``."""
+    with running_anvil(*getattr(request, "param", ())) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def shared_anvil() -> Iterator[str]:
+    """Address of an anvil chain for all tests of a module, which are marked ``node``."""
+    with running_anvil() as address:
+        yield address
