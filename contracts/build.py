@@ -25,7 +25,7 @@ PACKAGES: Final = HERE / "node_modules"
 ARTEFACTS: Final = HERE.parent / "src" / "koinon" / "contracts" / "artifacts"
 SYSTEM_ARTEFACTS: Final = HERE.parent / "src" / "koinon" / "ledger" / "staking" / "artifacts"
 FIXTURE_ARTEFACTS: Final = HERE.parent / "tests" / "contracts" / "fixtures"
-SUITE: Final = ("Assets", "Evaluations", "Market", "Names", "Providers", "Receipts", "Studies", "Token")
+SUITE: Final = ("Assets", "Evaluations", "Judgements", "Market", "Names", "Providers", "Receipts", "Studies", "Token")
 PRIVACY: Final = ("EncryptedTally", "Outsourcing")
 SYSTEM: Final = ("Staking", "Work")
 """Contracts of chains whose validators change: the one in genesis, and what credits it with useful work."""

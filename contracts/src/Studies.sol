@@ -134,6 +134,7 @@ contract Studies is Credits, EIP712 {
     mapping(uint256 studyId => mapping(uint256 party => Party)) private _parties;
     mapping(uint256 studyId => mapping(uint256 attempt => mapping(uint256 position => Challenge))) private _challenges;
     mapping(uint256 studyId => mapping(uint256 attempt => mapping(uint256 position => bool))) private _contradicted;
+    mapping(uint256 studyId => mapping(uint256 attempt => address[])) private _committees;
 
     event Proposed(
         uint256 indexed studyId,
@@ -314,6 +315,7 @@ contract Studies is Credits, EIP712 {
         address[] memory committee =
             providers.draw(COMPUTE, seed, COMMITTEE_SIZE, _barred(study, terms), study.drawHeight - drawDelay);
         study.committee = committee;
+        _committees[studyId][study.attempt] = committee;
         emit Drawn(studyId, study.attempt, seed, committee, study.deadline);
         return true;
     }
@@ -480,6 +482,11 @@ contract Studies is Credits, EIP712 {
 
     function challengeOf(uint256 studyId, uint256 attempt, uint256 position) external view returns (Challenge memory) {
         return _challenges[studyId][attempt][position];
+    }
+
+    /// @notice Who was drawn for an attempt, by position, whatever became of it; empty where nobody was yet.
+    function committeeOf(uint256 studyId, uint256 attempt) external view returns (address[] memory) {
+        return _committees[studyId][attempt];
     }
 
     /// @notice Publisher and output of a completed study. Reverts for any other.

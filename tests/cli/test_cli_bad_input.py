@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli_terminal import Ended, koinon, run
 
-CONTRACTS = ("token", "providers", "studies", "assets", "evaluations", "names", "market", "receipts")
+CONTRACTS = ("token", "providers", "studies", "assets", "evaluations", "names", "market", "receipts", "judgements")
 CARD = {
     "rpc": ["http://127.0.0.1:9"],
     "contracts": {name: "0x" + f"{place:040x}" for place, name in enumerate(CONTRACTS)},

@@ -36,6 +36,9 @@ PARAMETERS = SuiteParameters(
     freeze_seconds=1_000,
     draw_delay=DRAW_DELAY,
     close_delay=500,
+    judge_fee=TokenAmount(UNIT + 1),
+    plead_seconds=200,
+    judge_seconds=150,
 )
 
 
@@ -94,7 +97,7 @@ class World:
     def payers(self) -> tuple[PaysCredit, ...]:
         """The contracts that hold money."""
         suite = self.suite
-        return (suite.providers, suite.studies, suite.assets, suite.evaluations, suite.market)
+        return (suite.providers, suite.studies, suite.assets, suite.evaluations, suite.market, suite.judgements)
 
     async def now(self) -> UnixSeconds:
         """Time of the last block."""

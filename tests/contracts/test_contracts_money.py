@@ -6,13 +6,14 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from contracts_chain import Snapshot
-from contracts_world import OWNERS, PROVIDERS, digest_of, fresh_world, key_of, score
+from contracts_world import OWNERS, PARAMETERS, PROVIDERS, digest_of, fresh_world, key_of, score
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from koinon.contracts.eip712 import voucher_digest
 from koinon.contracts.evaluations import EvaluationPhase
+from koinon.contracts.judgements import HearingStage, JudgedOutcome
 from koinon.contracts.refusals import Reverted
 from koinon.contracts.studies import StudyPhase
 from koinon.kernel.ids import Hash32
@@ -39,6 +40,7 @@ class Money(RuleBasedStateMachine):
         self.studies: list[int] = []
         self.requests: list[int] = []
         self.channels: list[Hash32] = []
+        self.cases: list[int] = []
         if not _busy:
             self.begin()
             _busy.append((self.chain.snapshot(), self.service, self.model, self.channels[0]))
@@ -150,6 +152,34 @@ class Money(RuleBasedStateMachine):
         members = self.run(self.world.suite.studies.study_of(study)).committee
         return tuple(self.world.name(member) for member in members)
 
+    # ---------------------------------------------------------------------------------------- judgements
+
+    @rule(which=earlier, sender=position, backup=position)
+    def accuse(self, which: int, sender: int, backup: int) -> None:
+        if study := self.pick(self.studies, which):
+            attempt = max(0, self.run(self.world.suite.studies.study_of(study)).attempt - 1)
+            own = self.world.by("publisher").judgements
+            if case := self.attempt(own.accuse(study, attempt, sender, backup, digest_of("evidence"))):
+                self.cases.append(case)
+
+    @rule(which=earlier, side=st.integers(0, 1), votes=st.lists(st.sampled_from(JudgedOutcome), max_size=3))
+    def hear(self, which: int, side: int, votes: list[JudgedOutcome]) -> None:
+        if case := self.pick(self.cases, which):
+            contract, stranger = self.world.suite.judgements, self.world.by("stranger").judgements
+            accused = self.world.name(self.run(contract.case_of(case)).accused[side])
+            self.attempt(self.world.by(accused).judgements.plead(case, side))
+            self.chain.mine(6)
+            self.attempt(stranger.convene(case, side))
+            judges = self.run(contract.hearing_of(case, side)).judges
+            for judge, outcome in zip(judges, votes, strict=False):
+                self.attempt(self.world.by(self.world.name(judge)).judgements.vote(case, side, outcome))
+
+    @rule(which=earlier, who=anyone, side=st.integers(0, 1))
+    def end_case(self, which: int, who: str, side: int) -> None:
+        if case := self.pick(self.cases, which):
+            self.attempt(self.world.by(who).judgements.adjourn(case, side))
+            self.attempt(self.world.by(who).judgements.close(case))
+
     # ---------------------------------------------------------------------------------------- evaluations
 
     @rule(drawn=st.booleans())
@@ -223,7 +253,7 @@ class Money(RuleBasedStateMachine):
     @rule(who=anyone)
     def withdraw(self, who: str) -> None:
         own = self.world.by(who)
-        for contract in (own.studies, own.assets, own.evaluations, own.market, own.providers):
+        for contract in (own.studies, own.assets, own.evaluations, own.market, own.providers, own.judgements):
             self.attempt(contract.withdraw())
 
     # ---------------------------------------------------------------------------------------- what must hold
@@ -255,6 +285,10 @@ class Money(RuleBasedStateMachine):
         for request in requests:
             if request.phase in (EvaluationPhase.COMMITTING, EvaluationPhase.REVEALING):
                 busy += request.evaluators
+        hearings = [await suite.judgements.hearing_of(case, side) for case in self.cases for side in (0, 1)]
+        heard = [one for one in hearings if one.stage in (HearingStage.WAITING, HearingStage.SITTING)]
+        assert await suite.judgements.total_held() == 3 * len(heard) * PARAMETERS.judge_fee
+        busy += [judge for one in heard for judge in one.judges]
         for name, entry in zip(PROVIDERS, stakes, strict=True):
             assert entry.locks == busy.count(self.world.address(name))
 
@@ -266,6 +300,10 @@ class Money(RuleBasedStateMachine):
                 self.chain.mine(1)
                 for study in self.studies:
                     self.finish_study(study)
+                for case in self.cases:
+                    for side in (0, 1):
+                        self.attempt(self.world.by("stranger").judgements.adjourn(case, side))
+                    self.attempt(self.world.by("stranger").judgements.close(case))
                 for request in self.requests:
                     phase = self.run(self.world.suite.evaluations.request_of(request)).phase
                     if phase == EvaluationPhase.REQUESTED:

@@ -10,7 +10,17 @@ import msgspec
 
 from koinon.kernel.errors import InvalidInput
 
-SUITE: Final = ("Token", "Providers", "Studies", "Assets", "Evaluations", "Names", "Market", "Receipts")
+SUITE: Final = (
+    "Token",
+    "Providers",
+    "Studies",
+    "Assets",
+    "Evaluations",
+    "Names",
+    "Market",
+    "Receipts",
+    "Judgements",
+)
 """The contracts of the suite in the order of their deployment: each needs only earlier ones."""
 SYSTEM: Final = ("Staking", "Work")
 """Contracts of chains whose validators change: the one in genesis, and what credits it with useful work."""

@@ -379,6 +379,11 @@ class Studies(PaysCredit):
         found: Party = await self._read(Party, "partyOf", study_id, party)
         return found
 
+    async def committee_of(self, study_id: int, attempt: int) -> tuple[Address, ...]:
+        """Who was drawn for an attempt, by position, whatever became of it; empty where nobody was yet."""
+        found: tuple[Address, ...] = await self._read(tuple[Address, ...], "committeeOf", study_id, attempt)
+        return found
+
     async def challenge_of(self, study_id: int, attempt: int, position: int) -> Challenge:
         """The challenge of a member, if there is one."""
         found: Challenge = await self._read(Challenge, "challengeOf", study_id, attempt, position)

@@ -8,6 +8,7 @@ from koinon.contracts.assets import Assets
 from koinon.contracts.client import ChainClient
 from koinon.contracts.contract import Contract
 from koinon.contracts.evaluations import Evaluations
+from koinon.contracts.judgements import Judgements
 from koinon.contracts.market import Market
 from koinon.contracts.names import Names
 from koinon.contracts.providers import Providers
@@ -33,6 +34,7 @@ class SuiteAddresses(Record, frozen=True):
     names: bytes
     market: bytes
     receipts: bytes
+    judgements: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class SuiteParameters:
         slash_share: part of the stake lost by an unanswered challenge; likewise ``outlier_share`` of a wilful outlier
             and ``absent_share`` of an evaluator that stays away.
         close_delay: seconds a receiver has to settle after the payer asked to close.
+        judge_fee: for each judge that votes about a member that pleads, paid by that member.
+        plead_seconds: time an accused member has to plead; ``judge_seconds`` to draw its judges, and for them to vote.
     """
 
     supply: TokenAmount = TokenAmount(1_000_000_000 * TOKEN_UNIT)  # noqa: RUF009
@@ -55,6 +59,9 @@ class SuiteParameters:
     outlier_share: BasisPoints = BasisPoints(1_000)  # noqa: RUF009
     absent_share: BasisPoints = BasisPoints(200)  # noqa: RUF009
     close_delay: int = DAY
+    judge_fee: TokenAmount = TokenAmount(TOKEN_UNIT)  # noqa: RUF009
+    plead_seconds: int = DAY
+    judge_seconds: int = DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ class Suite:
     names: Names
     market: Market
     receipts: Receipts
+    judgements: Judgements
 
     @classmethod
     def at(cls, client: ChainClient, addresses: SuiteAddresses) -> Self:
@@ -84,11 +92,12 @@ class Suite:
             names=Names(client, Address(addresses.names)),
             market=Market(client, Address(addresses.market)),
             receipts=Receipts(client, Address(addresses.receipts)),
+            judgements=Judgements(client, Address(addresses.judgements)),
         )
 
     @classmethod
     async def deploy(cls, client: ChainClient, parameters: SuiteParameters) -> Self:
-        """Deploy and wire everything; nine transactions. The whole token supply goes to the client's account."""
+        """Deploy and wire everything; ten transactions. The whole token supply goes to the client's account."""
         token = await Token.deploy(client, parameters.supply)
         providers = await Providers.deploy(client, token.address, parameters.minimum_stake, parameters.freeze_seconds)
         studies = await Studies.deploy(
@@ -107,8 +116,19 @@ class Suite:
         names = await Names.deploy(client, assets.address, evaluations.address)
         market = await Market.deploy(client, assets.address, parameters.close_delay)
         receipts = await Receipts.deploy(client, assets.address, providers.address)
-        await providers.wire([studies.address, evaluations.address])
-        return cls(client, token, providers, studies, assets, evaluations, names, market, receipts)
+        judgements = await Judgements.deploy(
+            client,
+            token.address,
+            providers.address,
+            studies.address,
+            parameters.draw_delay,
+            parameters.slash_share,
+            parameters.judge_fee,
+            parameters.plead_seconds,
+            parameters.judge_seconds,
+        )
+        await providers.wire([studies.address, evaluations.address, judgements.address])
+        return cls(client, token, providers, studies, assets, evaluations, names, market, receipts, judgements)
 
     @property
     def contracts(self) -> dict[str, Contract]:
@@ -145,7 +165,7 @@ class Suite:
                 found = await self.contracts[name].read_address(getter)
                 if found != expected:
                     raise Forged(f"{name} trusts another {target}, at {to_hex(found)}, than this suite's")
-        for name in ("Studies", "Evaluations"):
+        for name in ("Studies", "Evaluations", "Judgements"):
             if not await self.providers.is_authorised(self.contracts[name].address):
                 raise Forged(f"Providers does not let {name} draw; the suite is not wired")
 
@@ -158,6 +178,7 @@ _WIRES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "Names": (("assets", "Assets"), ("evaluations", "Evaluations")),
     "Market": (("token", "Token"), ("assets", "Assets")),
     "Receipts": (("assets", "Assets"), ("providers", "Providers")),
+    "Judgements": (("token", "Token"), ("providers", "Providers"), ("studies", "Studies")),
 }
 
 

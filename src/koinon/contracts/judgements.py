@@ -1,0 +1,185 @@
+"""Judgements: who of two members that sealed different digests of one value deviated."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from koinon.contracts.client import ChainClient, Receipt
+from koinon.contracts.contract import Event, PaysCredit
+from koinon.kernel.ids import Address, Hash32
+from koinon.kernel.quantities import BasisPoints, Height, TokenAmount, UnixSeconds
+
+
+class JudgedOutcome(IntEnum):
+    """What judges found about an accused member; NONE where they have not decided."""
+
+    NONE = 0
+    KEPT = 1
+    DEVIATED = 2
+    UNOPENED = 3
+    UNPROVEN = 4
+
+
+class HearingStage(IntEnum):
+    """Where the hearing of one accused stands."""
+
+    NONE = 0
+    WAITING = 1
+    SITTING = 2
+    OVER = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A proven lie of one of two members.
+
+    Attributes:
+        deadline: for pleading; begins anew when one of the two is cleared.
+        accused: sender and backup of the disputed value.
+        outcomes: of their hearings.
+    """
+
+    study_id: int
+    attempt: int
+    closed: bool
+    deadline: UnixSeconds
+    evidence_hash: Hash32
+    accused: tuple[Address, ...]
+    outcomes: tuple[JudgedOutcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """The hearing of one accused by judges of its own."""
+
+    stage: HearingStage
+    reschedules: int
+    draw_height: Height
+    deadline: UnixSeconds
+    judges: tuple[Address, ...]
+    votes: tuple[JudgedOutcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accused(Event):
+    case_id: int
+    study_id: int
+    attempt: int
+    sender: Address
+    backup: Address
+    evidence_hash: Hash32
+    deadline: UnixSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class Pleaded(Event):
+    case_id: int
+    side: int
+    member: Address
+    draw_height: Height
+
+
+@dataclass(frozen=True, slots=True)
+class Convened(Event):
+    case_id: int
+    side: int
+    judges: tuple[Address, ...]
+    deadline: UnixSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class Voted(Event):
+    case_id: int
+    side: int
+    judge: Address
+    outcome: JudgedOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Decided(Event):
+    case_id: int
+    side: int
+    member: Address
+    outcome: JudgedOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Convicted(Event):
+    case_id: int
+    member: Address
+    slashed: TokenAmount
+
+
+@dataclass(frozen=True, slots=True)
+class Closed(Event):
+    case_id: int
+
+
+class Judgements(PaysCredit):
+    """Client of ``Judgements``. ``side`` is 0 for the sender of the disputed value, 1 for its backup."""
+
+    NAME = "Judgements"
+
+    @classmethod
+    async def deploy(
+        cls,
+        client: ChainClient,
+        token: Address,
+        providers: Address,
+        studies: Address,
+        draw_delay: int,
+        slash_share: BasisPoints,
+        judge_fee: TokenAmount,
+        plead_seconds: int,
+        judge_seconds: int,
+    ) -> "Judgements":
+        """Create the contract."""
+        address = await cls._deploy(
+            client, token, providers, studies, draw_delay, slash_share, judge_fee, plead_seconds, judge_seconds
+        )
+        return cls(client, address)
+
+    async def accuse(self, study_id: int, attempt: int, sender: int, backup: int, evidence_hash: Hash32) -> int:
+        """Bring a stopped attempt before the judges and return the case's id.
+
+        Args:
+            sender: position in the committee of that attempt; likewise ``backup``.
+            evidence_hash: ``privacy.rep4.hearing.evidence_hash`` of the evidence.
+        """
+        receipt = await self._write("accuse", study_id, attempt, sender, backup, evidence_hash)
+        return self._only(Accused, receipt).case_id
+
+    async def plead(self, case_id: int, side: int) -> Receipt:
+        """Ask for three judges of one's own; pulls their fees."""
+        return await self._write("plead", case_id, side)
+
+    async def convene(self, case_id: int, side: int) -> tuple[Address, ...]:
+        """Draw the judges of a plea; empty where the block hash was out of reach and the draw was scheduled anew."""
+        receipt = await self._write("convene", case_id, side)
+        found = self.read_events(Convened, receipt.logs)
+        return found[0].event.judges if found else ()
+
+    async def vote(self, case_id: int, side: int, outcome: JudgedOutcome) -> Receipt:
+        """Say, as a judge, what repeating the accused's part showed. Two equal votes decide."""
+        return await self._write("vote", case_id, side, int(outcome))
+
+    async def adjourn(self, case_id: int, side: int) -> Receipt:
+        """End a hearing whose time is over: who voted is paid, the rest goes back."""
+        return await self._write("adjourn", case_id, side)
+
+    async def close(self, case_id: int) -> Receipt:
+        """End a case; who let the other be cleared and did not plead, or opened nothing, pays."""
+        return await self._write("close", case_id)
+
+    async def case_of(self, case_id: int) -> Case:
+        """State of a case."""
+        found: Case = await self._read(Case, "caseOf", case_id)
+        return found
+
+    async def hearing_of(self, case_id: int, side: int) -> Hearing:
+        """State of the hearing of one side."""
+        found: Hearing = await self._read(Hearing, "hearingOf", case_id, side)
+        return found
+
+    async def case_about(self, study_id: int, attempt: int) -> int:
+        """The case about an attempt; 0 where there is none."""
+        return int(await self._read(int, "caseAbout", study_id, attempt))
