@@ -68,6 +68,12 @@ class Court:
         return await self.stakes()
 
 
+def wait(chain: EvmChain, seconds: int) -> None:
+    """Time passes, and blocks are made."""
+    chain.sleep(seconds)
+    chain.mine(5)
+
+
 async def stopped(world: World, chain: EvmChain, attempts: int = 1, owners: tuple[str, ...] = OWNERS) -> Court:
     """A study that ended with a complaint."""
     study, committee = await world.running(replace(await world.terms(owners), maximum_attempts=attempts))
@@ -102,7 +108,7 @@ async def test_a_liar_found_by_its_own_judges_pays_at_once(world: World, chain: 
     expected = dict.fromkeys(OWNERS, fourth) | {"publisher": fourth + remainder}
     expected |= {judges[0]: FEE, judges[1]: FEE, court.accused[BACKUP]: -2 * FEE}
     assert {name: after[name] - before[name] for name in before if after[name] != before[name]} == expected
-    chain.sleep(PARAMETERS.plead_seconds + 1)
+    wait(chain, PARAMETERS.plead_seconds + 1)
     assert await court.close() == (0, TAKEN)
 
 
@@ -112,21 +118,21 @@ async def test_there_are_no_judges_left_for_the_other(world: World, chain: EvmCh
     await court.decide(SENDER, KEPT)
     with pytest.raises(Reverted, match="NotEnoughProviders"):
         await court.plead(BACKUP)
-    chain.sleep(PARAMETERS.judge_seconds + PARAMETERS.plead_seconds + 1)
+    wait(chain, PARAMETERS.judge_seconds + PARAMETERS.plead_seconds + 1)
     await world.by("stranger").judgements.adjourn(court.case, BACKUP)
     assert await court.close() == (0, 0)
 
 
 async def test_who_lets_the_other_be_cleared_and_stays_silent_pays(world: World, chain: EvmChain) -> None:
     court = await accused(world, chain)
-    chain.sleep(PARAMETERS.plead_seconds - 20)
+    wait(chain, PARAMETERS.plead_seconds - 20)
     await court.decide(SENDER, KEPT)
     # The time to plead begins anew for the other.
-    chain.sleep(PARAMETERS.plead_seconds - 20)
+    wait(chain, PARAMETERS.plead_seconds - 20)
     with pytest.raises(Reverted, match="TooEarly"):
         await court.close()
     cleared = await world.wealth(court.accused[SENDER])
-    chain.sleep(30)
+    wait(chain, 30)
     assert await court.close() == (0, TAKEN)
     assert await world.wealth(court.accused[SENDER]) == cleared + TAKEN // 5
     with pytest.raises(Reverted, match="AlreadyDone"):
@@ -144,7 +150,10 @@ OUTCOMES = {
 }
 
 
-@pytest.mark.parametrize("case", OUTCOMES)
+SLOW = {"both lied", "one cleared, one lied", "one cleared, one not to be judged", "nothing proven", "nobody opened"}
+
+
+@pytest.mark.parametrize("case", [pytest.param(n, marks=pytest.mark.long if n in SLOW else ()) for n in OUTCOMES])
 async def test_what_two_hearings_cost(case: str, world: World, chain: EvmChain) -> None:
     """With more providers there are judges for both, and none that hears both."""
     court = await accused(world, chain, ("north",))
@@ -163,13 +172,15 @@ async def test_nobody_pleads_and_nobody_pays(world: World, chain: EvmChain) -> N
     court = await accused(world, chain)
     with pytest.raises(Reverted, match="TooEarly"):
         await court.close()
-    chain.sleep(PARAMETERS.plead_seconds + 1)
+    wait(chain, PARAMETERS.plead_seconds + 1)
     with pytest.raises(Reverted, match="TooLate"):
         await world.by(court.accused[SENDER]).judgements.plead(court.case, SENDER)
     assert await court.close() == (0, 0)
 
 
-@pytest.mark.parametrize("voting", [0, 1, 2])
+@pytest.mark.parametrize(
+    "voting", [pytest.param(0, marks=pytest.mark.long), pytest.param(1, marks=pytest.mark.long), 2]
+)
 async def test_judges_that_do_not_agree_in_time_cost_nobody_stake(voting: int, world: World, chain: EvmChain) -> None:
     court = await accused(world, chain)
     before = await world.wealth(court.accused[SENDER])
@@ -180,7 +191,7 @@ async def test_judges_that_do_not_agree_in_time_cost_nobody_stake(voting: int, w
         await world.by("stranger").judgements.adjourn(court.case, SENDER)
     with pytest.raises(Reverted, match="WrongPhase"):
         await world.by("stranger").judgements.close(court.case)
-    chain.sleep(PARAMETERS.judge_seconds + PARAMETERS.plead_seconds + 1)
+    wait(chain, PARAMETERS.judge_seconds + PARAMETERS.plead_seconds + 1)
     with pytest.raises(Reverted, match="TooLate"):
         await world.by(judges[2]).judgements.vote(court.case, SENDER, KEPT)
     await world.by("stranger").judgements.adjourn(court.case, SENDER)
@@ -194,7 +205,7 @@ async def test_a_plea_without_judges_gives_the_fees_back(world: World, chain: Ev
     before = await world.wealth(court.accused[BACKUP])
     await world.by(court.accused[BACKUP]).judgements.plead(court.case, BACKUP)
     assert await world.wealth(court.accused[BACKUP]) == before - 3 * FEE
-    chain.sleep(PARAMETERS.judge_seconds + PARAMETERS.plead_seconds + 1)
+    wait(chain, PARAMETERS.judge_seconds + PARAMETERS.plead_seconds + 1)
     with pytest.raises(Reverted, match="TooLate"):
         await world.by("stranger").judgements.convene(court.case, BACKUP)
     await world.by("stranger").judgements.adjourn(court.case, BACKUP)
@@ -241,22 +252,16 @@ REFUSED: dict[str, tuple[Step, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-async def test_refused_steps_change_nothing(case: str, world: World, chain: EvmChain) -> None:
-    court = await accused(world, chain)
-    await court.plead(SENDER)
-    contract = world.suite.judgements
-    before = (await contract.case_of(court.case), await contract.hearing_of(court.case, SENDER))
-    step, reason = REFUSED[case]
-    with pytest.raises(Reverted, match=reason):
-        await step(world, court)
-    assert (await contract.case_of(court.case), await contract.hearing_of(court.case, SENDER)) == before
-    await world.check_money()
-
-
-async def test_one_judge_votes_once(world: World, chain: EvmChain) -> None:
+async def test_refused_steps_change_nothing(world: World, chain: EvmChain) -> None:
     court = await accused(world, chain)
     judges = await court.plead(SENDER)
+    contract = world.suite.judgements
+    before = (await contract.case_of(court.case), await contract.hearing_of(court.case, SENDER))
+    for case, (step, reason) in REFUSED.items():
+        with pytest.raises(Reverted, match=reason):
+            await step(world, court)
+        assert (await contract.case_of(court.case), await contract.hearing_of(court.case, SENDER)) == before, case
+    await world.check_money()
     await world.by(judges[0]).judgements.vote(court.case, SENDER, DEVIATED)
     with pytest.raises(Reverted, match="AlreadyDone"):
         await world.by(judges[0]).judgements.vote(court.case, SENDER, DEVIATED)
