@@ -8,7 +8,7 @@ from audit_chain import ProvingChain
 
 from koinon.audit.bundle import ChainProof
 from koinon.audit.collect import Needed, collect
-from koinon.audit.evidence import STUDY_CONTRACTS, Document, Network, ServiceReceipts, Subject
+from koinon.audit.evidence import MODEL_CONTRACTS, STUDY_CONTRACTS, Document, Network, ServiceReceipts, Subject
 from koinon.audit.proof_readers import KoinonProofs, OutsideProofs
 from koinon.audit.receipt_log import Draft, ReceiptLog
 from koinon.contracts import eip712
@@ -319,7 +319,7 @@ class Journey:
         addresses = {name: contract.address for name, contract in self.suite.contracts.items()}
         needed = await collect(self.client, addresses, subject)
         reader = OutsideProofs(self.client) if self.outside else KoinonProofs(self.client)
-        network = await reader.network(addresses)
+        network = await reader.network({name: addresses[name] for name in MODEL_CONTRACTS})
         proof = await reader.prove(needed.transactions, needed.heights)
         alone = await collect(self.client, addresses, Subject("", self.study, 0, 0, 0))
         of_study = await reader.prove(alone.transactions, alone.heights)

@@ -157,6 +157,8 @@ DOCUMENT_KINDS: Final = ("study", "card", "package", "evaluation", "shares", "va
 """study file; model card; package manifest; an evaluator's evidence; an owner's share manifest; report on variants."""
 STUDY_DOCUMENTS: Final = ("study", "shares")
 """The kinds that a bundle about a study alone has."""
+MODEL_CONTRACTS: Final = ("Token", "Providers", "Studies", "Assets", "Evaluations", "Names", "Market", "Receipts")
+"""What a bundle about a model shows events of; a dispute that came before its result is no part of it."""
 STUDY_CONTRACTS: Final = ("Token", "Providers", "Studies")
 """The contracts that have to do with a study alone; a bundle names no contract that it shows nothing of."""
 

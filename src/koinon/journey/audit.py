@@ -10,7 +10,7 @@ import msgspec
 
 from koinon.audit.bundle import VerificationReport, make_bundle, verify
 from koinon.audit.collect import collect
-from koinon.audit.evidence import STUDY_CONTRACTS, Document, ServiceReceipts, Subject
+from koinon.audit.evidence import MODEL_CONTRACTS, STUDY_CONTRACTS, Document, ServiceReceipts, Subject
 from koinon.audit.proof_readers import KoinonProofs, OutsideProofs
 from koinon.audit.receipts import SignedBatch
 from koinon.contracts.assets import AssetKind
@@ -90,7 +90,7 @@ async def _export(auditor: Auditor, subject: Subject, path: Path) -> Subject:
     needed = await collect(suite.client, addresses, subject)
     reader = await _reader(suite)
     proof = await reader.prove(needed.transactions, needed.heights)
-    shown = {name: addresses[name] for name in STUDY_CONTRACTS} if subject.is_study else addresses
+    shown = {name: addresses[name] for name in (STUDY_CONTRACTS if subject.is_study else MODEL_CONTRACTS)}
     network = await reader.network(shown)  # afterwards: it holds every set that signed what was proven
     say(f"{len(needed.transactions)} transactions with their proofs", 0.8)
     bundle = make_bundle(subject, network, proof, documents, receipts, auditor.key)
