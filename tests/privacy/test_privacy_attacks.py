@@ -11,13 +11,8 @@ from koinon.privacy.rep4 import adversary, arithmetic, comparison, lockstep, shu
 from koinon.privacy.rep4.lockstep import Ending
 from koinon.privacy.rep4.party import HEADER, Party
 from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES
-<<<<<<< HEAD
 from koinon.privacy.rep4.shares import Shares, summed
 from koinon.privacy.secret import Product, together
-=======
-from koinon.privacy.rep4.shares import Shares
-from koinon.privacy.secret import Product
->>>>>>> 850b52f (Show openings, Gram and matrix products alone to every position; hear both of a lying pair on the chain)
 from koinon.wire.committee import POSITIONS
 
 CHEATER, VICTIM, WITNESS = 2, 1, 3
