@@ -36,7 +36,7 @@ COMMANDS: Final = {
     "data": ("koinon.cli.data:data", "Your rows, leaving only as shares: add, list, budget, ask, intersect, audit."),
     "study": (
         "koinon.cli.study:study",
-        "A joint computation: programs, new, estimate, propose, train, result, judge, show.",
+        "A joint computation: programs, new, estimate, propose, train, result, disclose, opened, judge, show.",
     ),
     "model": ("koinon.cli.model:model", "A model: publish, harden, validate, name, serve, show."),
     "call": ("koinon.cli.call:call", "Buy a pass, have rows answered, pay by voucher, check receipts."),
