@@ -30,10 +30,10 @@ from koinon.privacy.programs.logistic_regression import Parameters, in_study, to
 from koinon.privacy.programs.offer import settings_from
 from koinon.privacy.rep4.adversary import SeededRng
 from koinon.privacy.rep4.hearing import check_dispute, hear
-from koinon.privacy.rep4.worker import certify, from_frame, to_frame
+from koinon.privacy.seats import certify
 from koinon.privacy.sharing import Dealing, deal
 from koinon.privacy.valuation.shapley import WORTH
-from koinon.wire.catalogue import Done, Failure, Message
+from koinon.wire.catalogue import Done, Failure, Message, from_frame, to_frame
 from koinon.wire.committee import (
     POSITIONS,
     Aborted,

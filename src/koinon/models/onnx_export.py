@@ -8,6 +8,7 @@ The graph reads as the formula does::
 ``variants.fuse_affine`` later folds it into one Gemm; what is published first is the form a reader can check by eye.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -114,12 +115,24 @@ def export_logistic(parameters: LogisticParameters) -> bytes:
         [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N"])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
+    return model_of(graph)
+
+
+def model_of(graph: "onnx.GraphProto", further: Mapping[str, int] | None = None) -> bytes:
+    """The bytes of a model of ours.
+
+    Args:
+        further: versions of operator sets that it needs besides ONNX's own.
+    """
+    from onnx import helper
+
+    versions = {"": OPSET, **(further or {})}
     return serialise(
         helper.make_model(
             graph,
             producer_name="koinon",
             producer_version="1",
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=[helper.make_opsetid(name, version) for name, version in versions.items()],
             ir_version=IR_VERSION,
         )
     )

@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 from koinon.kernel.errors import Forged, InvalidInput
 from koinon.models.onnx_export import (
     INPUT_NAME,
-    IR_VERSION,
-    OPSET,
     OUTPUT_NAME,
     LogisticParameters,
     edge_rows,
-    serialise,
+    model_of,
 )
 
 FloatArray = NDArray[np.float64]
@@ -125,15 +123,7 @@ def export_gaussian(parameters: GaussianParameters) -> bytes:
         [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N"])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    return serialise(
-        helper.make_model(
-            graph,
-            producer_name="koinon",
-            producer_version="1",
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
-        )
-    )
+    return model_of(graph)
 
 
 def check_equal_gaussian(onnx_bytes: bytes, parameters: GaussianParameters, seed: int = 0) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koinon.kernel.errors import Forged, InvalidInput
-from koinon.models.onnx_export import INPUT_NAME, IR_VERSION, OPSET, OUTPUT_NAME, serialise
+from koinon.models.onnx_export import INPUT_NAME, OUTPUT_NAME, model_of
 from koinon.models.onnx_trees import NUMBER_NAME
 
 FloatArray = NDArray[np.float64]
@@ -166,15 +166,7 @@ def export_layers(parameters: LayerParameters) -> bytes:
         [helper.make_tensor_value_info(parameters.name, TensorProto.FLOAT, ["N", width] if several else ["N"])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    return serialise(
-        helper.make_model(
-            graph,
-            producer_name="koinon",
-            producer_version="1",
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
-        )
-    )
+    return model_of(graph)
 
 
 def check_equal_layers(onnx_bytes: bytes, parameters: LayerParameters, seed: int = 0) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koinon.kernel.errors import Forged, InvalidInput
-from koinon.models.onnx_export import INPUT_NAME, IR_VERSION, OPSET, OUTPUT_NAME, serialise
+from koinon.models.onnx_export import INPUT_NAME, OUTPUT_NAME, model_of
 
 FloatArray = NDArray[np.float64]
 
@@ -134,15 +134,7 @@ def export_trees(parameters: TreeParameters) -> bytes:
         [helper.make_tensor_value_info(parameters.name, TensorProto.FLOAT, ["N"])],
         [numpy_helper.from_array(np.array([1], np.int64), "axis")],
     )
-    return serialise(
-        helper.make_model(
-            graph,
-            producer_name="koinon",
-            producer_version="1",
-            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", _TREES_OPSET)],
-            ir_version=IR_VERSION,
-        )
-    )
+    return model_of(graph, {"ai.onnx.ml": _TREES_OPSET})
 
 
 def check_equal_trees(onnx_bytes: bytes, parameters: TreeParameters, seed: int = 0) -> float:

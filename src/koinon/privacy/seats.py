@@ -5,17 +5,19 @@ node → Run         worker → Progress …     then Output, or Aborted
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
 from koinon.crypto.signature import NodeKey, verify_node_signature
 from koinon.kernel.effects import Link
-from koinon.kernel.errors import InvalidInput, MalformedMessage, Unavailable
+from koinon.kernel.errors import InvalidInput, KoinonError, MalformedMessage, Unavailable
 from koinon.kernel.ids import NodeId
 from koinon.net.transport import Transport
-from koinon.wire.catalogue import Message, from_frame
-from koinon.wire.committee import Peer, Prepare, Run
+from koinon.wire.catalogue import Message, from_frame, to_frame
+from koinon.wire.committee import POSITIONS, Peer, Prepare, Run
 from koinon.wire.discovery import Endpoint
+from koinon.wire.failures import failure_of
 from koinon.worker.channel import AsyncChannel
 
 CERTIFICATE_DOMAIN: Final = "koinon/rep4/worker-key/1"
@@ -68,6 +70,22 @@ async def expect(channel: AsyncChannel, kind: type[_M]) -> _M:
     if not isinstance(message, kind):
         raise MalformedMessage(f"the worker expects {kind.__name__}, not {type(message).__name__}")
     return message
+
+
+async def prepared(channel: AsyncChannel) -> Prepare:
+    """What a worker is told first. Raises MalformedMessage where it is anything else, or makes no sense."""
+    prepare = await expect(channel, Prepare)
+    if prepare.position not in POSITIONS or len(prepare.session) != 32:
+        raise MalformedMessage("a worker needs a position from 0 to 3 and a session id of 32 bytes")
+    return prepare
+
+
+async def serve(channel: AsyncChannel, work: Callable[[AsyncChannel], Awaitable[None]]) -> None:
+    """Do a worker's ``work`` and end; where it cannot be done, tell the node why."""
+    try:
+        await work(channel)
+    except KoinonError as problem:
+        await channel.send(to_frame(failure_of(problem)))
 
 
 def endpoint_of(peer: Peer) -> Endpoint:

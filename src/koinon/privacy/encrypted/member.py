@@ -8,15 +8,14 @@ escrow; a position that hands over another sum is outvoted and named by the resu
 from typing import Final
 
 from koinon.crypto.signature import NodeKey
-from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage
+from koinon.kernel.errors import Forged, InvalidInput
 from koinon.privacy.encrypted import ckks, studies
 from koinon.privacy.opening import public_package
 from koinon.privacy.programs import registry
-from koinon.privacy.seats import check_seats, expect
+from koinon.privacy.seats import check_seats, expect, prepared, serve
 from koinon.privacy.sharing import check_manifest, check_same_run, sealed_commitments
 from koinon.wire.catalogue import to_frame
-from koinon.wire.committee import POSITIONS, Listening, Output, Prepare, Run
-from koinon.wire.failures import failure_of
+from koinon.wire.committee import Listening, Output, Prepare, Run
 from koinon.worker.channel import AsyncChannel
 
 _NOWHERE: Final = 0
@@ -25,16 +24,11 @@ _NOWHERE: Final = 0
 
 async def main(channel: AsyncChannel) -> None:
     """Add up and end."""
-    try:
-        await _serve(channel)
-    except KoinonError as problem:
-        await channel.send(to_frame(failure_of(problem)))
+    await serve(channel, _serve)
 
 
 async def _serve(channel: AsyncChannel) -> None:
-    prepare = await expect(channel, Prepare)
-    if prepare.position not in POSITIONS or len(prepare.session) != 32:
-        raise MalformedMessage("a worker needs a position from 0 to 3 and a session id of 32 bytes")
+    prepare = await prepared(channel)
     key = NodeKey.from_seed(prepare.seed)
     await channel.send(to_frame(Listening(key.node_id, _NOWHERE)))
     run = await expect(channel, Run)

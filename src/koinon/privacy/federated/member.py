@@ -13,7 +13,7 @@ from typing import Final
 
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.effects import Link
-from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage, ProtocolAbort, Unavailable
+from koinon.kernel.errors import Forged, InvalidInput, KoinonError, ProtocolAbort, Unavailable
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.net.transport import Transport
@@ -23,11 +23,10 @@ from koinon.privacy.federated.training import RoundReport, TrainingPlan
 from koinon.privacy.opening import public_package
 from koinon.privacy.programs import registry
 from koinon.privacy.programs.offer import FRACTION_BITS
-from koinon.privacy.seats import check_seats, dialled, endpoint_of, expect
+from koinon.privacy.seats import check_seats, dialled, endpoint_of, expect, prepared, serve
 from koinon.privacy.sharing import NOTHING_SHARED, check_manifest, check_same_run
 from koinon.wire.catalogue import to_frame
 from koinon.wire.committee import NOBODY, POSITIONS, Aborted, Listening, Output, OutputPackage, Prepare, Progress, Run
-from koinon.wire.failures import failure_of
 from koinon.worker.channel import AsyncChannel
 
 LEADER: Final = 0
@@ -49,16 +48,11 @@ class Seat:
 
 async def main(channel: AsyncChannel) -> None:
     """Take part in one training and end."""
-    try:
-        await _serve(channel)
-    except KoinonError as problem:
-        await channel.send(to_frame(failure_of(problem)))
+    await serve(channel, _serve)
 
 
 async def _serve(channel: AsyncChannel) -> None:
-    prepare = await expect(channel, Prepare)
-    if prepare.position not in POSITIONS or len(prepare.session) != 32:
-        raise MalformedMessage("a worker needs a position from 0 to 3 and a session id of 32 bytes")
+    prepare = await prepared(channel)
     key = NodeKey.from_seed(prepare.seed)
     async with Transport.open(key, prepare.host) as transport:
         await channel.send(to_frame(Listening(key.node_id, transport.endpoint.port)))

@@ -16,7 +16,7 @@ from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.linear import FittedLine, LinearRegression, to_units
 from koinon.privacy.learn.selection import check_penalties, chosen
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_pairs, on_table
+from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, on_pairs, on_table, tables_of_line
 
 NAME: Final = "linear-regression/1"
 
@@ -76,10 +76,7 @@ def present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> t
     if {"coefficients", "intercept"} <= found.keys():
         slopes, level = to_units(found["coefficients"], float(found["intercept"][0]), features, target)
         found |= {"coefficients": slopes, "intercept": np.array([level])}
-    return tuple(
-        ResultTable(name, names_of(features) if name == "coefficients" else ("",), (name,), values.reshape(-1, 1))
-        for name, values in found.items()
-    )
+    return tables_of_line(found, features)
 
 
 OFFER: Final = Offer(

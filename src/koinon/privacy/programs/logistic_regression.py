@@ -38,10 +38,10 @@ from koinon.privacy.programs.offer import (
     ResultTable,
     Target,
     check_layout,
-    names_of,
     on_owners,
     on_table,
     on_target,
+    tables_of_line,
 )
 from koinon.privacy.programs.planted import judged
 from koinon.privacy.secret import (
@@ -488,12 +488,7 @@ def _present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> 
     if len(found) == 2:
         slopes, bias = to_raw_units(found["coefficients"], float(found["intercept"][0]), features)
         found = {"coefficients": slopes, "intercept": np.array([bias])}
-    tables = [
-        ResultTable(
-            name, names_of(features) if name == "coefficients" else ("",), ("log-odds",), numbers.reshape(-1, 1)
-        )
-        for name, numbers in found.items()
-    ]
+    tables = [*tables_of_line(found, features, "log-odds")]
     if values is not None:
         owners = tuple(f"owner {number + 1}" for number in range(len(values)))
         tables.append(ResultTable(WORTH, owners, ("value",), values.reshape(-1, 1)))

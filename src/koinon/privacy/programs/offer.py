@@ -372,6 +372,22 @@ def names_of(columns: Sequence[Column]) -> tuple[str, ...]:
     return tuple(column.name for column in columns)
 
 
+def tables_of_line(
+    found: Mapping[str, np.ndarray], features: Sequence[Column], unit: str = ""
+) -> tuple[ResultTable, ...]:
+    """One table for each opened output of a regression, its coefficients beside the columns' names.
+
+    Args:
+        unit: what the numbers are in; empty where each output's own name says it.
+    """
+    return tuple(
+        ResultTable(
+            name, names_of(features) if name == "coefficients" else ("",), (unit or name,), values.reshape(-1, 1)
+        )
+        for name, values in found.items()
+    )
+
+
 def middles(columns: Sequence[Column]) -> np.ndarray:
     """(d,) what 0 stands for in each column."""
     return np.array([(column.low + column.high) / 2 for column in columns])

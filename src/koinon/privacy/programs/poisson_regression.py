@@ -24,8 +24,8 @@ from koinon.privacy.programs.offer import (
     Target,
     halves,
     middles,
-    names_of,
     on_target,
+    tables_of_line,
     target_only,
 )
 
@@ -85,10 +85,7 @@ def present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> t
         slopes = found["coefficients"] / halves(features)
         level = found["intercept"][0] + log(layout.columns[layout.place].high) - slopes @ middles(features)
         found |= {"coefficients": slopes, "intercept": np.array([level])}
-    return tuple(
-        ResultTable(name, names_of(features) if name == "coefficients" else ("",), (name,), values.reshape(-1, 1))
-        for name, values in found.items()
-    )
+    return tables_of_line(found, features)
 
 
 OFFER: Final = Offer(

@@ -10,9 +10,10 @@ from koinon.kernel.ids import Hash32
 from koinon.privacy.programs import registry
 from koinon.privacy.rep4 import abort
 from koinon.privacy.rep4.judge import Dispute, Finding, Replay, dispute_of, find
-from koinon.privacy.rep4.order import accepted_input, check_certificates, terms_of, workers_of
+from koinon.privacy.rep4.order import accepted_input, terms_of, workers_of
 from koinon.privacy.rep4.signing import NodeChecks
 from koinon.privacy.rep4.transcript import Transcript
+from koinon.privacy.seats import check_certificates
 from koinon.wire.committee import POSITIONS, Complaint, Four, OpenedView, Run, SealedDispute
 
 VIEW_DOMAIN: Final = "koinon/rep4/opened-view/1"

@@ -6,8 +6,6 @@ from koinon.privacy.backend import Program
 from koinon.privacy.rep4.session import Terms
 from koinon.privacy.rep4.shares import Shares
 from koinon.privacy.seats import FourPeers
-from koinon.privacy.seats import certify as certify
-from koinon.privacy.seats import check_certificates as check_certificates
 from koinon.privacy.sharing import accept_package
 from koinon.wire.committee import Input, Run
 

@@ -10,13 +10,13 @@ a few seconds, or dies.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final, TypeVar
+from typing import Final
 
 from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.codec import encode
 from koinon.kernel.effects import Link
-from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage
+from koinon.kernel.errors import Forged, InvalidInput, KoinonError
 from koinon.net.transport import Transport
 from koinon.privacy.backend import Program
 from koinon.privacy.estimate import estimate
@@ -25,7 +25,6 @@ from koinon.privacy.rep4 import abort, links
 from koinon.privacy.rep4.abort import CommitteeAbort
 from koinon.privacy.rep4.hearing import is_disputed, open_view
 from koinon.privacy.rep4.order import accepted_input, terms_of, workers_of
-from koinon.privacy.rep4.order import certify as certify
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.seals import SEAL_DOMAIN
 from koinon.privacy.rep4.session import Outcome, take_part
@@ -33,36 +32,26 @@ from koinon.privacy.rep4.shares import Shares
 from koinon.privacy.rep4.signing import NodeSignatures, Signatures
 from koinon.privacy.rep4.tampering import FaultyParty
 from koinon.privacy.rep4.transcript import RecordedRng, RecordedSignatures, Transcript
-from koinon.privacy.seats import check_seats, dialled, endpoint_of, expect
+from koinon.privacy.seats import check_seats, dialled, endpoint_of, expect, prepared, serve
 from koinon.privacy.sharing import check_same_run
-from koinon.wire.catalogue import Message
 from koinon.wire.catalogue import from_frame as from_frame
 from koinon.wire.catalogue import to_frame as to_frame
 from koinon.wire.committee import POSITIONS, Aborted, Listening, Output, Prepare, Progress, Run, SealedDispute
-from koinon.wire.failures import failure_of
 from koinon.worker.channel import AsyncChannel
 
 _ROUNDS_PER_PROGRESS: Final = 25
 _CONNECTING_SECONDS: Final = 15.0
 _LARGEST_VIEW: Final = 192 * 1024**2
 """Bytes that fit the channel to the node; a run whose view is larger leaves its dispute at the pair."""
-_RETRY_SECONDS: Final = 0.1
-
-_M = TypeVar("_M", bound=Message)
 
 
 async def main(channel: AsyncChannel) -> None:
     """Take part in one run and end."""
-    try:
-        await _serve(channel)
-    except KoinonError as problem:
-        await channel.send(to_frame(failure_of(problem)))
+    await serve(channel, _serve)
 
 
 async def _serve(channel: AsyncChannel) -> None:
-    prepare = await expect(channel, Prepare)
-    if prepare.position not in POSITIONS or len(prepare.session) != 32:
-        raise MalformedMessage("a worker needs a position from 0 to 3 and a session id of 32 bytes")
+    prepare = await prepared(channel)
     key = NodeKey.from_seed(prepare.seed)
     async with Transport.open(key, prepare.host) as transport:
         await channel.send(to_frame(Listening(key.node_id, transport.endpoint.port)))
