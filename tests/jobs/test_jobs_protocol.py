@@ -146,6 +146,27 @@ class TestMember:
         assert member.Challenge(3) in effects
         assert not any(isinstance(effect, member.Complain) for effect in effects)
 
+    def test_who_answers_but_does_not_compute_is_left_out_by_whoever_missed_it(self) -> None:
+        for receiver, complains in ((1, True), (2, False)):
+            aborted = member.WorkerAborted("no frame", frozenset({3, receiver} - {1}), 3, None, receiver)
+            state, effects = member.step(self.running(), aborted)
+            assert member.Challenge(3) in effects
+            assert not any(isinstance(effect, member.Complain) for effect in effects)
+            assert member.step(state, member.ChallengeAnswered(2))[1] == ()
+            after, effects = member.step(state, member.ChallengeAnswered(3))
+            assert after == state
+            assert (member.Complain(3, 0) in effects) is complains
+
+    def test_a_late_peer_that_answered_is_computed_with(self) -> None:
+        state = seated()
+        for event in (*ARRIVALS[:2], member.Tick(Seconds(107)), member.ChallengeAnswered(2)):
+            state, effects = member.step(state, event)
+        assert effects == ()
+        for event in ARRIVALS[2:]:
+            state, effects = member.step(state, event)
+        assert any(isinstance(effect, member.RunWorker) for effect in effects)
+        assert member.step(state, member.ChallengeAnswered(2))[1] == ()
+
     def test_a_member_never_challenges_itself(self) -> None:
         aborted = member.WorkerAborted("own links lost", frozenset({1}), None, None, None)
         _, effects = member.step(self.running(), aborted)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from koinon.jobs.member import Waits
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import Address, NodeId
 from koinon.kernel.quantities import Gas, Seconds
@@ -26,6 +27,7 @@ WHOLE = NodeConfig(
     hide_address=True,
     keep_blocks=1000,
     monitor_port=9464,
+    committee=Waits(silence_seconds=20, shares_seconds=90),
     log=LogConfig("WARNING", "json", "node.jsonl", 1 << 20, 3),
     rpc_limits=Limits(batch=50, call_gas=Gas(10**7), call_seconds=Seconds(2.0)),
 )
@@ -66,6 +68,12 @@ CASES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "a limit of nothing": ("batch = 50", "batch = 0", ("rpc.batch", "from 1 to 10000", "found 0")),
     "a limit with a fraction": ("call_seconds = 2", "call_seconds = 2.5", ("rpc.call_seconds", "a whole number")),
     "a limit as text": ("call_gas = 10000000", 'call_gas = "all"', ("rpc.call_gas", '"all"')),
+    "a wait with a slip": ("silence_seconds", "silent_seconds", ("committee.silent", "did you mean silence_seconds?")),
+    "no wait at all": (
+        "silence_seconds = 20",
+        "silence_seconds = 0",
+        ("committee.silence", "found 0"),
+    ),
     "limits that are no table": ("[rpc]", "[[rpc]]", ("rpc", "a table [rpc]")),
     "a port of the monitor too high": ("monitor_port = 9464", "monitor_port = 70000", ("monitor_port", "found 70000")),
 }

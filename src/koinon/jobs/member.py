@@ -6,22 +6,30 @@
 Who is blamed: a lie inside the joint computation is reported by its receiver only (``Complain``; sender, backup and
 receiver leave the study unpaid); a peer that is not there is challenged on the chain (``Challenge``) and loses
 stake only if it stays silent there too. Silence between two nodes proves nothing by itself: the link may be at fault.
+Where the silent one answers on the chain, its node lives and its worker did not: whoever missed it complains then, so
+that others are drawn instead of everybody waiting for the deadline. Nobody loses stake by that.
 """
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.wire.committee import Input, OutputPackage, Peer
 
-GATHER_SECONDS: Final = Seconds(6.0)
-"""How long a member waits for the others' greetings before it challenges those that are missing."""
-SHARES_SECONDS: Final = Seconds(30.0)
-"""How long it waits for the owners' packages;
 
-a missing owner ends the attempt at its deadline, nobody loses stake.
-"""
+@dataclass(frozen=True)
+class Waits:
+    """How long a member waits for others, in whole seconds.
+
+    Attributes:
+        greeting_seconds: for the others' greetings, before it challenges those that are missing.
+        shares_seconds: for the owners' packages; a missing owner ends the attempt at its deadline, nobody loses stake.
+        silence_seconds: its worker for the frames of one round, before it reports their sender as silent.
+    """
+
+    greeting_seconds: int = 6
+    shares_seconds: int = 30
+    silence_seconds: int = 5
 
 
 @dataclass(frozen=True)
@@ -37,11 +45,14 @@ class MemberState:
     members: tuple[NodeId, ...]
     owners: int
     started: Seconds
+    waits: Waits = Waits()
     phase: str = "starting"
     own: Peer | None = None
     greetings: tuple[tuple[int, Peer], ...] = ()
     packages: tuple[tuple[int, Input], ...] = ()
     challenged: frozenset[int] = frozenset()
+    missed: int | None = None
+    """Whose frames this member's own worker waited for in vain."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,13 @@ class ChallengedOnChain:
 
 
 @dataclass(frozen=True)
+class ChallengeAnswered:
+    """The member at ``position``, challenged by this one, is alive."""
+
+    position: int
+
+
+@dataclass(frozen=True)
 class Tick:
     now: Seconds
 
@@ -107,6 +125,7 @@ MemberEvent = (
     | WorkerFinished
     | WorkerAborted
     | ChallengedOnChain
+    | ChallengeAnswered
     | Tick
     | AttemptOver
 )
@@ -176,10 +195,16 @@ MemberEffect = StartWorker | Greet | RunWorker | SendOutput | Complain | Challen
 
 
 def begin(
-    study: int, attempt: int, position: int, members: tuple[NodeId, ...], owners: int, now: Seconds
+    study: int,
+    attempt: int,
+    position: int,
+    members: tuple[NodeId, ...],
+    owners: int,
+    now: Seconds,
+    waits: Waits = Waits(),
 ) -> tuple[MemberState, tuple[MemberEffect, ...]]:
     """Take the seat that the draw gave."""
-    return MemberState(study, attempt, position, members, owners, now), (StartWorker(),)
+    return MemberState(study, attempt, position, members, owners, now, waits), (StartWorker(),)
 
 
 def step(state: MemberState, event: MemberEvent) -> tuple[MemberState, tuple[MemberEffect, ...]]:
@@ -187,6 +212,8 @@ def step(state: MemberState, event: MemberEvent) -> tuple[MemberState, tuple[Mem
     match event:
         case ChallengedOnChain():
             return state, (AnswerChallenge(),)
+        case ChallengeAnswered():
+            return state, _without(state, event.position)
         case AttemptOver():
             return replace(state, phase="left"), () if state.phase == "left" else (StopWorker(),)
         case _ if state.phase in ("done", "aborted", "left"):
@@ -234,17 +261,29 @@ def _abort(state: MemberState, event: WorkerAborted) -> tuple[MemberState, tuple
             return aborted, (*effects, Complain(event.sender, event.backup))
         return aborted, effects
     silent = sorted(event.suspects - {state.position} - state.challenged)
-    challenged = replace(aborted, challenged=state.challenged | set(silent))
+    missed = event.sender if event.receiver == state.position else None
+    challenged = replace(aborted, challenged=state.challenged | set(silent), missed=missed)
     return challenged, (*effects, *(Challenge(position) for position in silent))
+
+
+def _without(state: MemberState, position: int) -> tuple[MemberEffect, ...]:
+    """Nothing comes of this attempt any more: have another committee drawn, without the one that was missed.
+
+    A complaint names three. The third, who did nothing, is only left out of the next draw as the complainant is.
+    """
+    if state.phase != "aborted" or position != state.missed:
+        return ()
+    third = min(set(range(len(state.members))) - {position, state.position})
+    return Say(f"seat {position} answered, but its worker took no part"), Complain(position, third)
 
 
 def _missing(state: MemberState, now: Seconds) -> tuple[MemberState, tuple[MemberEffect, ...]]:
     waited = now - state.started
     here = {*dict(state.greetings), state.position}
     absent = sorted(set(range(len(state.members))) - here - state.challenged)
-    if waited >= GATHER_SECONDS and absent:
+    if waited >= state.waits.greeting_seconds and absent:
         return replace(state, challenged=state.challenged | set(absent)), tuple(Challenge(seat) for seat in absent)
-    if waited >= SHARES_SECONDS and len(state.packages) < state.owners:
+    if waited >= state.waits.shares_seconds and len(state.packages) < state.owners:
         return replace(state, phase="aborted"), (
             Say(f"gave up: {state.owners - len(state.packages)} of {state.owners} owners sent no shares in time"),
             StopWorker(),

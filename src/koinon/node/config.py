@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from koinon.jobs.member import Waits
 from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import Address, NodeId, parse_address, parse_node_id, to_hex
 from koinon.ledger.rpc.limits import BOUNDS, Limits
@@ -12,6 +13,7 @@ from koinon.node.logs import FORMATS, LEVELS, LogConfig
 from koinon.node.tables import Table, nearest
 
 LAST_PORT: Final = 65535
+LONGEST_WAIT: Final = 3600
 LOOPBACK: Final = "127.0.0.1"
 KEYS: Final = (
     "name",
@@ -29,10 +31,12 @@ KEYS: Final = (
     "bootstrap",
     "chain",
     "rpc",
+    "committee",
     "log",
 )
 LEAST_KEPT: Final = 256
 """Bodies of blocks that every validator keeps, for peers that were away for a moment."""
+_WAITS: Final = ("greeting_seconds", "shares_seconds", "silence_seconds")
 ROLES: Final = ("validator", "data", "publisher", "compute", "evaluator", "service")
 
 
@@ -83,6 +87,8 @@ class NodeConfig:
     """Where ``/metrics`` and ``/health`` are answered; None for nowhere, 0 for any free port."""
     rpc_limits: Limits = field(default_factory=Limits)
     """What each client of a validator's JSON-RPC is granted."""
+    committee: Waits = field(default_factory=Waits)
+    """How long this node waits for others where it is drawn into a committee."""
     log: LogConfig = field(default_factory=LogConfig)
 
 
@@ -102,6 +108,8 @@ def read_config(path: Path) -> NodeConfig:
     log.only(("level", "format", "file", "file_bytes", "kept_files"))
     limits = table.table("rpc", optional=True)
     limits.only(tuple(BOUNDS))
+    committee = table.table("committee", optional=True)
+    committee.only(_WAITS)
     suite = chain.table("suite", optional=True)
     if table.flag("hide_address", default=False) and "validator" not in table.texts("roles"):
         raise table.error("hide_address", "false unless the node is a validator: whom else should others call", True)
@@ -125,6 +133,7 @@ def read_config(path: Path) -> NodeConfig:
         monitor_port=table.whole("monitor_port", 0, LAST_PORT) if "monitor_port" in values else None,
         keep_blocks=table.whole("keep_blocks", LEAST_KEPT, 2**62) if "keep_blocks" in values else None,
         rpc_limits=_read_limits(limits),
+        committee=Waits(**{key: committee.whole(key, 1, LONGEST_WAIT) for key in committee.values}),
         log=LogConfig(
             level=log.choice("level", LEVELS, default="INFO"),
             format=log.choice("format", FORMATS, default="text"),
@@ -175,6 +184,7 @@ def write_config(path: Path, config: NodeConfig) -> None:
         *(f"{name} = {_quoted(to_hex(address))}" for name, address in config.chain.suite),
         "",
         *_limits(config.rpc_limits),
+        *_waits(config.committee),
         "[log]",
         f"level = {_quoted(config.log.level)}",
         f"format = {_quoted(config.log.format)}  # text or json",
@@ -197,6 +207,13 @@ def _limits(limits: Limits) -> list[str]:
     usual = Limits()
     lines = [f"{key} = {getattr(limits, key):.0f}" for key in BOUNDS if getattr(limits, key) != getattr(usual, key)]
     return ["[rpc]", *lines, ""] if lines else []
+
+
+def _waits(waits: Waits) -> list[str]:
+    """The waits that are not as they come, with their table; nothing where all are."""
+    usual = Waits()
+    lines = [f"{key} = {getattr(waits, key)}" for key in _WAITS if getattr(waits, key) != getattr(usual, key)]
+    return ["[committee]", *lines, ""] if lines else []
 
 
 def _quoted(text: str) -> str:

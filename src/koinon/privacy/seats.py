@@ -81,11 +81,18 @@ async def prepared(channel: AsyncChannel) -> Prepare:
 
 
 async def serve(channel: AsyncChannel, work: Callable[[AsyncChannel], Awaitable[None]]) -> None:
-    """Do a worker's ``work`` and end; where it cannot be done, tell the node why."""
+    """Do a worker's ``work``, or tell the node why it cannot be done, and wait to be stopped.
+
+    A worker that ended at once could break the channel under an order that is on its way, and take its own last words
+    with it.
+    """
     try:
         await work(channel)
     except KoinonError as problem:
         await channel.send(to_frame(failure_of(problem)))
+    with suppress(Unavailable):
+        while True:
+            await channel.receive()
 
 
 def endpoint_of(peer: Peer) -> Endpoint:

@@ -45,8 +45,6 @@ journal = logging.getLogger("koinon.compute")
 
 TICK_SECONDS: Final = 0.5
 CALL_SECONDS: Final = Seconds(10.0)
-SILENCE_SECONDS: Final = 5.0
-"""How long a worker waits for one frame before it reports its sender as silent."""
 CHALLENGE_MARGIN_SECONDS: Final = 1
 DELIVERY_TRIES: Final = 20
 MOST_EARLY: Final = 32
@@ -141,7 +139,8 @@ class ComputeRole:
         providers = [await context.suite.providers.provider_of(account) for account in event.committee]
         members = tuple(NodeId(provider.node_id) for provider in providers)
         position = list(event.committee).index(context.account)
-        state, effects = member.begin(number, attempt, position, members, len(study.owners), context.clock.monotonic())
+        now, waits = context.clock.monotonic(), context.config.committee
+        state, effects = member.begin(number, attempt, position, members, len(study.owners), now, waits)
         seat = _Seat(state, study, session_key(study, number, attempt), tuple(event.committee), terms.run_seconds)
         self._seats[number, attempt] = seat
         waiting = self._early.pop((number, attempt), None)
@@ -337,7 +336,7 @@ class ComputeRole:
                 result_party=study.publisher.node_id,
                 inputs=run.packages,
                 deadline_seconds=float(seat.run_seconds),
-                silence_seconds=SILENCE_SECONDS,
+                silence_seconds=float(state.waits.silence_seconds),
                 fault=fault,
             )
         )
@@ -376,9 +375,12 @@ class ComputeRole:
 
     async def _complain(self, seat: _Seat, effect: member.Complain) -> None:
         state = seat.state
-        await self._context.suite.studies.complain(
-            state.study, state.attempt, effect.sender, effect.backup, state.position
-        )
+        try:
+            await self._context.suite.studies.complain(
+                state.study, state.attempt, effect.sender, effect.backup, state.position
+            )
+        except Refused as late:
+            journal.info("study %d: another member's complaint was faster: %s", state.study, late)
 
     async def _challenge(self, seat: _Seat, position: int) -> None:
         """Ask on the chain;
@@ -403,6 +405,8 @@ class ComputeRole:
             if (await studies.study_of(state.study)).attempt != state.attempt:
                 return
             challenge = await studies.challenge_of(state.study, state.attempt, position)
+        if challenge.answered:
+            seat.events.put_nowait(member.ChallengeAnswered(position))
 
     async def _answer(self, study: int, attempt: int) -> None:
         try:
