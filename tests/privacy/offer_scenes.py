@@ -49,6 +49,8 @@ class Scene:
 
 
 def plain_statistics(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
+    from scipy.stats import pearsonr
+
     edges = [np.linspace(column.low, column.high, 6) for column in FEATURES]
     counts = np.array([np.histogram(rows[:, number], edges[number])[0] for number in range(3)])
     # None of these counts is from 1 to 2, so that nothing is hidden.
@@ -57,6 +59,7 @@ def plain_statistics(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]
         "mean": (rows.mean(0).reshape(-1, 1), 1e-3),
         "variance": (rows.var(0, ddof=1).reshape(-1, 1), 1e-1),
         "correlation": (np.corrcoef(rows.T), 1e-3),
+        "correlation p": (np.array([[pearsonr(one, two).pvalue for two in rows.T] for one in rows.T]), 3e-3),
         "quartiles": (np.quantile(rows, [0.25, 0.5, 0.75], 0).T, 1e-3),
         "histogram": (counts.astype(float), 0.0),
     }
@@ -324,6 +327,8 @@ def plain_survival(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
 
 def plain_hazards(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
     """Newton's method on the partial likelihood with Breslow's ties, in float64."""
+    from scipy.stats import norm
+
     lives, table, seen = rows[:, 0], rows[:, 1:3], rows[:, 3] == 1
     befores = (-np.inf, *TIMES[:-1])
     weights = np.zeros(2)
@@ -341,8 +346,9 @@ def plain_hazards(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
     pairs = (lives[:, None] < lives) & seen[:, None]
     right = (pairs & (hazard[:, None] > hazard)).sum() / pairs.sum()
     errors = np.sqrt(np.linalg.inv(curvature).diagonal())
+    likely = 2 * norm.sf(np.abs(weights / errors))
     return {
-        "coefficients": (np.column_stack([weights, np.exp(weights), errors]), 4e-2),
+        "coefficients": (np.column_stack([weights, np.exp(weights), errors, likely]), 4e-2),
         "information": (curvature, 0.5),
         "concordance": (np.array([[right]]), 2e-2),
     }
@@ -394,7 +400,7 @@ def plain_pairs(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
     assert counts[few].sum() >= 4
     return {
         "counts": (np.where(few, 0, counts), 0.0),
-        "chi_square": (np.array([[test.statistic, test.dof]]), 2e-2),
+        "chi_square": (np.array([[test.statistic, test.dof, test.pvalue]]), 2e-2),
     }
 
 
@@ -407,7 +413,7 @@ def plain_groups_of_two(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, floa
         "counts": (np.array([[len(part)] for part in parts], float), 0.0),
         "means": (np.array([part.mean(0) for part in parts]), 1e-3),
         "variances": (np.array([part.var(0, ddof=1) for part in parts]), 5e-2),
-        "test": (np.column_stack([test.statistic, test.df]), 1e-2),
+        "test": (np.column_stack([test.statistic, test.df, test.pvalue]), 1e-2),
     }
 
 

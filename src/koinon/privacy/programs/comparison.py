@@ -1,7 +1,8 @@
 """``comparison/1``: every column in the two groups of a 0/1 target, and Welch's t-test of the difference.
 
 B. Welch, "The generalization of Student's problem", 1947. Opened are each group's size, and mean and variance of every
-column in it; the test follows from them. If either group has fewer people than the least, everything is opened as 0.
+column in it; the test and its p-value follow from them. If either group has fewer people than the least, everything is
+opened as 0.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from koinon.kernel.codec import Record
 from koinon.privacy.arrays import SecretArray, bounded, concatenate, matrix_product, maximum, product, reciprocal
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
+from koinon.privacy.programs import significance
 from koinon.privacy.programs.groups import check_minimum
 from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, middles, names_of, on_target
 from koinon.privacy.secret import Product
@@ -77,20 +79,20 @@ def present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> t
     ]
     if known and len(found) == 3:
         test = welch_table(found["counts"].round(), found["means"], found["variances"])
-        tables.append(ResultTable("test", names, ("t", "degrees of freedom"), test))
+        tables.append(ResultTable("test", names, ("t", "degrees of freedom", "p"), test))
     return tuple(tables)
 
 
 def welch_table(counts: np.ndarray, means: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """(d, 2): t of group 1 less group 0, and degrees of freedom; 0 for a column that does not vary in either."""
+    """(d, 3): t of group 1 less group 0, degrees of freedom and p; 0, 0 and 1 for a column that varies in neither."""
     parts = variances / counts.reshape(-1, 1)
     total = parts.sum(0)
     varies = total > 0
     safe = np.where(varies, total, 1.0)
     freedom = safe**2 / np.maximum((parts**2 / (counts - 1).reshape(-1, 1)).sum(0), 1e-300)
-    return np.column_stack(
-        [np.where(varies, (means[1] - means[0]) / np.sqrt(safe), 0.0), np.where(varies, freedom, 0.0)]
-    )
+    t = np.where(varies, (means[1] - means[0]) / np.sqrt(safe), 0.0)
+    freedom = np.where(varies, freedom, 0.0)
+    return np.column_stack([t, freedom, significance.of_student(t, freedom)])
 
 
 OFFER: Final = Offer(

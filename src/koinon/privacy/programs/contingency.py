@@ -16,6 +16,7 @@ from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.preparation import ordinal
+from koinon.privacy.programs import significance
 from koinon.privacy.programs.groups import check_minimum, shown
 from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, on_table
 from koinon.wire.committee import Column
@@ -62,7 +63,7 @@ def whole_columns(layout: Layout, settings: Settings) -> tuple[str, ...]:
 
 
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
-    """The counts with a row for each code of the first column, and the test with its degrees of freedom."""
+    """The counts with a row for each code of the first column, and the test with its degrees of freedom and p-value."""
     first, second = (layout.columns[place] for place in _places(layout, settings))
     rows, columns = (tuple(f"{column.name} = {code}" for code in range(_codes(column))) for column in (first, second))
     freedom = (len(rows) - 1) * (len(columns) - 1)
@@ -71,8 +72,9 @@ def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Setting
         if name == "counts":
             tables.append(ResultTable(name, rows, columns, values))
         else:
-            test = np.array([[float(values[0]), freedom]])
-            tables.append(ResultTable(name, ("",), ("statistic", "degrees of freedom"), test))
+            likely = significance.of_chi_square(values, np.full(1, float(freedom)))
+            test = np.array([[float(values[0]), freedom, float(likely[0])]])
+            tables.append(ResultTable(name, ("",), ("statistic", "degrees of freedom", "p"), test))
     return tuple(tables)
 
 

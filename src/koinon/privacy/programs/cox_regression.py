@@ -15,6 +15,7 @@ from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.survival import CoxRegression
+from koinon.privacy.programs import significance
 from koinon.privacy.programs.durations import LATE, duration_place, grid_of, split
 from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, names_of, on_target
 
@@ -61,7 +62,7 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
 
 
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
-    """In the units of the columns; with the information, coefficients have standard errors."""
+    """In the units of the columns; with the information, coefficients have standard errors and Wald's p-values."""
     place = duration_place(NAME, layout, settings.duration)
     columns = [layout.columns[number] for number in layout.features]
     del columns[place]
@@ -75,8 +76,11 @@ def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Setting
                 if "information" in outputs:
                     # A column that is constant, or that others make up, has no information and no error either.
                     spread = np.linalg.pinv(outputs["information"], rcond=1e-6, hermitian=True).diagonal()
-                    shown.append(np.sqrt(np.maximum(spread, 0.0)) / half)
-                    heads.append("standard error")
+                    error = np.sqrt(np.maximum(spread, 0.0)) / half
+                    known = error > 0
+                    score = np.where(known, slopes / np.where(known, error, 1.0), 0.0)
+                    shown += [error, significance.of_normal(score)]
+                    heads += ["standard error", "p"]
                 tables.append(ResultTable(name, names, tuple(heads), np.column_stack(shown)))
             case "information":
                 tables.append(ResultTable(name, names, names, values * half * half.reshape(-1, 1)))

@@ -16,6 +16,7 @@ from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.joins import oblivious
 from koinon.privacy.ordering import sort
+from koinon.privacy.programs import significance
 from koinon.privacy.programs.groups import check_minimum, shown
 from koinon.privacy.programs.offer import (
     Layout,
@@ -115,7 +116,7 @@ def _edges(settings: Settings) -> list[float]:
 
 
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
-    """In the units of the columns."""
+    """In the units of the columns; correlations with the p-value of each."""
     names, middle, half = names_of(layout.columns), middles(layout.columns), halves(layout.columns)
     tables = []
     for name, values in outputs.items():
@@ -126,6 +127,10 @@ def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Setting
                 tables.append(ResultTable(name, names, ("variance",), (values * half**2).reshape(-1, 1)))
             case "correlation":
                 tables.append(ResultTable(name, names, names, values))
+                # How many people an oblivious join found is secret, and so is what chance makes of them.
+                if not layout.pairs:
+                    likely = significance.of_correlation(values, layout.people)
+                    tables.append(ResultTable("correlation p", names, names, likely))
             case "quartiles":
                 labels = tuple(f"{fraction:.0%}" for fraction in _QUARTERS)
                 tables.append(ResultTable(name, names, labels, (values * half + middle).T))
