@@ -141,7 +141,7 @@ def _answers(party: Party, repetitions: int) -> Generator[None, None, dict[str, 
         shared, rows = given(name, count)
         leaves = [Leaf(shared.weights.shape), Leaf(rows.shape)]
         asked = [SecretArray(leaf, BITS) for leaf in leaves]
-        result = shared.answer(*asked).node
+        result = shared.graph.answer(*asked).node
         inputs = [
             Secret(machine, shares(numbers, party.position, seed), BITS, 1.0)
             for seed, numbers in enumerate((shared.weights, rows))

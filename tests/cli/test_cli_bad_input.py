@@ -88,6 +88,22 @@ CASES: dict[str, tuple[Callable[[Path], list[str | Path]], int, str]] = {
         2,
         "lost.json",
     ),
+    "a model shared among three": (
+        lambda p: [
+            *("model", "share", p / "m.onnx", "--home", p / "home", "--name", "risk"),
+            *(["--member", p / "home" / "identity.json"] * 3),
+        ],
+        2,
+        "four nodes",
+    ),
+    "a shared model under no id": (
+        lambda p: [
+            *("model", "ask", "0x12", "--home", p / "home", "--rows", p / "r.csv"),
+            *("--member", p / "home" / "identity.json"),
+        ],
+        2,
+        "64 hexadecimal digits",
+    ),
     "a study with one owner": (
         lambda p: [
             *("study", "new", p / "s.toml", "--from", p / "ranges.toml", "--owner", p / "home" / "identity.json"),

@@ -29,6 +29,7 @@ WHOLE = NodeConfig(
     monitor_port=9464,
     committee=Waits(silence_seconds=20, shares_seconds=90),
     log=LogConfig("WARNING", "json", "node.jsonl", 1 << 20, 3),
+    shared_models_of=(NodeId(b"\x33" * 32),),
     rpc_limits=Limits(batch=50, call_gas=Gas(10**7), call_seconds=Seconds(2.0)),
 )
 
@@ -46,6 +47,12 @@ CASES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "a role that is a number": ('"data"', "5", ("line 2", "a list of strings", "found 5")),
     "an empty name": ('name = "north"', 'name = ""', ("line 1", "not empty")),
     "a flag as a number": ("allow_faults = false", "allow_faults = 0", ("allow_faults", "true or false", "found 0")),
+    "an owner of shared models that is no node id": (
+        'shared_models_of = ["0x3333',
+        'shared_models_of = ["0x33',
+        ("shared_models_of", "node ids"),
+    ),
+    "owners of shared models as text": ("shared_models_of = [", 'shared_models_of = "x"  # [', ("a list of strings",)),
     "hidden without being a validator": (
         'roles = ["validator", "data"]',
         'roles = ["data"]',

@@ -50,7 +50,7 @@ def in_the_clear(model: ModelProto, rows: np.ndarray) -> np.ndarray:
 async def test_a_shared_model_answers_as_the_open_one(engine: Backend) -> None:
     shared = SharedModel.of(network())
     # What has a use that shares nothing, such as the rectifier's slope, stays public with the graph.
-    assert set(shared.places) == {"filters", "offsets", "dense"}
+    assert {each.name for each in shared.graph.places} == {"filters", "offsets", "dense"}
     predictor: Predictor = SharedPredictor(shared, engine=engine)
     assert np.abs(await predictor.predict(ROWS) - in_the_clear(network(), ROWS)).max() < 1e-4
 

@@ -9,6 +9,7 @@ import click
 from koinon.cli.console import console, print_json, print_table
 from koinon.cli.options import HOME, JSON, ChainAccess, amount, chain_access, chain_options, open_suite
 from koinon.cli.ordering import print_facts
+from koinon.cli.shared_models import ask, forget, share
 from koinon.kernel.ids import to_hex
 from koinon.kernel.quantities import ONE_MILLION, BasisPoints, TokenAmount
 
@@ -19,7 +20,10 @@ SECONDS: Final = click.IntRange(1, 30 * 86400)
 
 @click.group()
 def model() -> None:
-    """Publish, harden, validate, name and serve a model. SUBJECT is its study's number, or its name."""
+    """Publish, harden, validate, name and serve a model. SUBJECT is its study's number, or its name.
+
+    Or have four nodes keep any ONNX model as shares: share, ask, forget.
+    """
 
 
 @model.command()
@@ -204,3 +208,7 @@ async def _on_chain(access: ChainAccess, name: str) -> dict[str, Any]:
         "open": offer.open,
         "endpoints": [{"url": one.url, "account": to_hex(one.node)} for one in resolution.endpoints],
     }
+
+
+for command in (share, ask, forget):
+    model.add_command(command)

@@ -28,6 +28,7 @@ KEYS: Final = (
     "hide_address",
     "keep_blocks",
     "allow_faults",
+    "shared_models_of",
     "bootstrap",
     "chain",
     "rpc",
@@ -85,6 +86,8 @@ class NodeConfig:
     """Of how many final blocks a validator keeps transactions and receipts; None for all."""
     monitor_port: int | None = None
     """Where ``/metrics`` and ``/health`` are answered; None for nowhere, 0 for any free port."""
+    shared_models_of: tuple[NodeId, ...] = ()
+    """Owners of models that this node keeps a share of; nobody's unless the operator names them."""
     rpc_limits: Limits = field(default_factory=Limits)
     """What each client of a validator's JSON-RPC is granted."""
     committee: Waits = field(default_factory=Waits)
@@ -132,6 +135,7 @@ def read_config(path: Path) -> NodeConfig:
         monitor_host=table.text("monitor_host", default=LOOPBACK),
         monitor_port=table.whole("monitor_port", 0, LAST_PORT) if "monitor_port" in values else None,
         keep_blocks=table.whole("keep_blocks", LEAST_KEPT, 2**62) if "keep_blocks" in values else None,
+        shared_models_of=_owners(table),
         rpc_limits=_read_limits(limits),
         committee=Waits(**{key: committee.whole(key, 1, LONGEST_WAIT) for key in committee.values}),
         log=LogConfig(
@@ -169,6 +173,11 @@ def write_config(path: Path, config: NodeConfig) -> None:
             else (f"keep_blocks = {config.keep_blocks}  # older ones keep their header",)
         ),
         f"allow_faults = {str(config.allow_faults).lower()}  # only for demonstrations",
+        *(
+            ()
+            if not config.shared_models_of
+            else (f"shared_models_of = [{', '.join(_quoted(to_hex(one)) for one in config.shared_models_of)}]",)
+        ),
         "bootstrap = [",
         *(
             f"  {{ node = {_quoted(to_hex(peer.node_id))}, host = {_quoted(peer.host)}, port = {peer.port} }},"
@@ -230,6 +239,16 @@ def _roles(table: Table) -> tuple[str, ...]:
     if len(set(roles)) != len(roles):
         raise table.error("roles", "each role once", roles)
     return roles
+
+
+def _owners(table: Table) -> tuple[NodeId, ...]:
+    if "shared_models_of" not in table.values:
+        return ()
+    texts = table.texts("shared_models_of")
+    try:
+        return tuple(parse_node_id(text) for text in texts)
+    except InvalidInput:
+        raise table.error("shared_models_of", "node ids, 0x and 64 hexadecimal digits each") from None
 
 
 def _urls(chain: Table) -> tuple[str, ...]:

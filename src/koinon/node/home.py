@@ -6,6 +6,7 @@ keys             secret, readable by the operator only
 policy.toml      a data owner's own rules (``jobs.policy``)
 datasets/        a data owner's rows
 disputes/        a committee member's evidence, and what it may open to a judge
+shared-models/   this node's shares of models that four nodes keep
 database/ blobs/ the node's own memory
 control.sock     where the operator's commands arrive
 node.log         the journal
@@ -115,6 +116,10 @@ class Home:
     @property
     def disputes(self) -> Path:
         return self.path / "disputes"
+
+    @property
+    def shared_models(self) -> Path:
+        return self.path / "shared-models"
 
     @property
     def database(self) -> Path:

@@ -15,6 +15,9 @@ model.harden     results.Published → results.Hardened
 model.validate   Validate → results.Validated
 model.name       NameModel → results.Named
 model.serve      Serve → results.Served
+model.share      ShareModel → SharedWith        four nodes keep a model as shares
+model.ask        AskShared → SharedAnswers      a model that four nodes keep, about rows that nobody sees
+model.forget     ForgetShared → Nothing
 results.kept     ResultsOf → Kept               what a publisher's node remembers, for the next step of the main job
 fault.lie        Lie → Nothing                  demonstrations only, where node.toml allows it
 """
@@ -178,6 +181,49 @@ class Serve(Record, frozen=True):
     price: TokenAmount
     pass_price: TokenAmount
     node_share: BasisPoints
+
+
+class ShareModel(Record, frozen=True):
+    """An ONNX file, the four nodes that are to keep it, and who may ask; no callers for everybody."""
+
+    path: str
+    name: str
+    largest: float
+    members: tuple[NodeId, ...]
+    callers: tuple[NodeId, ...] = ()
+
+
+class SharedWith(Record, frozen=True):
+    """A shared model's id, which callers need, and what its rows look like."""
+
+    model: bytes
+    name: str
+    row: tuple[int, ...]
+    largest: float
+    weights: int
+
+
+class AskShared(Record, frozen=True):
+    """The rows of a CSV or Parquet file for a shared model; ``member`` is any of its four nodes."""
+
+    model: bytes
+    member: NodeId
+    path: str
+
+
+class SharedAnswers(Record, frozen=True):
+    """Answers row by row, ``outputs`` numbers for each."""
+
+    name: str
+    outputs: int
+    values: tuple[float, ...]
+
+
+class ForgetShared(Record, frozen=True):
+    """Of a shared model of this operator's; ``member`` is any of its four nodes."""
+
+    model: bytes
+    member: NodeId
 
 
 class ResultsOf(Record, frozen=True):

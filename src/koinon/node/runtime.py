@@ -37,6 +37,7 @@ from koinon.node.feed import Feed
 from koinon.node.home import Home, Identity, NodeKeys
 from koinon.node.logs import start_logging
 from koinon.node.roles.account import AccountOrders
+from koinon.node.roles.shared_models import SharedModelsRole
 from koinon.node.tasks import Narrator, TaskBoard
 from koinon.store.blobs import DirectoryBlobs
 from koinon.store.exchange import serve_blobs
@@ -211,6 +212,11 @@ class Node:
         board = self.context.board
         board.offer("suite.adopt", self._order_adopt)
         AccountOrders(self.context).offer()
+        shared_models = SharedModelsRole(self.context)
+        shared_models.offer()
+        if self.context.config.shared_models_of:
+            shared_models.attach()
+            self._roles["shared_models"] = shared_models
         if "publisher" in self.roles:
             from koinon.node.roles.publisher import PublisherRole
 

@@ -7,7 +7,7 @@ Number ranges by protocol:
     0x03xx  ledger: transactions, sync   0x07xx  serving and evaluation
     0x04xx  blobs                        0x08xx  control of a node by its operator
     0x09xx  federated learning           0x0Axx  joins: private set intersection
-    0x0Bxx  encrypted questions
+    0x0Bxx  encrypted questions               0x0Cxx  questions to models kept as shares
 
 A module of this room defines the messages of one range with ``@message(number, answers=…)``.
 """

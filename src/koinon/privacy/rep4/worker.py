@@ -8,21 +8,20 @@ a few seconds, or dies.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.codec import encode
 from koinon.kernel.effects import Link
-from koinon.kernel.errors import Forged, InvalidInput, KoinonError
+from koinon.kernel.errors import Forged, InvalidInput
 from koinon.net.transport import Transport
 from koinon.privacy.backend import Program
 from koinon.privacy.estimate import estimate
 from koinon.privacy.programs import registry
 from koinon.privacy.rep4 import abort, links
 from koinon.privacy.rep4.abort import CommitteeAbort
+from koinon.privacy.rep4.connecting import connected
 from koinon.privacy.rep4.hearing import is_disputed, open_view
 from koinon.privacy.rep4.order import accepted_input, terms_of, workers_of
 from koinon.privacy.rep4.party import Party
@@ -32,7 +31,7 @@ from koinon.privacy.rep4.shares import Shares
 from koinon.privacy.rep4.signing import NodeSignatures, Signatures
 from koinon.privacy.rep4.tampering import FaultyParty
 from koinon.privacy.rep4.transcript import RecordedRng, RecordedSignatures, Transcript
-from koinon.privacy.seats import check_seats, dialled, endpoint_of, expect, prepared, serve
+from koinon.privacy.seats import check_seats, expect, prepared, serve
 from koinon.privacy.sharing import check_same_run
 from koinon.wire.catalogue import from_frame as from_frame
 from koinon.wire.catalogue import to_frame as to_frame
@@ -87,7 +86,8 @@ async def _take_part(
             reports.add(task := asyncio.create_task(channel.send(to_frame(progress))))
             task.add_done_callback(reports.discard)
 
-    async with _connected(transport, party, prepare, run) as peers:
+    patience = min(_CONNECTING_SECONDS, run.deadline_seconds)
+    async with connected(transport, party, prepare.session, run.peers, patience) as peers:
         inputs = await _accepted_inputs(party, prepare, run, program, peers)
         rng = SystemRng() if party.transcript is None else RecordedRng(SystemRng(), party.transcript)
         protocol = take_part(party, prepare.session, program, inputs, rng)
@@ -101,37 +101,6 @@ async def _take_part(
         )
         await asyncio.gather(*reports)
         return outcome
-
-
-@asynccontextmanager
-async def _connected(transport: Transport, party: Party, prepare: Prepare, run: Run) -> AsyncIterator[dict[int, Link]]:
-    """Links to the three peers: the lower position dials. Raises CommitteeAbort about a peer that does not come."""
-    label = f"rep4 {prepare.session.hex()}"
-    seconds = min(_CONNECTING_SECONDS, run.deadline_seconds)
-    peers: dict[int, Link] = {}
-
-    async def connect(position: int) -> None:
-        endpoint = endpoint_of(run.peers[position])
-        if party.position < position:
-            link: Link = await dialled(transport, endpoint, label, seconds)
-        else:
-            link = await transport.accept_link(endpoint.node_id, label, seconds)
-        peers[position] = link
-
-    try:
-        ended = await asyncio.gather(*(connect(peer) for peer in party.peers), return_exceptions=True)
-        for peer, problem in zip(party.peers, ended, strict=True):
-            if isinstance(problem, KoinonError | TimeoutError):
-                missing = party.complain(abort.SILENCE, peer)
-                await links.say_farewell(peers, missing)
-                raise missing from problem
-            if isinstance(problem, BaseException):
-                raise problem
-        yield peers
-    finally:
-        async with AsyncExitStack() as closing:
-            for link in peers.values():
-                closing.push_async_callback(link.close)
 
 
 async def _accepted_inputs(
