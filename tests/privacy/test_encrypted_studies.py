@@ -28,7 +28,8 @@ COLUMNS = (Column("age", 0.0, 100.0), Column("pulse", 40.0, 200.0), Column("ill"
 ROWS = (24, 30, 20)
 LAYOUT = Layout(ROWS, COLUMNS, "ill")
 GIVEN = Parameters(LAYOUT, b"", ("priors", "means", "variances"))
-SETTINGS = naive_bayes.Settings()
+PROGRAM = studies.check(naive_bayes.NAME, GIVEN)
+SMOOTHING = naive_bayes.Settings().smoothing
 
 
 def rows(owner: int) -> np.ndarray:
@@ -44,20 +45,20 @@ def keys() -> ckks.Keys:
 
 @pytest.fixture(scope="module")
 def sealed(keys: ckks.Keys) -> list[bytes]:
-    sums = [studies.sums_of(rows(owner), LAYOUT, SETTINGS.minimum_group) for owner in range(3)]
+    sums = [studies.sums_of(rows(owner), LAYOUT, PROGRAM) for owner in range(3)]
     return [ckks.encrypt_numbers(keys.public, each, studies.DEPTH) for each in sums]
 
 
 def test_the_total_is_that_of_all_rows_and_the_outputs_are_its_moments(keys: ckks.Keys, sealed: list[bytes]) -> None:
-    total = keys.decrypt([ckks.added(sealed, studies.DEPTH)], studies.length_of(LAYOUT), studies.DECIMALS)[:, 0]
+    total = keys.decrypt([ckks.added(sealed, studies.DEPTH)], PROGRAM.length, studies.DECIMALS)[:, 0]
     pooled = np.concatenate([rows(owner) for owner in range(3)])
-    assert np.abs(total - studies.sums_of(pooled, LAYOUT, 5)).max() <= 1e-4
-    found = studies.outputs_of(total, GIVEN, SETTINGS)
+    assert np.abs(total - studies.sums_of(pooled, LAYOUT, PROGRAM)).max() <= 1e-4
+    found = studies.outputs_of(total, GIVEN, PROGRAM)
     scaled = (pooled[:, :2] - [50.0, 120.0]) / [50.0, 80.0]
     classes = [scaled[pooled[:, 2] == code] for code in (0, 1)]
     means, variances = ([getattr(own, what)(0) for own in classes] for what in ("mean", "var"))
     expected = np.concatenate([[len(own) / len(pooled) for own in classes], *means, *variances])
-    assert np.abs(found - expected).max() < 2 * SETTINGS.smoothing
+    assert np.abs(found - expected).max() < 2 * SMOOTHING
 
 
 def test_adding_needs_no_key_and_gives_the_same_bytes_everywhere(sealed: list[bytes]) -> None:
@@ -88,7 +89,7 @@ def test_an_owner_encrypts_no_sums_of_unfit_rows(case: str) -> None:
     own = rows(0)
     change(own)
     with pytest.raises(kind):
-        studies.sums_of(own, LAYOUT, SETTINGS.minimum_group)
+        studies.sums_of(own, LAYOUT, PROGRAM)
 
 
 BAD_TOTALS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -103,10 +104,10 @@ BAD_TOTALS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @pytest.mark.parametrize("case", BAD_TOTALS)
 def test_a_total_that_no_rows_have_is_not_opened_to_anybody(case: str) -> None:
-    total = studies.sums_of(np.concatenate([rows(owner) for owner in range(3)]), LAYOUT, 5)
-    studies.outputs_of(total, GIVEN, SETTINGS)
+    total = studies.sums_of(np.concatenate([rows(owner) for owner in range(3)]), LAYOUT, PROGRAM)
+    studies.outputs_of(total, GIVEN, PROGRAM)
     with pytest.raises(MalformedMessage):
-        studies.outputs_of(BAD_TOTALS[case](total), GIVEN, SETTINGS)
+        studies.outputs_of(BAD_TOTALS[case](total), GIVEN, PROGRAM)
 
 
 def test_what_is_no_ciphertext_is_not_added(keys: ckks.Keys, sealed: list[bytes]) -> None:

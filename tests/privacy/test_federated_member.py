@@ -103,7 +103,7 @@ async def take_part(peers: tuple[Peer, ...], number: int, leave_in: int | None =
     parameters, parts = study()
     plan = studies.plan_of_encoded(logistic_regression.NAME, parameters)
     model = training.check_plan(plan, len(parts))
-    rows = studies.rows_of(parts[number], decode(Parameters, parameters).layout)
+    rows = studies.rows_of(plan, parts[number], decode(Parameters, parameters).layout)
     roster = Roster(SESSION, NodeId(peers[0].ephemeral), tuple(owner(i).node_id for i in range(len(parts))))
     rng = SeededRng(bytes([number]))
     async with Transport.open(owner(number), "127.0.0.1") as transport:

@@ -104,8 +104,9 @@ def estimates(
     found = []
     for one in ENGINES:
         refusal = one.refusal(program.name, given)
-        facts: dict[str, Any] = {"engine": one.name, "refusal": refusal, "learns": dict(one.learns)}
+        facts: dict[str, Any] = {"engine": one.name, "refusal": refusal}
         if not refusal:
+            facts["learns"] = dict(one.learns(program.name, given))
             cost = one.cost(program, given, network)
             facts |= {
                 "seconds": round(cost.seconds, 2),

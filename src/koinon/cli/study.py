@@ -209,10 +209,10 @@ def estimate(file: Path, rows: tuple[int, ...], rtt: float, mbit: float, as_json
     print_facts(facts, as_json=False)
     for engine in engines:
         console.print(f"\n{engine.pop('engine')}", style="bold")
-        refusal, who = engine.pop("refusal"), engine.pop("learns")
-        if refusal:
+        if refusal := engine.pop("refusal"):
             console.print(f"not for this study: {refusal}", soft_wrap=True)
             continue
+        who = engine.pop("learns")
         print_facts(engine, as_json=False)
         print_table(("who", "learns"), [*learns.items(), *who.items()])
 

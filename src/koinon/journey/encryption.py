@@ -51,8 +51,9 @@ async def opened(
         raise Unavailable(f"this node has lost its key of study {number}; nobody else can open the result")
     secret = decode(keeper.KeyPair, kept, limit=len(kept)).secret
     given = studies.parameters_of(parameters(study, rows))
-    total = await keeper.open_total(secret, studies.from_words(words), studies.length_of(given.layout))
-    return studies.outputs_of(total, given, studies.check(study.algorithm, given))
+    program = studies.check(study.algorithm, given)
+    total = await keeper.open_total(secret, studies.from_words(words), program.length)
+    return studies.outputs_of(total, given, program)
 
 
 def _key(study: int) -> bytes:

@@ -17,6 +17,7 @@ from koinon.privacy.federated import studies as federated
 from koinon.privacy.programs.offer import Parameters
 from koinon.privacy.programs.registry import FEDERATED, HE, REP4
 from koinon.privacy.rep4 import simulation
+from koinon.privacy.sums import table as sums
 
 START_SECONDS: Final = 1.5
 """Four workers that start, connect and agree on keys; measured with ``benchmarks/private.py``."""
@@ -72,7 +73,7 @@ class EngineOffer:
     Attributes:
         name: such as ``"rep4"``.
         adversary: against whom it protects.
-        learns: who → what they learn, besides the public study file.
+        learns: name and parameters of a program that it runs → who → what they learn, besides the public study file.
         refusal: name and parameters of a program → why this engine does not run it in a study; empty where it does.
         cost: of a program that it runs. Raises Refused where the program could overflow.
         worker: what a committee member's disposable child runs; empty where no study may name the engine.
@@ -80,7 +81,7 @@ class EngineOffer:
 
     name: str
     adversary: Adversary
-    learns: Mapping[str, str]
+    learns: Callable[[str, Parameters], Mapping[str, str]]
     refusal: Callable[[str, Parameters], str]
     cost: Callable[[Program, Parameters, Network], Cost]
     worker: str = ""
@@ -128,15 +129,43 @@ def _clear_cost(program: Program, _: Parameters, __: Network) -> Cost:
     return Cost(estimate(program).matrix_products * _PRODUCT_SECONDS / 4, 0, 0)
 
 
+def _rep4_learns(_: str, __: Parameters) -> dict[str, str]:
+    return {
+        "owners": "of one another's rows nothing, unless the publisher shows them the result",
+        "one committee member": "nothing of rows or result; a wrong value that it sends is caught",
+        "two committee members together": "everything",
+    }
+
+
+def _federated_learns(name: str, parameters: Parameters) -> dict[str, str]:
+    alone = "the leading member with an owner on its side"
+    if name in sums.names():
+        said = sums.sums_of(name, parameters).tells
+        return {
+            "owners and every committee member": said,
+            alone: "with three owners, possibly the same over one owner's rows",
+        }
+    return {
+        "owners": "the joint model of every round; of one another's rows what these models say",
+        "every committee member": "the joint model of every round, and sums over owners of gradients and Hessians",
+        alone: "with three owners, possibly one owner's gradients",
+    }
+
+
+def _encrypted_learns(name: str, parameters: Parameters) -> dict[str, str]:
+    return {
+        "owners": "nothing of one another's rows, unless the publisher shows them the result",
+        "committee members, all four together": "nothing of rows or result",
+        "publisher": f"{sums.sums_of(name, parameters).tells}; and nothing else",
+        "publisher and one committee member together": "every owner's sums",
+    }
+
+
 ENGINES: Final = (
     EngineOffer(
         name=REP4,
         adversary=simulation.ADVERSARY,
-        learns={
-            "owners": "of one another's rows nothing, unless the publisher shows them the result",
-            "one committee member": "nothing of rows or result; a wrong value that it sends is caught",
-            "two committee members together": "everything",
-        },
+        learns=_rep4_learns,
         refusal=lambda _, __: "",
         cost=_rep4_cost,
         worker="koinon.privacy.rep4.worker:main",
@@ -144,11 +173,7 @@ ENGINES: Final = (
     EngineOffer(
         name=FEDERATED,
         adversary=federated.ADVERSARY,
-        learns={
-            "owners": "the joint model of every round; of one another's rows what these models say",
-            "every committee member": "the joint model of every round, and sums over owners of gradients and Hessians",
-            "the leading member with an owner on its side": "with three owners, possibly one owner's gradients",
-        },
+        learns=_federated_learns,
         refusal=federated.refusal,
         cost=_federated_cost,
         worker="koinon.privacy.federated.member:main",
@@ -157,12 +182,7 @@ ENGINES: Final = (
     EngineOffer(
         name=HE,
         adversary=encrypted.ADVERSARY,
-        learns={
-            "owners": "nothing of one another's rows, unless the publisher shows them the result",
-            "committee members, all four together": "nothing of rows or result",
-            "publisher": "the sums over all owners' rows from which the outputs follow, and nothing else",
-            "publisher and one committee member together": "every owner's sums",
-        },
+        learns=_encrypted_learns,
         refusal=encrypted.refusal,
         cost=_encrypted_cost,
         worker="koinon.privacy.encrypted.member:main",
@@ -170,7 +190,7 @@ ENGINES: Final = (
     EngineOffer(
         name="clear",
         adversary=clear.ADVERSARY,
-        learns={"whoever computes": "every row"},
+        learns=lambda _, __: {"whoever computes": "every row"},
         refusal=lambda _, __: "it is the reference for tests: no study may name it",
         cost=_clear_cost,
     ),

@@ -132,7 +132,7 @@ class DataRole:
 
     async def _seen(self, study: StudyFile) -> owner.StudyProposed:
         """A proposal with what this owner has for it."""
-        from koinon.privacy.programs.registry import HE, algorithm_hash
+        from koinon.privacy.programs.registry import REP4, algorithm_hash
 
         accounts = [party.account for party in study.owners]
         # A file that does not name this owner is refused with that reason, whatever rows there are.
@@ -140,7 +140,7 @@ class DataRole:
         schema = data_schema(study, accounts.index(self._context.account) if named else 0)
         dataset = self._datasets.matching(schema, study.people, with_ids=bool(study.held))
         unfit = ""
-        if dataset and (whole_columns(study) or study.engine == HE):
+        if dataset and (whole_columns(study) or study.engine != REP4):
             unfit = await asyncio.to_thread(self._unfit, study, Hash32(dataset.dataset_hash))
         return owner.StudyProposed(
             file=study,
@@ -154,13 +154,15 @@ class DataRole:
 
     def _unfit(self, study: StudyFile, dataset: Hash32) -> str:
         """Why these rows cannot be used for the study; empty where they can."""
-        from koinon.privacy.programs.registry import HE
+        from koinon.privacy.programs.registry import FEDERATED, HE
 
         try:
             table = self._datasets.open(dataset)
             check_rows(study, table)
             if study.engine == HE:
                 encryption.sums_over(study, table)
+            elif study.engine == FEDERATED:
+                training.check_rows_of(study, table)
         except InvalidInput as problem:
             return str(problem)
         return ""

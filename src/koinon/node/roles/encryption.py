@@ -20,12 +20,12 @@ KEY_SECONDS: Final = Seconds(30.0)
 
 
 def sums_over(study: StudyFile, table: "Table") -> "FloatArray":
-    """What this owner would encrypt. Raises InvalidInput for rows that do not fit, Refused for too few in a class."""
+    """What this owner would encrypt. Raises InvalidInput for rows that do not fit, Refused for too few in a group."""
     from koinon.privacy.encrypted import studies
 
     counts = (table.rows,) * len(study.owners)
-    settings = studies.check(study.algorithm, studies.parameters_of(parameters(study, counts)))
-    return studies.sums_of(table.matrix, layout(study, counts), settings.minimum_group)
+    program = studies.check(study.algorithm, studies.parameters_of(parameters(study, counts)))
+    return studies.sums_of(table.matrix, layout(study, counts), program)
 
 
 async def encrypted_sums(
@@ -35,7 +35,7 @@ async def encrypted_sums(
 
     Raises:
         InvalidInput: the rows do not fit the study.
-        Refused: too few people in a class.
+        Refused: too few people in a group.
         MalformedMessage: what the result party gave is no key.
         Unavailable: it cannot be reached, or the extra is not installed here.
     """

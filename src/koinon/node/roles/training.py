@@ -32,6 +32,14 @@ def attested(context: Context, study: StudyFile, number: int, attempt: int, data
     return attest(rows, columns, FRACTION_BITS, dealing, context.keys.node)
 
 
+def check_rows_of(study: StudyFile, table: "Table") -> None:
+    """Refuse rows of this owner that the training could not use. Raises InvalidInput, or Refused for small groups."""
+    from koinon.privacy.federated.studies import plan_of_encoded, rows_of
+
+    counts = (table.rows,) * len(study.owners)
+    rows_of(plan_of_encoded(study.algorithm, parameters(study, counts)), table.matrix, layout(study, counts))
+
+
 async def train_here(
     context: Context, study: StudyFile, number: int, attempt: int, leader: NodeId, place: int, table: "Table"
 ) -> None:
@@ -53,7 +61,7 @@ async def train_here(
 
     counts = (study.minimum_rows,) * len(study.owners)
     plan = plan_of_encoded(study.algorithm, parameters(study, counts))
-    rows = await asyncio.to_thread(rows_of, table.matrix, layout(study, counts))
+    rows = await asyncio.to_thread(rows_of, plan, table.matrix, layout(study, counts))
     session, run = session_key(study, number, attempt), Seconds(float(study.terms.run_seconds))
     try:
         async with asyncio.timeout(run):

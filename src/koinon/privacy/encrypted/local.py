@@ -20,7 +20,7 @@ class LocalEncrypted:
 
         Raises:
             Refused: a function in place of a program that studies name, one that this engine does not run, or an owner
-                with too few people in a class.
+                with too few people in a group.
             Unavailable: the extra is not installed.
         """
         del rng
@@ -28,14 +28,11 @@ class LocalEncrypted:
         if not program.parameters:
             raise Refused("only programs that a study can name are computed on ciphertexts; choose another engine")
         given = studies.parameters_of(program.parameters)
-        settings = studies.check(program.name, given)
+        sums = studies.check(program.name, given)
         keys = ckks.generate(studies.DEPTH)
         sealed = [
-            ckks.encrypt_numbers(
-                keys.public, studies.sums_of(each.values, given.layout, settings.minimum_group), studies.DEPTH
-            )
+            ckks.encrypt_numbers(keys.public, studies.sums_of(each.values, given.layout, sums), studies.DEPTH)
             for each in inputs
         ]
-        total = ckks.added(sealed, studies.DEPTH)
-        opened = keys.decrypt([total], studies.length_of(given.layout), studies.DECIMALS)[:, 0]
-        return Result(named_outputs(program, studies.outputs_of(opened, given, settings)))
+        opened = keys.decrypt([ckks.added(sealed, studies.DEPTH)], sums.length, studies.DECIMALS)[:, 0]
+        return Result(named_outputs(program, studies.outputs_of(opened, given, sums)))

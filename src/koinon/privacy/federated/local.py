@@ -31,7 +31,7 @@ class LocalFederated:
             raise Refused("owners train programs that a study can name, not functions; choose another engine")
         given = decode(Parameters, program.parameters)
         plan = studies.plan_of(program.name, given)
-        rows = [studies.rows_of(each.values, given.layout) for each in inputs]
+        rows = [studies.rows_of(plan, each.values, given.layout) for each in inputs]
 
         def gather(terms: RoundTerms, words: dict[int, np.ndarray]) -> tuple[tuple[int, ...], np.ndarray]:
             return lockstep.gather(terms, words, rng)

@@ -4,18 +4,20 @@ the program declares.
 Everybody makes the plan from the study file alone; nobody needs to know how many rows the others have.
 """
 
+from math import ceil, sqrt
 from typing import Final
 
 import numpy as np
+from msgspec.structs import replace
 
-from koinon.kernel.codec import decode
+from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import InvalidInput, Refused
 from koinon.privacy.backend import Adversary
 from koinon.privacy.differential.accountant import Gaussian, gaussian_multiplier
 from koinon.privacy.differential.logistic import STUDY_DELTA
 from koinon.privacy.federated import newton
 from koinon.privacy.federated.noise import NoisePlan
-from koinon.privacy.federated.strategies import NEWTON, LocalPlan, ServerPlan
+from koinon.privacy.federated.strategies import NEWTON, SUMS, LocalPlan, ServerPlan
 from koinon.privacy.federated.training import (
     Coordinator,
     Rows,
@@ -29,6 +31,7 @@ from koinon.privacy.federated.training import (
 from koinon.privacy.programs import logistic_regression
 from koinon.privacy.programs.offer import MOST_ROWS, Layout, Parameters
 from koinon.privacy.sharing import encoded
+from koinon.privacy.sums import table
 
 MOST_ROUNDS: Final = 25
 NOISY_ROUNDS: Final = 10
@@ -38,6 +41,8 @@ _NOISY_CLIP: Final = 1.0
 _NOISY_FRACTION_BITS: Final = 32
 _NOISY_EPOCHS: Final = 10
 _FRACTION_BITS: Final = 40
+MOST_SUMS: Final = 1 << 17
+"""A megabyte of words from every owner."""
 _LONGEST_PARAMETERS: Final = 1024 * 1024
 
 ADVERSARY: Final = Adversary(
@@ -52,8 +57,11 @@ ADVERSARY: Final = Adversary(
 
 def refusal(name: str, parameters: Parameters) -> str:
     """Why owners cannot train this where their rows lie; empty where they can."""
+    if name in table.names():
+        return _sums_refusal(name, parameters)
     if name != logistic_regression.NAME:
-        return f"owners train models where their rows lie; of the programs, {logistic_regression.NAME} is one"
+        able = ", ".join(sorted((logistic_regression.NAME, *table.names())))
+        return f"owners train, or add up, where their rows lie; of the programs {able} can be had so"
     if parameters.layout.sources:
         return "every owner must bring all columns of its own people; owners of different columns choose rep4"
     if set(parameters.outputs) != {"coefficients", "intercept"}:
@@ -62,6 +70,17 @@ def refusal(name: str, parameters: Parameters) -> str:
         return f"noise for whole owners is calibrated to ε of at most {MOST_EPSILON:g}; choose less, or exact outputs"
     if len(parameters.layout.columns) - 1 > newton.MOST_FEATURES:
         return f"owners add up matrices of at most {newton.MOST_FEATURES} columns; choose rep4"
+    return ""
+
+
+def _sums_refusal(name: str, parameters: Parameters) -> str:
+    if reason := table.refusal(name, parameters):
+        return reason
+    length = table.sums_of(name, parameters).length
+    if length > MOST_SUMS:
+        return (
+            f"owners add up at most {MOST_SUMS} numbers, and this study needs {length}; choose fewer columns, or rep4"
+        )
     return ""
 
 
@@ -74,6 +93,8 @@ def plan_of(name: str, parameters: Parameters) -> TrainingPlan:
     """
     if reason := refusal(name, parameters):
         raise Refused(f"{name} does not run on the federated engine: {reason}")
+    if name in table.names():
+        return _sums_plan(name, parameters)
     settings = (
         decode(logistic_regression.Settings, parameters.settings)
         if parameters.settings
@@ -95,6 +116,30 @@ def plan_of(name: str, parameters: Parameters) -> TrainingPlan:
         most_rows=MOST_ROWS,
         threshold=owners // 2 + 1,
         fraction_bits=_FRACTION_BITS,
+    )
+    check_plan(plan, owners)
+    return plan
+
+
+def _sums_plan(name: str, parameters: Parameters) -> TrainingPlan:
+    layout, owners = parameters.layout, len(parameters.layout.rows)
+    # Everybody must have one plan, and owners do not know each other's numbers of rows.
+    anyhow = replace(parameters, layout=replace(layout, rows=(1,) * owners))
+    program = table.sums_of(name, anyhow)
+    plan = TrainingPlan(
+        features=len(layout.columns),
+        hidden=(),
+        classes=1,
+        penalty=0.0,
+        rounds=program.rounds,
+        local=LocalPlan(),
+        server=ServerPlan(SUMS),
+        clip=float(ceil(sqrt(program.length))),
+        most_rows=MOST_ROWS,
+        threshold=owners // 2 + 1,
+        fraction_bits=_FRACTION_BITS,
+        program=name,
+        parameters=encode(anyhow),
     )
     check_plan(plan, owners)
     return plan
@@ -144,14 +189,20 @@ def update_length(plan: TrainingPlan) -> int:
     return length_of(plan, model_of(plan))
 
 
-def rows_of(matrix: np.ndarray, layout: Layout) -> Rows:
+def rows_of(plan: TrainingPlan, matrix: np.ndarray, layout: Layout) -> Rows:
     """An owner's matrix (n, columns), the target last, as every engine sees it: scaled to [−1, 1] and rounded.
 
     Raises:
-        InvalidInput: a value that is not finite, outside its column's range, or a target other than 0 and 1.
+        InvalidInput: a value that is not finite, outside its column's range, or not one that the program takes.
+        Refused: fewer people than the study's least in a group.
     """
     words = encoded(matrix, layout.columns, layout.fraction_bits)
     numbers = words.view(np.int64) / 2.0**layout.fraction_bits
+    if plan.server.kind == SUMS:
+        rows = Rows(numbers, np.zeros(len(numbers)))
+        program = table.sums_of(plan.program, decode(Parameters, plan.parameters, limit=_LONGEST_PARAMETERS))
+        program.add(program.start(), numbers)
+        return rows
     targets = (numbers[:, -1] + 1.0) / 2.0
     if not np.isin(targets, (0.0, 1.0)).all():
         raise InvalidInput(f"the target {layout.columns[-1].name!r} may hold only 0 and 1; recode it")
@@ -159,10 +210,14 @@ def rows_of(matrix: np.ndarray, layout: Layout) -> Rows:
 
 
 def outputs_of(state: Coordinator, plan: TrainingPlan, fraction_bits: int) -> np.ndarray:
-    """Coefficients, then the intercept, as words (uint64) of so many fraction bits: what the members must agree on."""
-    parameters = result(state, plan)
-    if plan.server.kind != NEWTON:
+    """The outputs in the study's order as words (uint64) of so many fraction bits: what the members must agree on."""
+    found = result(state, plan)
+    if plan.server.kind == SUMS:
+        given = decode(Parameters, plan.parameters, limit=_LONGEST_PARAMETERS)
+        outputs = table.sums_of(plan.program, given).outputs(found)
+        found = np.concatenate([outputs[name].ravel() for name in given.outputs])
+    elif plan.server.kind != NEWTON:
         # Two classes of a softmax: their difference is the logistic regression.
-        weights, biases = parameters[:-2].reshape(-1, 2), parameters[-2:]
-        parameters = np.append(weights[:, 1] - weights[:, 0], biases[1] - biases[0])
-    return np.round(parameters * 2.0**fraction_bits).astype(np.int64).view(np.uint64)
+        weights, biases = found[:-2].reshape(-1, 2), found[-2:]
+        found = np.append(weights[:, 1] - weights[:, 0], biases[1] - biases[0])
+    return np.round(found * 2.0**fraction_bits).astype(np.int64).view(np.uint64)

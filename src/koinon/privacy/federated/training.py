@@ -26,6 +26,7 @@ from koinon.privacy.federated.noise import NoisePlan, check_noise, deviation, dr
 from koinon.privacy.federated.session import check_threshold
 from koinon.privacy.federated.strategies import (
     NEWTON,
+    SUMS,
     JointModel,
     LocalPlan,
     ServerPlan,
@@ -36,6 +37,7 @@ from koinon.privacy.federated.strategies import (
 from koinon.privacy.federated.strategies import (
     begin as begin_model,
 )
+from koinon.privacy.federated.summing import SummedModel, summed_model
 from koinon.wire.federated import RoundTerms
 
 _MODEL_DOMAIN: Final = "koinon/federated/model/1"
@@ -62,6 +64,8 @@ class TrainingPlan(Record, frozen=True):
         patience: rounds without a better mean loss before the training stops; 0 never stops early.
         seed: of the first parameters and of the order of rows.
         noise: differential privacy of whole owners, or None.
+        program, parameters: where owners give a program's sums, its name and the encoding of its parameters; then
+            ``features`` are all columns, and there are no other targets.
     """
 
     features: int
@@ -80,6 +84,11 @@ class TrainingPlan(Record, frozen=True):
     word_bits: int = 64
     size: int = 0
     noise: NoisePlan | None = None
+    program: str = ""
+    parameters: bytes = b""
+
+
+TrainedModel = Perceptron | BroughtModel | Logistic | SummedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +118,10 @@ class Coordinator:
     finished: str = ""
 
 
-def model_of(plan: TrainingPlan) -> Perceptron | BroughtModel | Logistic:
+def model_of(plan: TrainingPlan) -> TrainedModel:
     """What is trained. Raises InvalidInput for a model that is none."""
+    if plan.server.kind == SUMS:
+        return summed_model(plan.program, plan.parameters)
     if plan.server.kind == NEWTON and not plan.size:
         return newton.check(plan.features, plan.hidden, plan.classes)
     if not plan.size:
@@ -120,7 +131,7 @@ def model_of(plan: TrainingPlan) -> Perceptron | BroughtModel | Logistic:
     return BroughtModel(plan.size)
 
 
-def check_plan(plan: TrainingPlan, owners: int) -> Perceptron | BroughtModel | Logistic:
+def check_plan(plan: TrainingPlan, owners: int) -> TrainedModel:
     """The model of a plan. Raises InvalidInput naming the first setting that cannot be used by so many owners."""
     model = model_of(plan)
     check_plans(plan.local, plan.server)
@@ -134,8 +145,11 @@ def check_plan(plan: TrainingPlan, owners: int) -> Perceptron | BroughtModel | L
         check_noise(plan.noise, plan.threshold, plan.clip, plan.fraction_bits)
         if plan.most_rows or plan.patience:
             raise InvalidInput("with noise owners weigh alike and losses stay private: set most_rows and patience to 0")
-    if plan.server.kind == NEWTON and (plan.size or plan.noise is not None or plan.patience or not plan.most_rows):
-        raise InvalidInput("Newton's method takes no noise, no patience, no brought model, and owners weighed by rows")
+    whole = plan.server.kind in (NEWTON, SUMS)
+    if whole and (plan.size or plan.noise is not None or plan.patience or not plan.most_rows):
+        raise InvalidInput(
+            "Newton's method and sums take no noise, patience or brought model, and owners by their rows"
+        )
     check_threshold(plan.threshold, owners)
     encoding.check_range(owners, limit_of(plan), plan.word_bits)
     return model
@@ -163,6 +177,8 @@ def _units(plan: TrainingPlan, noise: NoisePlan) -> int:
 def length_of(plan: TrainingPlan, model: Model) -> int:
     """Words of one owner's contribution."""
     size = newton.statistics_size(model.size) if plan.server.kind == NEWTON else model.size
+    if isinstance(model, SummedModel):
+        size = model.program.length
     return size + (METRICS if plan.noise is None else 0)
 
 
@@ -200,10 +216,10 @@ class Rows:
     targets: np.ndarray
 
     def training(self, plan: TrainingPlan) -> "Rows":
-        """All rows, or all but the held-back ones where losses are told; all with Newton's method, which never stops
-        early.
+        """All rows, or all but the held-back ones where losses are told; all with Newton's method and with sums, which
+        no loss ends early.
         """
-        if plan.noise is not None or plan.server.kind == NEWTON or len(self.targets) < HELD_BACK:
+        if plan.noise is not None or plan.server.kind in (NEWTON, SUMS) or len(self.targets) < HELD_BACK:
             return self
         kept = np.arange(len(self.targets)) % HELD_BACK != HELD_BACK - 1
         return Rows(self.features[kept], self.targets[kept])
@@ -240,6 +256,8 @@ def contribution(
     update = local_update(plan, model, parameters, used, owner, number)
     if plan.noise is not None:
         return words_of(plan, update, len(used.targets), float("nan"), rng)
+    if isinstance(model, SummedModel):
+        return words_of(plan, update, len(used.targets), 0.0, rng)
     judged = used if plan.server.kind == NEWTON else rows.held_back()
     loss, _ = model.loss_and_gradient(parameters, judged.features, judged.targets)
     return words_of(plan, update, len(used.targets), loss, rng)
@@ -269,6 +287,8 @@ def local_update(
     """What training on these rows changes (size,), clipped; with Newton's method the statistics of the rows, whatever
     the owner and the round. Raises InvalidInput if training diverged.
     """
+    if isinstance(model, SummedModel):
+        return clip_norm(model.means(parameters, rows.features), plan.clip)
     if isinstance(model, Logistic):
         return clip_norm(model.statistics(parameters, rows.features, rows.targets), plan.clip)
     seed = int.from_bytes(tagged_hash(_SEED_DOMAIN, encode_record([plan.seed, number, owner]))[:8], "big")
@@ -303,6 +323,8 @@ def finish_round(state: Coordinator, plan: TrainingPlan, survivors: tuple[int, .
         update, weight = total[:-METRICS], float(total[-METRICS])
         loss = float(total[-1]) / weight * LARGEST_LOSS if weight > 0.0 else float("nan")
     mean = update / weight if weight > 0.0 else np.zeros_like(update)
+    if plan.server.kind == SUMS:
+        return _summed(state, plan, survivors, update * plan.most_rows, weight * plan.most_rows)
     if plan.server.kind == NEWTON:
         return _newton(state, plan, survivors, mean, weight * plan.most_rows, loss)
     return advance(state, plan, survivors, mean, loss)
@@ -341,6 +363,21 @@ def _newton(
     )
     converged = "the joint model moves no more" if change <= newton.CLOSE_ENOUGH else ""
     return replace(following, finished=converged or _finished(following, plan))
+
+
+def _summed(
+    state: Coordinator, plan: TrainingPlan, survivors: tuple[int, ...], totals: np.ndarray, people: float
+) -> Coordinator:
+    joint, model = state.joint, summed_model(plan.program, plan.parameters)
+    parameters, memory, change = model.moved(joint.parameters, joint.second, totals, people)
+    following = replace(
+        state,
+        joint=JointModel(parameters, joint.first, memory),
+        round=state.round + 1,
+        history=(*state.history, RoundReport(state.round, survivors, float("nan"), change)),
+    )
+    ended = "the joint state moves no more" if not change else ""
+    return replace(following, finished=ended or _finished(following, plan))
 
 
 def result(state: Coordinator, plan: TrainingPlan) -> np.ndarray:

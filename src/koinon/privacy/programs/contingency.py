@@ -38,8 +38,8 @@ class Settings(Record, frozen=True):
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
     """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
-    places = _places(layout, settings)
-    codes = [_codes(layout.columns[place]) for place in places]
+    places = places_of(layout, settings)
+    codes = [codes_of(layout.columns[place]) for place in places]
     check_minimum(settings.minimum_group, layout.people)
 
     def compute(rows: SecretArray) -> Revealed:
@@ -59,13 +59,13 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
 
 def whole_columns(layout: Layout, settings: Settings) -> tuple[str, ...]:
     """Both."""
-    return tuple(layout.columns[place].name for place in _places(layout, settings))
+    return tuple(layout.columns[place].name for place in places_of(layout, settings))
 
 
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
     """The counts with a row for each code of the first column, and the test with its degrees of freedom and p-value."""
-    first, second = (layout.columns[place] for place in _places(layout, settings))
-    rows, columns = (tuple(f"{column.name} = {code}" for code in range(_codes(column))) for column in (first, second))
+    first, second = (layout.columns[place] for place in places_of(layout, settings))
+    rows, columns = (tuple(f"{column.name} = {code}" for code in range(codes_of(column))) for column in (first, second))
     freedom = (len(rows) - 1) * (len(columns) - 1)
     tables = []
     for name, values in outputs.items():
@@ -78,7 +78,7 @@ def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Setting
     return tuple(tables)
 
 
-def _places(layout: Layout, settings: Settings) -> tuple[int, int]:
+def places_of(layout: Layout, settings: Settings) -> tuple[int, int]:
     names = [column.name for column in layout.columns]
     if len(names) < 2:
         raise InvalidInput(f"{NAME} counts pairs of two columns; there is {len(names)}")
@@ -91,7 +91,7 @@ def _places(layout: Layout, settings: Settings) -> tuple[int, int]:
     return names.index(wanted[0]), names.index(wanted[1])
 
 
-def _codes(column: Column) -> int:
+def codes_of(column: Column) -> int:
     if column.low != 0.0 or column.high != round(column.high) or not 1 <= column.high < MOST_CODES:
         raise InvalidInput(
             f"{NAME}: the range of {column.name!r} must go from 0 to the last code, a whole number up to"

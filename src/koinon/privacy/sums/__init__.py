@@ -1,0 +1,1 @@
+"""Programs whose outputs follow from sums over rows: what every owner adds up, and what the totals are turned into."""
