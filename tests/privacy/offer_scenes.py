@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from koinon.privacy.backend import PlainInput
-from koinon.privacy.learn.perceptron import batches, starting_weights
+from koinon.privacy.learn.networks import batches
+from koinon.privacy.learn.perceptron import starting_weights
 from koinon.privacy.programs.offer import Layout
 from koinon.wire.committee import Column
 
@@ -375,6 +376,88 @@ def plain_perceptron(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]
     return {name: (np.atleast_2d(each), 5e-3) for name, each in zip(names, weights, strict=True)}
 
 
+IMAGE, LENGTH = (4, 5, 1), 3
+PIXELS = tuple(Column(f"pixel {number}", 0.0, 16.0) for number in range(20))
+STEPS = tuple(Column(f"step {number}", -2.0, 2.0) for number in range(2 * LENGTH))
+
+
+def images() -> np.ndarray:
+    """Noise around one of three bars, and which."""
+    random = np.random.default_rng(9)
+    codes = random.integers(0, 3, sum(ROWS))
+    bars = np.zeros((3, 4, 5))
+    bars[0, 1], bars[1, :, 2], bars[2, 3, 3:] = 1, 1, 1
+    pixels = np.clip(bars[codes].reshape(-1, 20) * 12 + random.uniform(0, 4, (sum(ROWS), 20)), 0, 16)
+    return np.column_stack([pixels, codes])
+
+
+def sequences() -> np.ndarray:
+    """Numbers, and a product of the first and the last step's."""
+    steps = np.random.default_rng(10).uniform(-2, 2, (sum(ROWS), 2 * LENGTH))
+    return np.column_stack([steps, steps[:, 0] * steps[:, -1] / 2])
+
+
+def descended(architecture: Any, table: np.ndarray, truth: np.ndarray, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights of one of the house's JAX networks after the same steps, with JAX's gradient."""
+    import jax
+
+    def loss(weights: Any, x: np.ndarray, y: np.ndarray) -> Any:
+        levels = architecture.forward(weights, x)
+        if architecture.outputs == 1:
+            return ((levels[:, 0] - y) ** 2).sum() / 2 / len(x)
+        return -jax.nn.log_softmax(levels)[np.arange(len(x)), y.astype(int)].sum() / len(x)
+
+    slope = jax.jit(jax.grad(loss))
+    weights = architecture.start(settings["seed"])
+    speeds = {name: np.zeros(each.shape) for name, each in weights.items()}
+    for chosen in batches(len(table), settings["batch"], settings["epochs"], settings["seed"]):
+        slopes = slope(weights, table[chosen], truth[chosen])
+        for name in weights:
+            speeds[name] = 0.9 * speeds[name] - settings["rate"] * np.asarray(slopes[name])
+            weights[name] = weights[name] + speeds[name]
+    return weights
+
+
+CONVOLUTIONS = {"image": IMAGE, "filters": (3,), "window": 2, "epochs": 3, "batch": 17, "rate": 0.3, "seed": 4}
+RECURRENT = {
+    "predicts": "number",
+    "length": LENGTH,
+    "units": 3,
+    "epochs": 3,
+    "batch": 17,
+    "rate": 0.3,
+    "seed": 5,
+}
+
+
+def plain_convolutions(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
+    from koinon.privacy.nets.functions import convolutional
+
+    found = descended(convolutional(IMAGE, (3,), 3, window=2), rows[:, :-1] / 8 - 1, rows[:, -1], CONVOLUTIONS)
+    named = {
+        "filters 1": found["filters 0"].reshape(4, 3),
+        "filters 1 bias": found["bias 0"],
+        "layer 1": found["dense"],
+        "layer 1 bias": found["bias"],
+    }
+    return {name: (np.atleast_2d(each), 5e-3) for name, each in named.items()}
+
+
+def plain_recurrence(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]:
+    from koinon.privacy.nets.functions import recurrent
+
+    found = descended(recurrent(LENGTH, 2, 3, 1), rows[:, :-1] / 2, rows[:, -1] / 2, RECURRENT)
+    named = {
+        "gates": found["gates"],
+        "gates bias": found["gate bias"],
+        "state": found["state"],
+        "state bias": found["state bias"],
+        "layer 1": found["dense"],
+        "layer 1 bias": found["bias"],
+    }
+    return {name: (np.atleast_2d(each), 5e-3) for name, each in named.items()}
+
+
 ASKED = ((30.0, -2.0, 0.2), (80.0, 1.0, 0.4))
 
 
@@ -531,6 +614,22 @@ SCENES = (
         "ill",
         {"hidden": 4, "epochs": 4, "batch": 17, "rate": 0.5, "seed": 2},
         plain_perceptron,
+    ),
+    Scene(
+        "convolutional-network/1",
+        (*PIXELS, Column("shape", 0.0, 2.0)),
+        images(),
+        "shape",
+        CONVOLUTIONS,
+        plain_convolutions,
+    ),
+    Scene(
+        "recurrent-network/1",
+        (*STEPS, Column("product", -2.0, 2.0)),
+        sequences(),
+        "product",
+        RECURRENT,
+        plain_recurrence,
     ),
     Scene(
         "nearest-neighbours/1",

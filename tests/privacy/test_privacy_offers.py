@@ -58,6 +58,7 @@ MANY_ROUNDS = {
     "multinomial-regression/1",
     "poisson-regression/1",
     "principal-components/1",
+    "recurrent-network/1",
     "random-forest/1",
     "regression-tree/1",
 }
@@ -221,6 +222,31 @@ OUT_OF_RANGE: list[tuple[str, str, dict[str, Any]]] = [
     ("contingency/1", "", {"first": "size", "second": "size"}),
     ("contingency/1", "", {"first": "weight", "second": "size"}),
     ("contingency/1", "", {"first": "size", "second": "age"}),
+    ("convolutional-network/1", "", {"image": [1, 2, 1], "window": 1, "pool": 1, "batch": 5}),
+    ("convolutional-network/1", "dose", {"image": [1, 2, 1], "window": 1, "pool": 1, "batch": 5}),
+    *(
+        ("convolutional-network/1", "size", {"image": [1, 2, 1], "window": 1, "pool": 1, "batch": 5} | bad)
+        for bad in (
+            {"image": [8, 8, 1]},
+            {"image": [1, 2, 0]},
+            {"image": [2, 2, 1]},
+            {"window": 2},
+            {"pool": 2},
+            {"pool": 0},
+            {"pooling": "median"},
+            {"filters": []},
+            {"filters": [1, 1, 1, 1]},
+            {"filters": [10**6]},
+            {"hidden": -1},
+            {"hidden": 10**6},
+            {"predicts": "anything"},
+            {"batch": 21},
+            {"batch": 0},
+            {"epochs": 10**9},
+            {"rate": float("nan")},
+            {"seed": -1},
+        )
+    ),
     ("cox-regression/1", "size", {"duration": "weight"}),
     ("cox-regression/1", "size", {"duration": "age", "times": [50.0, 50.0]}),
     ("cox-regression/1", "size", {"duration": "age", "penalty": -1.0}),
@@ -279,6 +305,24 @@ OUT_OF_RANGE: list[tuple[str, str, dict[str, Any]]] = [
     ("principal-components/1", "", {"count": 0}),
     ("random-forest/1", "size", {"trees": 0}),
     ("random-forest/1", "size", {"minimum_group": 14}),
+    ("recurrent-network/1", "", {"length": 2, "batch": 5}),
+    ("recurrent-network/1", "dose", {"length": 2, "batch": 5}),
+    *(
+        ("recurrent-network/1", "size", {"length": 2, "batch": 5} | bad)
+        for bad in (
+            {"length": 0},
+            {"length": 3},
+            {"length": -2},
+            {"units": 0},
+            {"units": 10**6},
+            {"hidden": -1},
+            {"predicts": ""},
+            {"batch": 21},
+            {"epochs": 0},
+            {"rate": 2.0},
+            {"seed": 1 << 32},
+        )
+    ),
     ("regression-forest/1", "dose", {"trees": 10**9}),
     ("regression-tree/1", "dose", {"depth": -1}),
 ]

@@ -44,9 +44,12 @@ def parameters(inputs: list[PlainInput], **changes: object) -> Parameters:
     return Parameters(**{name: changes.get(name, getattr(made, name)) for name in made.__struct_fields__})  # type: ignore[arg-type]
 
 
-def outputs(inputs: list[PlainInput], engine: Backend, **settings: object) -> dict[str, np.ndarray]:
-    given = settings_from(registry.offer("logistic-regression/1"), settings)
-    program = registry.load("logistic-regression/1", encode(parameters(inputs, settings=given)))
+def outputs(
+    inputs: list[PlainInput], engine: Backend, name: str = "logistic-regression/1", **settings: object
+) -> dict[str, np.ndarray]:
+    offer = registry.offer(name)
+    opened = MODEL if name == "logistic-regression/1" else offer.outputs
+    program = registry.load(name, encode(parameters(inputs, settings=settings_from(offer, settings), outputs=opened)))
     assert program.output[-1] == ("released", (1,))
     return dict(engine.run(program, inputs, SeededRng(b"run")).outputs)
 
@@ -83,6 +86,73 @@ def test_a_model_that_remembers_rows_stays_closed(engine: Backend) -> None:
     assert found["released"] == 0
     assert not found["coefficients"].any()
     assert not found["intercept"].any()
+
+
+REMEMBERING: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "convolutional-network/1": (
+        {"image": [5, 6, 1], "filters": [8], "window": 2, "pool": 1, "hidden": 32, "epochs": 60, "batch": 15},
+        {"image": [2, 3, 1], "filters": [2], "window": 1, "pool": 1, "epochs": 2},
+    ),
+    "decision-tree/1": ({"depth": 6, "bins": 48, "minimum_group": 1}, {"depth": 2}),
+    "gradient-boosting/1": (
+        {"depth": 3, "bins": 32, "minimum_group": 1, "trees": 8, "rate": 1.0},
+        {"depth": 2, "trees": 3},
+    ),
+    "perceptron/1": ({"hidden": 64, "epochs": 80, "batch": 15, "rate": 0.3}, {"hidden": 4, "epochs": 2}),
+    "random-forest/1": ({"depth": 6, "bins": 48, "minimum_group": 1, "trees": 8}, {"depth": 2, "trees": 3}),
+    "recurrent-network/1": (
+        {"length": 2, "units": 16, "hidden": 32, "epochs": 80, "batch": 15, "rate": 0.3},
+        {"length": 2, "units": 2, "epochs": 2},
+    ),
+}
+"""Of each program that can learn rows by heart: settings with which it does so of 45 rows, and of an honest study."""
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_what_learns_rows_by_heart_stays_closed(name: str) -> None:
+    found = outputs(owners(15, 30), ClearBackend(), name, **REMEMBERING[name][0])
+    assert found.pop("released") == 0
+    assert found.keys() == set(registry.offer(name).outputs)
+    assert not any(values.any() for values in found.values())
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_what_learns_of_many_rows_is_opened(name: str) -> None:
+    found = outputs(owners(240, 6), ClearBackend(), name, **REMEMBERING[name][1])
+    assert found.pop("released") == 1
+    assert all(values.any() for values in found.values())
+
+
+@pytest.mark.long
+def test_four_parties_hold_trees_back_sample() -> None:
+    closed = outputs(owners(12, 8), SimulatedRep4(), "decision-tree/1", depth=7, bins=64, minimum_group=1)
+    assert closed["released"] == 0
+    assert not closed["leaves"].any()
+    assert outputs(owners(120, 4), SimulatedRep4(), "decision-tree/1", depth=2)["released"] == 1
+
+
+def test_every_program_that_judges_planted_rows_is_tried_on_some() -> None:
+    judging = {name for name in registry.names() if registry.offer(name).judges_planted}
+    assert judging == REMEMBERING.keys() | {"logistic-regression/1"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "target", "settings"),
+    [
+        ((*columns_of(6)[:-1], Column("stage", 0.0, 3.0)), "stage", {}),
+        (columns_of(6), "benign", {"predicts": "number"}),
+        ((columns_of(1)[-1], *columns_of(6)[:-1]), "benign", {}),
+    ],
+    ids=["more than two classes", "a number", "a target that is not last"],
+)
+def test_a_network_is_tried_on_labels_that_owners_can_toss(
+    columns: tuple[Column, ...], target: str, settings: dict[str, object]
+) -> None:
+    offer = registry.offer("recurrent-network/1")
+    layout = Layout((60, 60, 60), columns, target, planted=10)
+    given = settings_from(offer, {"length": 3, **settings})
+    with pytest.raises(InvalidInput, match="where the last column is a target of two classes"):
+        registry.load("recurrent-network/1", encode(Parameters(layout, given, ("weights",))))
 
 
 @pytest.mark.parametrize(

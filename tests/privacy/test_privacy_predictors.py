@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from offer_scenes import FEATURES, SCENES, Scene, answers, fallen, inputs_of, layout_of
+from offer_scenes import FEATURES, IMAGE, LENGTH, SCENES, Scene, answers, fallen, inputs_of, layout_of
 
 from koinon.data.commitment import DatasetCommitment
 from koinon.data.demonstration import demo_split
@@ -20,13 +20,25 @@ from koinon.kernel.ids import Address, Hash32, NodeId
 from koinon.kernel.quantities import BasisPoints, TokenAmount
 from koinon.models.onnx_export import weights_hash
 from koinon.models.onnx_layers import LayerParameters, Link, check_equal_layers, export_layers
+from koinon.models.onnx_networks import (
+    ConvolutionLayer,
+    DenseLayer,
+    GatedLayer,
+    NetworkParameters,
+    check_equal_network,
+    export_network,
+)
 from koinon.models.onnx_trees import TreeParameters, check_equal_trees, export_trees
 from koinon.models.runtime import open_session
 from koinon.models.scan import scan
 from koinon.models.variants import derive
+from koinon.privacy.arrays import SecretArray, constant_like
 from koinon.privacy.backend import PlainInput
 from koinon.privacy.clear import ClearBackend
-from koinon.privacy.programs import noisy_network, registry
+from koinon.privacy.computation import Revealed, reveal, run, table
+from koinon.privacy.learn.networks import FittedLayers, starting_weights
+from koinon.privacy.nets import functions
+from koinon.privacy.programs import convolutional_network, noisy_network, recurrent_network, registry
 from koinon.privacy.programs.offer import Layout, Parameters, Target, decode_settings, settings_from
 from koinon.privacy.rep4.adversary import SeededRng
 from koinon.privacy.valuation.shapley import WORTH
@@ -76,8 +88,35 @@ def two_layers(tables: Tables, rows: np.ndarray) -> np.ndarray:
     return sigmoid((active @ tables["output"] + tables["output_bias"])[:, 0])
 
 
+def convolutions(tables: Tables, rows: np.ndarray) -> np.ndarray:
+    """The house's JAX function with the shown weights, on a scene's pixels."""
+    weights = {
+        "filters 0": tables["filters 1"].reshape(2, 2, 1, 3),
+        "bias 0": tables["filters 1 bias"][0],
+        "dense": tables["layer 1"],
+        "bias": tables["layer 1 bias"][0],
+    }
+    levels = np.asarray(functions.convolutional(IMAGE, (3,), 3, window=2).forward(weights, rows / 8 - 1), np.float64)
+    odds = np.exp(levels)
+    return np.asarray(odds / odds.sum(1, keepdims=True))
+
+
+def recurrence(tables: Tables, rows: np.ndarray) -> np.ndarray:
+    """The house's JAX function with the shown weights, on a scene's sequences; the target is from −2 to 2."""
+    weights = {
+        "gates": tables["gates"],
+        "gate bias": tables["gates bias"][0],
+        "state": tables["state"],
+        "state bias": tables["state bias"][0],
+        "dense": tables["layer 1"],
+        "bias": tables["layer 1 bias"][0],
+    }
+    return 2 * np.asarray(functions.recurrent(LENGTH, 2, 3, 1).forward(weights, rows / 2), np.float64)[:, 0]
+
+
 ANSWERS: dict[str, Callable[[Tables, np.ndarray], np.ndarray]] = {
     "boosted-regression/1": sum_of_trees,
+    "convolutional-network/1": convolutions,
     "decision-tree/1": mean_of_trees,
     "gradient-boosting/1": lambda tables, rows: sigmoid(sum_of_trees(tables, rows)),
     "linear-regression/1": line,
@@ -87,6 +126,7 @@ ANSWERS: dict[str, Callable[[Tables, np.ndarray], np.ndarray]] = {
     "perceptron/1": two_layers,
     "poisson-regression/1": lambda tables, rows: np.exp(line(tables, rows)),
     "random-forest/1": mean_of_trees,
+    "recurrent-network/1": recurrence,
     "regression-forest/1": mean_of_trees,
     "regression-tree/1": mean_of_trees,
 }
@@ -198,6 +238,104 @@ def test_a_network_learnt_through_noise_answers_as_its_formula(units: int) -> No
     assert np.abs(np.asarray(found) - sigmoid(noisy_network.decision(outputs, units_of_range))).max() < 1e-5
 
 
+WHOLE = Column("kind", 0.0, 2.0)
+NETWORKS: dict[str, Scene] = {
+    "means, two convolutions, a hidden layer, two classes": Scene(
+        "convolutional-network/1",
+        (*(Column(f"x{n}", -3.0, 5.0) for n in range(8 * 9 * 2)), Column("ill", 0.0, 1.0)),
+        np.zeros((1, 145)),
+        "ill",
+        {"image": (8, 9, 2), "filters": (3, 4), "window": 2, "pooling": "mean", "hidden": 5},
+        dict,
+    ),
+    "the largest, no pool behind, a number": Scene(
+        "convolutional-network/1",
+        (*(Column(f"x{n}", 0.0, 255.0) for n in range(25)), Column("score", 10.0, 90.0)),
+        np.zeros((1, 26)),
+        "score",
+        {"image": (5, 5, 1), "filters": (2,), "pool": 1, "predicts": "number"},
+        dict,
+    ),
+    "a sequence, a hidden layer, three classes": Scene(
+        "recurrent-network/1",
+        (WHOLE, *(Column(f"x{n}", -1.0, 4.0) for n in range(12))),
+        np.zeros((1, 13)),
+        "kind",
+        {"length": 4, "units": 5, "hidden": 3},
+        dict,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NETWORKS)
+def test_a_network_answers_as_the_committee_would(case: str) -> None:
+    """The exported model beside the very layers that are trained on secret rows."""
+    scene = NETWORKS[case]
+    study, random = study_of(scene, ("weights",)), np.random.default_rng(8)
+    settings = decode_settings(registry.offer(scene.program), study.settings)
+    module = convolutional_network if scene.program.startswith("conv") else recurrent_network
+    layers = module.layers_of(Layout((1,), scene.columns, scene.target), settings)
+    weights = [each + random.normal(0, 0.3, each.shape) for each in starting_weights(layers, 1)]
+    flat = np.concatenate([each.ravel() for each in weights])
+    predictor = predictor_of(opened_as({"weights": flat}), study)
+    scan(predictor.onnx)
+    low, high = np.array([(column.low, column.high) for column in features_of(study)]).T
+    rows = random.uniform(low, high, (30, len(low))).astype(np.float32)
+    (found,) = open_session(predictor.onnx).run(None, {"features": rows})
+
+    def answer(secret: SecretArray) -> Revealed:
+        known = tuple(constant_like(secret, each) for each in weights)
+        fitted = FittedLayers(tuple(layers), known, settings.predicts == "number")
+        return reveal(answer=fitted.predict(secret) if fitted.numbers else fitted.predict_proba(secret))
+
+    units = table((rows - (low + high) / 2) / ((high - low) / 2), ranges=[(-1.0, 1.0)] * len(low))
+    wanted = run(answer, [units], ClearBackend()).outputs["answer"]
+    if settings.predicts == "number":
+        wanted = wanted * 40 + 50
+    assert np.asarray(found).shape == wanted.shape
+    # The sigmoid on shares is right to 3 · 10⁻⁴, and a network adds a few of them up.
+    assert np.abs(np.asarray(found) - wanted).max() < 4e-3 * max(1.0, np.abs(wanted).max())
+    with pytest.raises(InvalidInput, match="must have"):
+        predictor_of(opened_as({"weights": flat[1:]}), study)
+
+
+LAYERED = NetworkParameters(
+    np.zeros(4),
+    np.ones(4),
+    (
+        ConvolutionLayer((2, 2, 1), np.ones((1, 2)), np.zeros(2), 1, 2, True, 16.0),
+        DenseLayer(np.ones((2, 1)), np.ones(1)),
+    ),
+    Link.PROBABILITY,
+)
+GATES = GatedLayer(2, 2, np.ones((3, 2)), np.ones(2), np.ones((3, 1)), np.ones(1))
+BAD_NETWORKS = {
+    "no layer": replace(LAYERED, layers=()),
+    "layers that do not meet": replace(LAYERED, layers=LAYERED.layers[::-1]),
+    "an image of other columns": replace(LAYERED, low=np.zeros(3), high=np.ones(3)),
+    "no dense layer at the end": replace(LAYERED, layers=LAYERED.layers[:1]),
+    "one class": replace(LAYERED, link=Link.CLASSES),
+    "a count": replace(LAYERED, link=Link.COUNT),
+    "a gate too few": replace(
+        LAYERED, layers=(replace(GATES, gates_bias=np.ones(1)), DenseLayer(np.ones((1, 1)), np.ones(1)))
+    ),
+    "no window": replace(LAYERED, layers=(replace(LAYERED.layers[0], window=0), LAYERED.layers[1])),  # type: ignore[type-var]
+    "a weight that is no number": replace(
+        LAYERED, layers=(LAYERED.layers[0], DenseLayer(np.full((2, 1), np.nan), np.ones(1)))
+    ),
+    "a huge weight": replace(LAYERED, layers=(LAYERED.layers[0], DenseLayer(np.full((2, 1), 1e20), np.ones(1)))),
+    "an empty range": replace(LAYERED, high=np.zeros(4)),
+    "a unit that is no number": replace(LAYERED, unit=np.inf),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NETWORKS)
+def test_what_is_no_network_is_not_exported(case: str) -> None:
+    assert export_network(LAYERED)
+    with pytest.raises(InvalidInput):
+        export_network(BAD_NETWORKS[case])
+
+
 @pytest.mark.parametrize("scene", MODELS, ids=lambda scene: scene.program)
 def test_a_model_that_nobody_measures_is_not_sent_to_be_measured(scene: Scene) -> None:
     study = study_of(scene, ("columns",))
@@ -291,6 +429,8 @@ def test_other_numbers_than_the_trained_ones_are_forged() -> None:
         check_equal_trees(trees, replace(TREES, leaves=TREES.leaves + 0.01))
     with pytest.raises(Forged, match="differ from the trained ones"):
         check_equal_trees(trees, replace(TREES, thresholds=TREES.thresholds + 1e-3))
+    with pytest.raises(Forged, match="differs from the trained one"):
+        check_equal_network(export_network(LAYERED), replace(LAYERED, low=np.full(4, -0.5)))
     with pytest.raises(Forged, match="differs from the trained one"):
         check_equal_layers(layers, replace(LAYERS, biases=(LAYERS.biases[0], LAYERS.biases[1] + 0.01)))
 

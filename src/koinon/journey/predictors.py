@@ -3,10 +3,10 @@
 One function for each program that makes a model; a program that is not in the table makes none.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import log
-from typing import TYPE_CHECKING, Final
+from math import log, prod
+from typing import TYPE_CHECKING, Any, Final
 
 from koinon.jobs.study import StudyFile
 from koinon.journey.results import Trained
@@ -16,6 +16,10 @@ from koinon.wire.committee import Column
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from koinon.models.onnx_networks import NetworkLayer
+    from koinon.privacy.learn.layers import Layer
+    from koinon.privacy.programs.offer import Layout
 
     FloatArray = NDArray[np.float64]
 
@@ -163,6 +167,64 @@ def _perceptron(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predic
     return Predictor(onnx, BINARY_CLASSIFICATION, check_equal_layers(onnx, layers))
 
 
+def _convolutional_network(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:
+    from koinon.privacy.programs.convolutional_network import layers_of
+
+    return _network(outputs, study, layers_of)
+
+
+def _recurrent_network(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:
+    from koinon.privacy.programs.recurrent_network import layers_of
+
+    return _network(outputs, study, layers_of)
+
+
+def _network(
+    outputs: Mapping[str, "FloatArray"], study: StudyFile, layers_of: "Callable[[Layout, Any], list[Layer]]"
+) -> Predictor:
+    """The layers that were trained, with the weights that were opened."""
+    from koinon.jobs.inputs import layout
+    from koinon.models.onnx_layers import Link
+    from koinon.models.onnx_networks import NetworkParameters, check_equal_network, export_network
+    from koinon.privacy.learn.networks import shapes_of
+    from koinon.privacy.programs import registry
+    from koinon.privacy.programs.networks import NUMBER, parts_of
+    from koinon.privacy.programs.offer import decode_settings
+
+    settings = decode_settings(registry.offer(study.algorithm), study.settings)
+    layers = layers_of(layout(study, (1,) * len(study.owners)), settings)
+    _need(outputs, {"weights": (sum(prod(shape) for shape in shapes_of(layers)),)}, study)
+    parts = parts_of(outputs["weights"], layers)
+    low, high = _ranges(study)
+    if settings.predicts == NUMBER:
+        link, task, (unit, level) = Link.NUMBER, REGRESSION, _target_units(study)
+    else:
+        link = Link.PROBABILITY if layers[-1].outputs == 1 else Link.CLASSES
+        task, unit, level = CLASSIFICATION, 1.0, 0.0
+    parameters = NetworkParameters(low, high, tuple(_exported(layers, parts)), link, unit, level)
+    onnx = export_network(parameters)
+    return Predictor(onnx, task, check_equal_network(onnx, parameters))
+
+
+def _exported(layers: "Sequence[Layer]", parts: "Sequence[FloatArray]") -> "Iterator[NetworkLayer]":
+    """Each layer of a training as one of a model, with its own arrays."""
+    from koinon.models.onnx_networks import ConvolutionLayer, DenseLayer, GatedLayer
+    from koinon.privacy.learn.layers import TOP, Convolution, Dense, Pooling
+    from koinon.privacy.learn.recurrence import Gated
+
+    rest = iter(parts)
+    for layer in layers:
+        own = [next(rest) for _ in layer.shapes]
+        match layer:
+            case Convolution():
+                largest = layer.pooling is Pooling.MAX
+                yield ConvolutionLayer(layer.image, own[0], own[1], layer.window, layer.pool, largest, TOP)
+            case Gated():
+                yield GatedLayer(layer.length, layer.width, own[0], own[1], own[2], own[3])
+            case Dense():
+                yield DenseLayer(own[0], own[1], TOP if layer.cut else None)
+
+
 def _noisy_network(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:
     """Weights whose last row is the bias; without hidden units, the last layer is all there is."""
     from koinon.models.onnx_layers import LayerParameters, Link, check_equal_layers, export_layers
@@ -264,6 +326,7 @@ def _need(outputs: Mapping[str, "FloatArray"], shapes: Mapping[str, tuple[int, .
 
 _PREDICTORS: Final[dict[str, Callable[[Mapping[str, "FloatArray"], StudyFile], Predictor]]] = {
     "boosted-regression/1": _added_trees,
+    "convolutional-network/1": _convolutional_network,
     "decision-tree/1": _averaged_trees,
     "gradient-boosting/1": _added_trees,
     "linear-regression/1": _linear_regression,
@@ -273,6 +336,7 @@ _PREDICTORS: Final[dict[str, Callable[[Mapping[str, "FloatArray"], StudyFile], P
     "noisy-network/1": _noisy_network,
     "perceptron/1": _perceptron,
     "poisson-regression/1": _poisson_regression,
+    "recurrent-network/1": _recurrent_network,
     "random-forest/1": _averaged_trees,
     "regression-forest/1": _averaged_trees,
     "regression-tree/1": _averaged_trees,

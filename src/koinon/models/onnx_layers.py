@@ -9,7 +9,7 @@ One number a row is answered as [N]; several as [N, c].
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ class Link(Enum):
     CLASSES = "Softmax"
 
 
-_NAMES: Final = {
+OUTPUT_NAMES: Final = {
     Link.NUMBER: NUMBER_NAME,
     Link.COUNT: NUMBER_NAME,
     Link.PROBABILITY: OUTPUT_NAME,
@@ -68,7 +68,7 @@ class LayerParameters:
     @property
     def name(self) -> str:
         """Of the output."""
-        return _NAMES[self.link]
+        return OUTPUT_NAMES[self.link]
 
     def answer(self, features: FloatArray) -> FloatArray:
         """The reference answer in float64, (N,) or (N, c), for (N, d) features in original units."""
@@ -180,16 +180,36 @@ def check_equal_layers(onnx_bytes: bytes, parameters: LayerParameters, seed: int
     Raises:
         Forged: the two differ by more than ``TOLERANCE`` of the largest answer.
     """
+    return check_same(onnx_bytes, parameters, seed, _RANDOM_ROWS)
+
+
+class Answering(Protocol):
+    """Ranges of columns, the name of an answer, and the formula for it."""
+
+    @property
+    def low(self) -> FloatArray: ...
+
+    @property
+    def high(self) -> FloatArray: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def answer(self, features: FloatArray) -> FloatArray: ...
+
+
+def check_same(onnx_bytes: bytes, formula: Answering, seed: int, count: int) -> float:
+    """As ``check_equal_layers``, for any formula, on ``count`` random rows and some at the edges."""
     from koinon.models.runtime import open_session
 
-    random, span = np.random.default_rng(seed), parameters.high - parameters.low
-    inside = random.uniform(parameters.low, parameters.high, (_RANDOM_ROWS, len(span)))
-    outside = random.uniform(parameters.low - span / 10, parameters.high + span / 10, (_RANDOM_ROWS // 4, len(span)))
-    corners = np.where(random.random((_RANDOM_ROWS // 4, len(span))) < 0.5, parameters.low, parameters.high)
+    random, span = np.random.default_rng(seed), formula.high - formula.low
+    inside = random.uniform(formula.low, formula.high, (count, len(span)))
+    outside = random.uniform(formula.low - span / 10, formula.high + span / 10, (count // 4, len(span)))
+    corners = np.where(random.random((count // 4, len(span))) < 0.5, formula.low, formula.high)
     rows = np.concatenate([inside, outside, corners]).astype(np.float32)
-    (answers,) = open_session(onnx_bytes).run([parameters.name], {INPUT_NAME: rows})
+    (answers,) = open_session(onnx_bytes).run([formula.name], {INPUT_NAME: rows})
     # The formula sees the same float32 rows: rounding an input is not an error of the export.
-    expected = parameters.answer(rows.astype(np.float64))
+    expected = formula.answer(rows.astype(np.float64))
     worst = float(np.abs(np.asarray(answers) - expected).max())
     if not worst <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise Forged(f"the exported model differs from the trained one by {worst:.3g}; it is not published")

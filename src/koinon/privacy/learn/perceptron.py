@@ -12,12 +12,11 @@ from typing import Final
 import numpy as np
 
 from koinon.kernel.errors import InvalidInput
-from koinon.privacy.arrays import SecretArray, bounded, constant_like, refined, sigmoid
-from koinon.privacy.graphs.jax_values import limited
-from koinon.privacy.nets.steps import repeated
+from koinon.privacy.arrays import SecretArray, bounded, sigmoid
+from koinon.privacy.learn.layers import drawn
+from koinon.privacy.learn.networks import Schedule, trained
 
 LARGEST: Final = 8.0
-_MOMENTUM: Final = 0.9
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,14 @@ class FittedPerceptron:
     hidden: tuple[SecretArray, SecretArray]
     output: tuple[SecretArray, SecretArray]
 
+    def decision_function(self, rows: SecretArray) -> SecretArray:
+        """(n,) log-odds of class 1."""
+        active = _rectified(rows @ self.hidden[0] + self.hidden[1])[0]
+        return (active @ self.output[0] + self.output[1])[:, 0]
+
     def predict_proba(self, rows: SecretArray) -> SecretArray:
         """(n,) probabilities of class 1."""
-        active = _rectified(rows @ self.hidden[0] + self.hidden[1])[0]
-        return sigmoid(active @ self.output[0] + self.output[1])[:, 0]
+        return sigmoid(self.decision_function(rows))
 
 
 @dataclass(frozen=True)
@@ -64,42 +67,22 @@ class Perceptron:
             raise InvalidInput(f"rows (n, d) and bits (n,) belong together; got {rows.shape} and {target.shape}")
         if not (self.hidden >= 1 and self.epochs >= 1 and self.batch >= 1 and 0.0 < self.rate <= 1.0):
             raise InvalidInput("a perceptron has a unit, an epoch, a row in a batch, and a rate up to 1")
-        order = batches(rows.shape[0], self.batch, self.epochs, self.seed)
-        weights = [
-            refined(constant_like(rows, each), rows.precision)
-            for each in starting_weights(rows.shape[1], self.hidden, self.seed)
-        ]
-        speeds = [refined(constant_like(rows, np.zeros(each.shape)), rows.precision) for each in weights]
-
-        def step(number: int, state: Sequence[SecretArray], data: Sequence[SecretArray]) -> list[SecretArray]:
-            current, before = state[:4], state[4:]
-            slopes = _slopes(current, data[0][order[number]], data[1][order[number]])
-            moved = [
-                speed.times(_MOMENTUM) - slope.times(self.rate) for speed, slope in zip(before, slopes, strict=True)
-            ]
-            after = [limited(each + speed, LARGEST) for each, speed in zip(current, moved, strict=True)]
-            return [*after, *moved]
-
-        found = repeated(step, len(order), [*weights, *speeds], [rows, target.reshape(-1, 1)])
+        found = trained(
+            starting_weights(rows.shape[1], self.hidden, self.seed),
+            _slopes,
+            rows,
+            target.reshape(-1, 1),
+            Schedule(self.epochs, self.batch, self.rate, self.seed),
+            LARGEST,
+        )
         return FittedPerceptron((found[0], found[1]), (found[2], found[3]))
-
-
-def batches(people: int, size: int, epochs: int, seed: int) -> list[np.ndarray]:
-    """Row numbers of every step."""
-    random, size = np.random.default_rng(seed), min(size, people)
-    orders = (random.permutation(people) for _ in range(epochs))
-    return [order[start : start + size] for order in orders for start in range(0, people - size + 1, size)]
 
 
 def starting_weights(width: int, hidden: int, seed: int) -> list[np.ndarray]:
     """Weights and biases of both layers: uniform with variance 2 / inputs (He et al., ICCV 2015), and 0."""
     random = np.random.default_rng(seed)
-
-    def drawn(incoming: int, outgoing: int) -> np.ndarray:
-        reach = (6.0 / incoming) ** 0.5
-        return np.asarray(random.uniform(-reach, reach, (incoming, outgoing)))
-
-    return [drawn(width, hidden), np.zeros(hidden), drawn(hidden, 1), np.zeros(1)]
+    first = drawn(random, width, (width, hidden))
+    return [first, np.zeros(hidden), drawn(random, hidden, (hidden, 1)), np.zeros(1)]
 
 
 def _slopes(weights: Sequence[SecretArray], rows: SecretArray, target: SecretArray) -> list[SecretArray]:

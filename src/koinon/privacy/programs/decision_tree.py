@@ -13,8 +13,9 @@ from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed
 from koinon.privacy.learn.trees import TreeClassifier, TreeRegressor
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, on_target, target_units
-from koinon.privacy.programs.trees import OUTPUTS, TreeSettings, check_settings, opened, present, shape_of
+from koinon.privacy.programs.offer import Layout, ResultTable, Target, on_target, target_units
+from koinon.privacy.programs.planted import unless_remembered
+from koinon.privacy.programs.trees import TreeSettings, check_settings, offer_of, opened, present, shape_of
 
 CLASSES: Final = "decision-tree/1"
 NUMBERS: Final = "regression-tree/1"
@@ -26,7 +27,9 @@ def classes(layout: Layout, settings: TreeSettings, outputs: tuple[str, ...]) ->
     shape = shape_of(settings, settings.minimum_group)
 
     def compute(rows: SecretArray, target: SecretArray) -> Revealed:
-        return opened([TreeClassifier(2, shape).fit(rows, target > 0.0).trees], outputs)
+        model = TreeClassifier(2, shape).fit(rows, target > 0.0)
+        found = opened([model.trees], outputs)
+        return unless_remembered(found, layout, rows, target, lambda asked: model.predict_proba(asked) - 0.5)
 
     return on_target(CLASSES, layout, outputs, compute, Target.BINARY)
 
@@ -52,21 +55,9 @@ def present_means(outputs: Mapping[str, np.ndarray], layout: Layout, _: TreeSett
     return present(outputs, layout, {"leaves": target_units(layout)})
 
 
-OFFER: Final = Offer(
-    name=CLASSES,
-    summary="one decision tree for a 0/1 target; makes a model",
-    target=Target.BINARY,
-    outputs=OUTPUTS,
-    settings=TreeSettings,
-    build=classes,
-    present=present_shares,
+OFFER: Final = offer_of(
+    CLASSES, "one decision tree for a 0/1 target", Target.BINARY, TreeSettings, classes, present_shares
 )
-REGRESSION: Final = Offer(
-    name=NUMBERS,
-    summary="one decision tree for a number; makes a model",
-    target=Target.NUMBER,
-    outputs=OUTPUTS,
-    settings=TreeSettings,
-    build=numbers,
-    present=present_means,
+REGRESSION: Final = offer_of(
+    NUMBERS, "one decision tree for a number", Target.NUMBER, TreeSettings, numbers, present_means
 )

@@ -14,12 +14,14 @@ from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed
 from koinon.privacy.learn.trees import LARGEST_CURVATURE, BoostedClassifier, BoostedRegressor
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, on_target, target_units
+from koinon.privacy.programs.offer import Layout, ResultTable, Target, on_target, target_units
+from koinon.privacy.programs.planted import unless_remembered
 from koinon.privacy.programs.trees import (
     OUTPUTS,
     TreeSettings,
     check_count,
     check_settings,
+    offer_of,
     opened,
     present,
     shape_of,
@@ -47,7 +49,8 @@ def classes(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
 
     def compute(rows: SecretArray, target: SecretArray) -> Revealed:
         model = BoostedClassifier(2, settings.trees, settings.rate, shape).fit(rows, target > 0.0)
-        return opened(model.trees, outputs, settings.rate, model.start)
+        found = opened(model.trees, outputs, settings.rate, model.start)
+        return unless_remembered(found, layout, rows, target, lambda asked: model.decision(asked).reshape(-1))
 
     return on_target(CLASSES, layout, outputs, compute, Target.BINARY)
 
@@ -82,21 +85,9 @@ def _check(name: str, layout: Layout, settings: Settings) -> None:
         raise InvalidInput(f"{name} learns at a rate from 0.001 to 1; got {settings.rate:g}")
 
 
-OFFER: Final = Offer(
-    name=CLASSES,
-    summary="gradient-boosted trees for a 0/1 target; makes a model",
-    target=Target.BINARY,
-    outputs=_OUTPUTS,
-    settings=Settings,
-    build=classes,
-    present=present_odds,
+OFFER: Final = offer_of(
+    CLASSES, "gradient-boosted trees for a 0/1 target", Target.BINARY, Settings, classes, present_odds, _OUTPUTS
 )
-REGRESSION: Final = Offer(
-    name=NUMBERS,
-    summary="gradient-boosted trees for a number; makes a model",
-    target=Target.NUMBER,
-    outputs=_OUTPUTS,
-    settings=Settings,
-    build=numbers,
-    present=present_numbers,
+REGRESSION: Final = offer_of(
+    NUMBERS, "gradient-boosted trees for a number", Target.NUMBER, Settings, numbers, present_numbers, _OUTPUTS
 )

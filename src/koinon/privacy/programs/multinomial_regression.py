@@ -15,7 +15,7 @@ from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.logistic import MultinomialRegression
-from koinon.privacy.learn.preparation import ordinal
+from koinon.privacy.programs.classes import classes_of, codes_of
 from koinon.privacy.programs.offer import (
     Layout,
     Offer,
@@ -29,7 +29,6 @@ from koinon.privacy.programs.offer import (
 )
 
 NAME: Final = "multinomial-regression/1"
-MOST_CLASSES: Final = 20
 LEAST_PEOPLE: Final = 10
 
 
@@ -45,12 +44,12 @@ class Settings(Record, frozen=True):
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
     """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
-    classes = classes_of(layout)
+    classes = classes_of(NAME, layout)
     if layout.people < LEAST_PEOPLE:
         raise InvalidInput(f"{NAME} needs {LEAST_PEOPLE} people; there are {layout.people}")
 
     def compute(rows: SecretArray, target: SecretArray) -> Revealed:
-        codes = ordinal(target, [float(code) for code in np.linspace(-1.0, 1.0, classes)])
+        codes = codes_of(target, classes)
         model = MultinomialRegression(classes, settings.penalty, settings.iterations).fit(rows, codes)
         made = {
             "coefficients": lambda: model.coefficients,
@@ -62,20 +61,10 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
     return on_target(NAME, layout, outputs, compute, Target.NUMBER)
 
 
-def classes_of(layout: Layout) -> int:
-    """How many classes the target's range has. Raises InvalidInput where it is no range of codes."""
-    target = layout.columns[layout.place]
-    if target.low != 0.0 or target.high != round(target.high) or not 1 <= target.high < MOST_CLASSES:
-        raise InvalidInput(
-            f"{NAME}: the range of {target.name!r} must go from 0 to the last class's code, at most {MOST_CLASSES - 1}"
-        )
-    return round(target.high) + 1
-
-
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> tuple[ResultTable, ...]:
     """In the units of the columns where coefficients and intercepts were opened; else as opened, for [−1, 1]."""
     features = [layout.columns[number] for number in layout.features]
-    labels = tuple(f"{layout.target} = {code}" for code in range(classes_of(layout)))
+    labels = tuple(f"{layout.target} = {code}" for code in range(classes_of(NAME, layout)))
     found = dict(outputs)
     if {"coefficients", "intercepts"} <= found.keys():
         slopes = found["coefficients"] / halves(features).reshape(-1, 1)

@@ -20,6 +20,7 @@ from koinon.privacy.arrays import SecretArray, concatenate, where
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed
 from koinon.privacy.differential.accountant import Gaussian
+from koinon.privacy.differential.canaries import RELEASED
 from koinon.privacy.joins import oblivious
 from koinon.privacy.sharing import check_columns
 from koinon.wire.committee import Column
@@ -261,7 +262,8 @@ def on_table(
         else:
             rows = concatenate(tables)
         revealed = function(rows)
-        kept = tuple((label, array) for label, array in revealed.arrays if label in outputs)
+        # Whether a model was held back is told whatever else the study opens.
+        kept = tuple((label, array) for label, array in revealed.arrays if label in (*outputs, RELEASED))
         if sum(prod(array.shape) for _, array in kept) > LARGEST_RESULT:
             raise InvalidInput(f"a study opens at most {LARGEST_RESULT} numbers; ask for less")
         return Revealed(kept)

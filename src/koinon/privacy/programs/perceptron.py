@@ -1,6 +1,7 @@
 """``perceptron/1``: a neural network with one hidden layer for a 0/1 target, on the joint rows of all owners; a model.
 
-Opened are its weights, which may remember single people; ``noisy-network/1`` learns with a guarantee against that.
+Opened are its weights, which may remember single people: planted rows show that before they are opened, and
+``noisy-network/1`` learns with a guarantee against it.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.perceptron import Perceptron
 from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_target
+from koinon.privacy.programs.planted import unless_remembered
 
 NAME: Final = "perceptron/1"
 MOST_HIDDEN: Final = 256
@@ -56,7 +58,8 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
         model = Perceptron(settings.hidden, settings.epochs, settings.batch, settings.rate, settings.seed)
         fitted = model.fit(rows, target > 0.0)
         made = dict(zip(OUTPUTS, (*fitted.hidden, *fitted.output), strict=True))
-        return reveal(**{name: made[name] for name in outputs})
+        opened = reveal(**{name: made[name] for name in outputs})
+        return unless_remembered(opened, layout, rows, target, fitted.decision_function)
 
     return on_target(NAME, layout, outputs, compute, Target.BINARY)
 
@@ -83,4 +86,5 @@ OFFER: Final = Offer(
     settings=Settings,
     build=program,
     present=present,
+    judges_planted=True,
 )

@@ -13,12 +13,13 @@ from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed
 from koinon.privacy.learn.trees import ForestClassifier, ForestRegressor, part_of
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, on_target, target_units
+from koinon.privacy.programs.offer import Layout, ResultTable, Target, on_target, target_units
+from koinon.privacy.programs.planted import unless_remembered
 from koinon.privacy.programs.trees import (
-    OUTPUTS,
     TreeSettings,
     check_count,
     check_settings,
+    offer_of,
     opened,
     present,
     shape_of,
@@ -42,8 +43,9 @@ def classes(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
     shape = shape_of(settings, settings.minimum_group)
 
     def compute(rows: SecretArray, target: SecretArray) -> Revealed:
-        forest = ForestClassifier(2, settings.trees, shape, distinct=True)
-        return opened([forest.fit(rows, target > 0.0).trees], outputs)
+        model = ForestClassifier(2, settings.trees, shape, distinct=True).fit(rows, target > 0.0)
+        found = opened([model.trees], outputs)
+        return unless_remembered(found, layout, rows, target, lambda asked: model.predict_proba(asked) - 0.5)
 
     return on_target(CLASSES, layout, outputs, compute, Target.BINARY)
 
@@ -79,21 +81,5 @@ def _check(name: str, layout: Layout, settings: Settings) -> None:
         )
 
 
-OFFER: Final = Offer(
-    name=CLASSES,
-    summary="a random forest for a 0/1 target; makes a model",
-    target=Target.BINARY,
-    outputs=OUTPUTS,
-    settings=Settings,
-    build=classes,
-    present=present_shares,
-)
-REGRESSION: Final = Offer(
-    name=NUMBERS,
-    summary="a random forest for a number; makes a model",
-    target=Target.NUMBER,
-    outputs=OUTPUTS,
-    settings=Settings,
-    build=numbers,
-    present=present_means,
-)
+OFFER: Final = offer_of(CLASSES, "a random forest for a 0/1 target", Target.BINARY, Settings, classes, present_shares)
+REGRESSION: Final = offer_of(NUMBERS, "a random forest for a number", Target.NUMBER, Settings, numbers, present_means)

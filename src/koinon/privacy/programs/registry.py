@@ -37,6 +37,7 @@ _ENGINES: Final = {
 _PROGRAMS: Final = {
     "boosted-regression/1": ("koinon.privacy.programs.gradient_boosting", "REGRESSION"),
     "comparison/1": ("koinon.privacy.programs.comparison", "OFFER"),
+    "convolutional-network/1": ("koinon.privacy.programs.convolutional_network", "OFFER"),
     "contingency/1": ("koinon.privacy.programs.contingency", "OFFER"),
     "cox-regression/1": ("koinon.privacy.programs.cox_regression", "OFFER"),
     "decision-tree/1": ("koinon.privacy.programs.decision_tree", "OFFER"),
@@ -53,6 +54,7 @@ _PROGRAMS: Final = {
     "poisson-regression/1": ("koinon.privacy.programs.poisson_regression", "OFFER"),
     "principal-components/1": ("koinon.privacy.programs.principal_components", "OFFER"),
     "random-forest/1": ("koinon.privacy.programs.random_forest", "OFFER"),
+    "recurrent-network/1": ("koinon.privacy.programs.recurrent_network", "OFFER"),
     "regression-forest/1": ("koinon.privacy.programs.random_forest", "REGRESSION"),
     "regression-tree/1": ("koinon.privacy.programs.decision_tree", "REGRESSION"),
     "statistics/1": ("koinon.privacy.programs.statistics", "OFFER"),

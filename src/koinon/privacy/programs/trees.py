@@ -6,19 +6,20 @@ lies half-way between the numbers of two neighbours in a publicly drawn sample, 
 people's columns; a leaf never stands for fewer people than the least, but for that many it may say that all are alike.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 
 from koinon.kernel.codec import Record
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray, concatenate
+from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.growing import MOST_DEPTH, Trees
 from koinon.privacy.learn.trees import Shape
 from koinon.privacy.programs.groups import check_minimum
-from koinon.privacy.programs.offer import Layout, ResultTable, halves, middles
+from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, middles
 
 OUTPUTS: Final = ("columns", "thresholds", "leaves")
 MOST_BINS: Final = 64
@@ -91,6 +92,32 @@ def opened(
         known = start
         made["start"] = lambda: known
     return reveal(**{name: made[name]() for name in outputs})
+
+
+def offer_of(
+    name: str,
+    what: str,
+    target: Target,
+    settings: type[TreeSettings],
+    build: Callable[[Layout, Any, tuple[str, ...]], Program],
+    present: Callable[[Mapping[str, np.ndarray], Layout, Any], tuple[ResultTable, ...]],
+    outputs: tuple[str, ...] = OUTPUTS,
+) -> Offer:
+    """What such a program says about itself. Rows are planted with labels of 0 and 1, so only where these are learnt.
+
+    Args:
+        what: what it grows, for which target.
+    """
+    return Offer(
+        name=name,
+        summary=f"{what}; makes a model",
+        target=target,
+        outputs=outputs,
+        settings=settings,
+        build=build,
+        present=present,
+        judges_planted=target is Target.BINARY,
+    )
 
 
 def _numbers(trees: Trees) -> SecretArray:
