@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from test_engines import BACKENDS
 
 from koinon.kernel.codec import encode
@@ -87,6 +88,54 @@ def test_every_engine_has_the_numbers_of_the_reference(case: str, engine: str) -
         assert np.abs(found[each] - wanted[each]).max() < tolerance, each
 
 
+ROUNDS: dict[str, tuple[Parameters, float]] = {
+    "poisson-regression/1": (given("poisson-regression/1", ("coefficients", "intercept"), "site", penalty=0.1), 2e-3),
+    "multinomial-regression/1": (given("multinomial-regression/1", ("coefficients", "intercepts"), "site"), 0.02),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+def test_rounds_of_sums_come_to_the_model_of_the_reference(name: str) -> None:
+    parameters, tolerance = ROUNDS[name]
+    found, wanted = (outputs(one, name, parameters, owners()) for one in ("federated", "clear"))
+    assert list(found) == list(wanted)
+    for each in wanted:
+        assert found[each].shape == wanted[each].shape
+        assert np.abs(found[each] - wanted[each]).max() < tolerance, each
+    assert "in several rounds" in engine_named("he").refusal(name, parameters)
+
+
+def test_counts_are_fitted_as_scikit_learn_fits_the_pooled_rows() -> None:
+    parameters = given("poisson-regression/1", ("coefficients", "intercept"), "site", penalty=0.1)
+    found = outputs("federated", "poisson-regression/1", parameters, owners())
+    rows = people()
+    scaled = (rows[:, [0, 1, 2, 4]] - [50.0, 75.0, 1.0, 0.5]) / [50.0, 25.0, 2.0, 0.5]
+    spread = scaled.std(0)
+    wanted = PoissonRegressor(alpha=0.1, tol=1e-10, max_iter=1000).fit((scaled - scaled.mean(0)) / spread, rows[:, 3])
+    assert np.abs(found["coefficients"] * spread - wanted.coef_).max() < 1e-3
+
+
+def test_classes_are_fitted_as_scikit_learn_fits_the_pooled_rows() -> None:
+    parameters = given("multinomial-regression/1", ("coefficients", "intercepts"), "site")
+    found = outputs("federated", "multinomial-regression/1", parameters, owners())
+    rows = people()
+    scaled = (rows[:, [0, 1, 2, 4]] - [50.0, 75.0, 1.0, 0.5]) / [50.0, 25.0, 2.0, 0.5]
+    spread = scaled.std(0)
+    wanted = LogisticRegression(C=1.0, tol=1e-10, max_iter=5000).fit((scaled - scaled.mean(0)) / spread, rows[:, 3])
+    assert np.abs((found["coefficients"] * spread[:, None]).T - wanted.coef_).max() < 1e-3
+
+
+def test_a_constant_column_has_no_part_in_a_regression() -> None:
+    own = owners()
+    for part in own:
+        part[:, 1] = 75.0
+    for name, (parameters, _) in ROUNDS.items():
+        found = outputs("federated", name, parameters, own)["coefficients"]
+        assert np.isfinite(found).all()
+        assert (found[1] == 0.0).all()
+        assert (found[0] != 0.0).any()
+
+
 REFUSED: dict[str, tuple[str, Parameters, str]] = {
     "quartiles": ("statistics/1", given("statistics/1", ("quartiles",)), "quartiles do not follow"),
     "variances say means": ("statistics/1", given("statistics/1", ("variance",)), "say mean too"),
@@ -113,6 +162,19 @@ REFUSED: dict[str, tuple[str, Parameters, str]] = {
         msgspec.structs.replace(given("statistics/1", ("mean",)), epsilon=1.0),
         "noise that nobody knows",
     ),
+    "more than a model": ("poisson-regression/1", given("poisson-regression/1", target="site"), "and only these"),
+    "half a model": (
+        "multinomial-regression/1",
+        given("multinomial-regression/1", ("coefficients",), "site"),
+        "and only these",
+    ),
+    "no iterations": (
+        "multinomial-regression/1",
+        given("multinomial-regression/1", ("coefficients", "intercepts"), "site", iterations=0),
+        "an iteration or more",
+    ),
+    "groups that one person moves": ("k-means/1", given("k-means/1"), "as little as one person"),
+    "those still at risk": ("cox-regression/1", given("cox-regression/1", target="ill"), "few at late times"),
     "people in one order": (
         "statistics/1",
         msgspec.structs.replace(

@@ -103,7 +103,7 @@ def estimates(
     network = Network(round_trip_seconds, bits_per_second)
     found = []
     for one in ENGINES:
-        refusal = one.refusal(program.name, given)
+        refusal = one.refusal(program.name, given) or one.missing()
         facts: dict[str, Any] = {"engine": one.name, "refusal": refusal}
         if not refusal:
             facts["learns"] = dict(one.learns(program.name, given))

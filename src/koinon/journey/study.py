@@ -11,7 +11,7 @@ from koinon.journey import results
 from koinon.journey.desk import Desk
 from koinon.kernel import errors
 from koinon.kernel.codec import encode
-from koinon.kernel.errors import Expired, KoinonError
+from koinon.kernel.errors import Expired, KoinonError, Unavailable
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import TokenAmount, UnixSeconds
 from koinon.wire.catalogue import Message
@@ -38,8 +38,10 @@ async def propose(desk: Desk, study: StudyFile) -> results.Study:
         InvalidInput: the study breaks a rule.
         Refused: an owner would say no, or too little money: nothing was sent then. Or an owner said no: the escrow is
             back then. The sentence gives the reason.
+        Unavailable: the engine needs what is not installed on this node; nothing was signed or sent.
         Expired: an owner did not answer before the consent deadline; the escrow is back.
     """
+    check_installed(study)
     signed = sign_study(study, desk.node_key)
     specification = specification_hash(study)
     await _consult(desk, study, encode(signed))
@@ -71,6 +73,14 @@ async def propose(desk: Desk, study: StudyFile) -> results.Study:
     hashes = await _await_consents(desk, study, number)
     desk.say(f"all {len(study.owners)} data owners signed study {number}", 1.0)
     return results.Study(number, specification, encode(signed), hashes)
+
+
+def check_installed(study: StudyFile) -> None:
+    """Raises Unavailable where this machine lacks what the study's engine needs."""
+    from koinon.privacy.engines import engine_named
+
+    if missing := engine_named(study.engine).missing():
+        raise Unavailable(missing)
 
 
 async def recover(desk: Desk, number: int) -> results.Study:

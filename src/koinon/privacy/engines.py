@@ -85,6 +85,8 @@ class EngineOffer:
     refusal: Callable[[str, Parameters], str]
     cost: Callable[[Program, Parameters, Network], Cost]
     worker: str = ""
+    missing: Callable[[], str] = lambda: ""
+    """What must be installed on this machine before it can take part; empty where nothing is."""
     noise: Callable[[float], Gaussian] | None = None
     """ε → what a run with noise costs each row, where that is not the program's to say."""
 
@@ -186,6 +188,7 @@ ENGINES: Final = (
         refusal=encrypted.refusal,
         cost=_encrypted_cost,
         worker="koinon.privacy.encrypted.member:main",
+        missing=encrypted.missing,
     ),
     EngineOffer(
         name="clear",

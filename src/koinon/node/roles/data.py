@@ -132,6 +132,7 @@ class DataRole:
 
     async def _seen(self, study: StudyFile) -> owner.StudyProposed:
         """A proposal with what this owner has for it."""
+        from koinon.privacy.engines import engine_named
         from koinon.privacy.programs.registry import REP4, algorithm_hash
 
         accounts = [party.account for party in study.owners]
@@ -139,8 +140,8 @@ class DataRole:
         named = self._context.account in accounts
         schema = data_schema(study, accounts.index(self._context.account) if named else 0)
         dataset = self._datasets.matching(schema, study.people, with_ids=bool(study.held))
-        unfit = ""
-        if dataset and (whole_columns(study) or study.engine != REP4):
+        unfit = engine_named(study.engine).missing()
+        if dataset and not unfit and (whole_columns(study) or study.engine != REP4):
             unfit = await asyncio.to_thread(self._unfit, study, Hash32(dataset.dataset_hash))
         return owner.StudyProposed(
             file=study,

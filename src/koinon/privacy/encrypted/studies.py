@@ -4,6 +4,7 @@ Each owner encrypts the sums of its rows under a key of the result party's (CKKS
 and the result party opens the total, from which the outputs follow (``privacy.sums``).
 """
 
+from importlib.util import find_spec
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from koinon.privacy.sharing import encoded
 from koinon.privacy.sums import table
 from koinon.privacy.sums.form import RowSums
 
+LIBRARY: Final = "tenseal"
 DEPTH: Final = 1
 """Of the parameters: nothing is multiplied, and these are the smallest there are."""
 MOST_NUMBERS: Final = 4096
@@ -46,6 +48,13 @@ def refusal(name: str, parameters: Parameters) -> str:
         return f"{name} adds up sums in several rounds, and ciphertexts are added once; choose federated or rep4"
     if program.length > MOST_NUMBERS:
         return f"a ciphertext holds {MOST_NUMBERS} sums, and this study needs {program.length}; choose fewer columns"
+    return ""
+
+
+def missing() -> str:
+    """What must be installed on this machine before it can take part; empty where nothing is."""
+    if find_spec(LIBRARY) is None:
+        return "the engine he needs TenSEAL here: pip install 'koinon[encrypted]', and start the node again"
     return ""
 
 

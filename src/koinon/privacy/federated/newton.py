@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from koinon.kernel.errors import InvalidInput, ProtocolAbort
+from koinon.privacy.sums.numerics import solved
 
 MOST_FEATURES: Final = 512
 """More would make an update of over a million bytes, and the solving slow."""
@@ -106,25 +107,6 @@ def moved(
     if not np.isfinite(following).all() or np.abs(following).max() > _FURTHEST:
         raise ProtocolAbort("the joint model left every range; an owner's statistics are not those of its rows")
     return following, variances, float(np.abs(following - parameters).max())
-
-
-def solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """x with A x = b for a positive definite A (n, n), by elimination without sums.
-
-    Everybody must come to the same bits, on whatever processor: BLAS and NumPy's own sums add in orders that depend on
-    it, single products and differences do not.
-    """
-    left, vector = matrix.astype(np.float64), right.astype(np.float64)
-    size = len(vector)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for pivot in range(size):
-            factors = left[pivot + 1 :, pivot] / left[pivot, pivot]
-            left[pivot + 1 :, pivot:] -= np.multiply.outer(factors, left[pivot, pivot:])
-            vector[pivot + 1 :] -= factors * vector[pivot]
-        for pivot in range(size - 1, -1, -1):
-            vector[pivot] /= left[pivot, pivot]
-            vector[:pivot] -= left[:pivot, pivot] * vector[pivot]
-    return vector
 
 
 def check(features: int, hidden: tuple[int, ...], classes: int) -> Logistic:

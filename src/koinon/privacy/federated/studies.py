@@ -57,7 +57,7 @@ ADVERSARY: Final = Adversary(
 
 def refusal(name: str, parameters: Parameters) -> str:
     """Why owners cannot train this where their rows lie; empty where they can."""
-    if name in table.names():
+    if name in (*table.names(), *table.UNSOUND):
         return _sums_refusal(name, parameters)
     if name != logistic_regression.NAME:
         able = ", ".join(sorted((logistic_regression.NAME, *table.names())))

@@ -33,6 +33,21 @@ def symmetric(upper: np.ndarray, width: int) -> np.ndarray:
     return np.asarray(found + np.triu(found, 1).T)
 
 
+def solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """x with A x = b for a positive definite A (n, n), by elimination without sums."""
+    left, vector = matrix.astype(np.float64), right.astype(np.float64)
+    size = len(vector)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        for pivot in range(size):
+            factors = left[pivot + 1 :, pivot] / left[pivot, pivot]
+            left[pivot + 1 :, pivot:] -= np.multiply.outer(factors, left[pivot, pivot:])
+            vector[pivot + 1 :] -= factors * vector[pivot]
+        for pivot in range(size - 1, -1, -1):
+            vector[pivot] /= left[pivot, pivot]
+            vector[:pivot] -= left[:pivot, pivot] * vector[pivot]
+    return vector
+
+
 def eigen(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues (d,), falling, and eigenvectors (d, d), one a row, of a symmetric matrix.
 

@@ -7,8 +7,13 @@ from koinon.kernel.errors import InvalidInput, Refused
 from koinon.privacy.programs import (
     comparison,
     contingency,
+    cox_regression,
+    k_means,
+    kaplan_meier,
     linear_regression,
+    multinomial_regression,
     naive_bayes,
+    poisson_regression,
     principal_components,
     statistics,
 )
@@ -17,15 +22,25 @@ from koinon.privacy.programs.registry import offer
 from koinon.privacy.sums.form import RowSums
 from koinon.privacy.sums.groups import bayes_sums, comparison_sums, contingency_sums
 from koinon.privacy.sums.moments import component_sums, line_sums, statistics_sums
+from koinon.privacy.sums.regressions import multinomial_sums, poisson_sums
 
 _PROGRAMS: Final[dict[str, Callable[[Layout, Any, tuple[str, ...]], RowSums]]] = {
     comparison.NAME: comparison_sums,
     contingency.NAME: contingency_sums,
     linear_regression.NAME: line_sums,
+    multinomial_regression.NAME: multinomial_sums,
     naive_bayes.NAME: bayes_sums,
+    poisson_regression.NAME: poisson_sums,
     principal_components.NAME: component_sums,
     statistics.NAME: statistics_sums,
 }
+
+UNSOUND: Final = {
+    k_means.NAME: "a group's sums change from round to round by as little as one person; choose rep4",
+    cox_regression.NAME: "its sums are over those still at risk, who are few at late times; choose rep4",
+    kaplan_meier.NAME: "its counts are of those still at risk, who are few at late times; choose rep4",
+}
+"""Programs that do follow from sums over rows, but from sums that say too much of single people."""
 
 
 def names() -> tuple[str, ...]:
@@ -41,7 +56,8 @@ def sums_of(name: str, parameters: Parameters) -> RowSums:
         InvalidInput: settings out of range.
     """
     if name not in _PROGRAMS:
-        raise Refused(f"{name} does not follow from sums over rows; {', '.join(names())} do")
+        why = UNSOUND.get(name) or f"it does not follow from sums over rows; {', '.join(names())} do"
+        raise Refused(f"{name} is not for adding up: {why}")
     if parameters.layout.sources:
         raise Refused("every owner must bring all columns of its own people; owners of different columns choose rep4")
     if parameters.epsilon:

@@ -1,0 +1,99 @@
+"""A study on an engine whose library is not installed: refused by sentence before anything is signed, and for free."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+from node_joins_world import JOINING_POLICY, UNIT, money_of, ordered, publisher_of
+from node_market_world import Network, party
+
+from koinon.data.schema import Schema
+from koinon.jobs.study import Terms
+from koinon.journey import study as proposing
+from koinon.journey.results import Study
+from koinon.kernel.errors import InvalidInput, Unavailable
+from koinon.kernel.quantities import TokenAmount
+from koinon.node.datasets import Datasets
+from koinon.node.drafts import Draft, write_draft
+from koinon.node.orders import ProposeStudy
+from koinon.node.roles.data import DataRole
+from koinon.privacy.encrypted import studies
+from koinon.privacy.engines import EngineOffer, engine_named
+from koinon.wire.committee import Column
+
+OWNERS = ("north", "south")
+AGE = Column("age", 0.0, 100.0)
+
+
+async def owners_of(network: Network) -> None:
+    """Two owners of people of their own, who allow the engine."""
+    for number, name in enumerate(OWNERS):
+        context = await network.node(name, ("data",))
+        context.home.datasets.mkdir(exist_ok=True)
+        context.home.policy.write_text(JOINING_POLICY.replace('["rep4"]', '["rep4", "he"]'), "utf-8")
+        path = context.home.path / "rows.csv"
+        ages = np.random.default_rng(number).uniform(1, 99, 40)
+        path.write_text("\n".join(["age", *(f"{age!r}" for age in ages.tolist())]) + "\n")
+        Datasets(context.home.datasets).add(path, Schema((AGE,), ""), "", context.rng)
+        role = DataRole(context)
+        role.attach()
+        role.offer()
+        context.spawn(context.feed.follow(), "feed")
+
+
+def draft() -> str:
+    return write_draft(
+        Draft(
+            title="Ages",
+            purpose="Tumour risk, for a test",
+            columns=(("age", 0.0, 100.0),),
+            target="",
+            sensitive_column="",
+            owners=tuple(map(party, OWNERS)),
+            owner_revenue_basis_points=1_000,
+            minimum_rows=20,
+            terms=Terms(TokenAmount(UNIT), TokenAmount(2 * UNIT), TokenAmount(UNIT), 600, 600, 600, 30, 2),
+            algorithm="statistics/1",
+            outputs=("mean",),
+            settings={},
+            engine="he",
+        )
+    )
+
+
+@pytest.fixture
+def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the extra was not installed: the name of its module is nobody's."""
+    monkeypatch.setattr(studies, "LIBRARY", "koinon_no_such_library")
+    assert importlib.util.find_spec(studies.LIBRARY) is None
+
+
+@pytest.mark.usefixtures("without_library")
+async def test_a_publisher_without_the_library_proposes_nothing(network: Network) -> None:
+    publisher = await publisher_of(network)
+    await owners_of(network)
+    before = await money_of(publisher)
+    with pytest.raises(Unavailable, match=r"pip install 'koinon\[encrypted\]'"):
+        await ordered(publisher, "study.propose", ProposeStudy(draft()), Study)
+    assert await money_of(publisher) == before
+    assert await network.suite.studies.count() == 0
+
+
+@pytest.mark.usefixtures("without_library")
+async def test_an_owner_without_the_library_says_so_before_it_signs(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The publisher has it: in this one process that is said by leaving its own look at it out."""
+    monkeypatch.setattr(proposing, "check_installed", lambda _: None)
+    publisher = await publisher_of(network)
+    await owners_of(network)
+    before = await money_of(publisher)
+    with pytest.raises(InvalidInput, match=r"pip install 'koinon\[encrypted\]'"):
+        await ordered(publisher, "study.propose", ProposeStudy(draft()), Study)
+    assert await money_of(publisher) == before
+    assert await network.suite.studies.count() == 0
+
+
+def test_an_installed_engine_lacks_nothing() -> None:
+    offers: list[EngineOffer] = [engine_named(name) for name in ("rep4", "federated", "he")]
+    assert [one.missing() for one in offers] == ["", "", ""]
