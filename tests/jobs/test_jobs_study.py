@@ -124,7 +124,17 @@ class Bad:
         Bad("a join of nothing", {"join": "psi"}, "joined, only where owners hold different columns"),
         Bad("an unknown join", {"held": SPLIT, "join": "guess"}, "no join is called 'guess'"),
         Bad("people and a join", {"held": SPLIT, "people": PEOPLE, "join": "psi"}, "leave out the root or the join"),
-        Bad("not of pairs", {"held": SPLIT, "join": "oblivious"}, "gives exact outputs of linear-regression/1 or"),
+        Bad(
+            "not of pairs",
+            {"held": SPLIT, "join": "oblivious", "algorithm": "naive-bayes/1", "outputs": ("priors",)},
+            "an oblivious join gives exact outputs of",
+        ),
+        Bad("one table", {"held": (sum(SPLIT, ()),) * 3, "join": "oblivious"}, "here all bring the same"),
+        Bad(
+            "a table in parts",
+            {"held": (SPLIT[0], (*SPLIT[1], *SPLIT[0][:1]), SPLIT[2]), "join": "oblivious"},
+            "several owners bring the same columns, all of them",
+        ),
         Bad("an owner too few", {"held": SPLIT[:2], "people": PEOPLE}, "every owner must bring a column"),
         Bad("an owner of nothing", {"held": (*SPLIT[:2], ()), "people": PEOPLE}, "every owner must bring a column"),
         Bad("a column of two", {"held": (SPLIT[0], SPLIT[1], SPLIT[1]), "people": PEOPLE}, "exactly one owner"),
@@ -197,6 +207,21 @@ def test_the_form_people_write_is_read(tmp_path: Path, study: StudyFile) -> None
 SPLIT_TOML = TOML.replace("low = 0\nhigh = 40.0", 'low = 0\nhigh = 40.0\nowner = "b"').replace(
     "epsilon = 0", f'epsilon = 0\ntarget_owner = "a"\npeople = "0x{PEOPLE.hex()}"'
 )
+
+
+def test_the_form_says_which_owners_bring_the_same_columns(tmp_path: Path, study: StudyFile) -> None:
+    path = tmp_path / "study.toml"
+    second = SPLIT_TOML[SPLIT_TOML.index('[[owners]]\nname = "b"') : SPLIT_TOML.index("[terms]")]
+    third = second.replace('"b"', '"c"').replace("02", "03")
+    text = SPLIT_TOML.replace("[terms]", third + "[terms]").replace('owner = "b"', 'owner = ["b", "c"]')
+    text = text.replace('people = "', 'join = "oblivious"  # "')
+    path.write_text(text)
+    found = read(path, study)
+    assert found.held[1] == found.held[2]
+    assert found.held[0] == ("malignant",)
+    path.write_text(text.replace('["b", "c"]', '["b", 3]'))
+    with pytest.raises(InvalidInput, match="'owner' must be a text in quotes, or a list of them"):
+        read(path, study)
 
 
 def test_the_form_says_who_brings_which_column(tmp_path: Path, study: StudyFile) -> None:

@@ -54,13 +54,15 @@ def write_rows(path: Path, column: str, ids: Sequence[int], key: str = "patient"
     path.write_text("\n".join([f"{key},{column}", *lines]) + "\n")
 
 
-async def owner_of(network: Network, name: str, ids: Sequence[int], policy: str = JOINING_POLICY) -> Context:
-    """An owner's node with one column of these people, following the chain."""
+async def owner_of(
+    network: Network, name: str, ids: Sequence[int], policy: str = JOINING_POLICY, column: str = ""
+) -> Context:
+    """An owner's node with one column of these people, by default its own, following the chain."""
     context = await network.node(name, ("data",))
     home = context.home
     home.datasets.mkdir(exist_ok=True)
     home.policy.write_text(policy, "utf-8")
-    column = next(column for column, holder in HOLDERS.items() if holder == name)
+    column = column or next(own for own, holder in HOLDERS.items() if holder == name)
     path = home.path / "rows.csv"
     write_rows(path, column, ids)
     Datasets(home.datasets).add(path, Schema((Column(column, *RANGES[column]),), ""), "", context.rng, "patient")
@@ -97,9 +99,11 @@ def draft_of(
     settings: Mapping[str, object] | None = None,
     target: str = "",
     minimum_rows: int = 20,
+    holders: Mapping[str, tuple[str, ...]] | None = None,
 ) -> str:
-    """The text of a study file for these owners, each with its one column."""
-    columns = [column for column, holder in HOLDERS.items() if holder in owners]
+    """The text of a study file for these owners, each with its one column, or with those that ``holders`` say."""
+    holders = holders or {column: (holder,) for column, holder in HOLDERS.items() if holder in owners}
+    columns = list(holders)
     return write_draft(
         Draft(
             title="Joined",
@@ -114,7 +118,7 @@ def draft_of(
             algorithm=algorithm,
             outputs=tuple(outputs),
             settings=settings or {},
-            holders={column: HOLDERS[column] for column in columns},
+            holders=holders,
             join=join,
         )
     )

@@ -101,7 +101,7 @@ def test_a_line_is_that_of_the_people_in_both_tables() -> None:
 @pytest.mark.parametrize("second", [range(40, 84), range(21, 65)], ids=["nobody", "19 people"])
 @pytest.mark.parametrize("outputs", [("mean",), ("mean", "variance", "correlation", "histogram")], ids=len)
 def test_of_fewer_than_the_least_nothing_is_shown(second: range, outputs: tuple[str, ...]) -> None:
-    with pytest.raises(Refused, match="fewer than 20 people are in both"):
+    with pytest.raises(Refused, match="fewer than 20 people are in all owners' data"):
         opened("statistics/1", outputs, second)
 
 
@@ -129,14 +129,14 @@ def test_what_cannot_be_computed_of_pairs_is_refused_before_anything_is_shared(
 @pytest.mark.parametrize(
     "layout",
     [
-        Layout((40, 44, 40), COLUMNS, "", ((1,), (0,), (2,)), pairs=20),
+        Layout((40, 44), COLUMNS, "", ((0, 1, 2), (0, 1, 2)), pairs=20),
         Layout((40, 44), COLUMNS, "", (), pairs=20),
         Layout((40, 44), COLUMNS, "", SOURCES, pairs=-1),
     ],
-    ids=["three owners", "rows of their own", "no least"],
+    ids=["one table", "rows of their own", "no least"],
 )
-def test_only_two_owners_of_different_columns_join(layout: Layout) -> None:
-    with pytest.raises(InvalidInput, match="between two owners of different columns"):
+def test_only_owners_of_different_columns_join(layout: Layout) -> None:
+    with pytest.raises(InvalidInput, match="between owners of different columns"):
         registry.load("statistics/1", encode(Parameters(layout, b"", ("mean",))))
 
 

@@ -79,32 +79,44 @@ def declared_target(given: Sequence[Path]) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def all_columns(given: Sequence[Path], target: str, key: str, owners: Sequence[str]) -> tuple[Schema, dict[str, str]]:
+def all_columns(
+    given: Sequence[Path], target: str, key: str, owners: Sequence[str]
+) -> tuple[Schema, dict[str, tuple[str, ...]]]:
     """A study's columns from one file for all owners, or from one file for each owner of other columns.
+
+    Owners whose files name the same columns with the same ranges bring them together, each of its own people.
 
     Args:
         target: the 0/1 column, or empty.
         key: column of ids in data files, or empty.
 
     Returns:
-        The schema, and the owner of each column; empty where every owner brings all.
+        The schema, and the owners of each column; empty where every owner brings all.
 
     Raises:
-        InvalidInput: files and owners do not go together, a column is named by two owners, or the target by none.
+        InvalidInput: files and owners do not go together, owners name some of their columns alike and others not, or
+            none names the target.
     """
     if len(given) not in (1, len(owners)):
         raise InvalidInput(f"give --from once, or once for each of the {len(owners)} owners; got {len(given)}")
     if len(given) == 1:
         return _schema_of(given[0], target, key), {}
     columns: list[Column] = []
-    holders: dict[str, str] = {}
+    holders: dict[str, tuple[str, ...]] = {}
+    tables: list[Schema] = []
     for path, owner in zip(given, owners, strict=True):
         own = _schema_of(path, target if _holds(path, target) else "", key)
-        columns += own.columns
+        if own not in tables:
+            for name in own.all_names:
+                if name in holders:
+                    raise InvalidInput(
+                        f"column {name!r} is named by {holders[name][0]} and {owner}; one of them brings it, or both"
+                        " bring the same columns with the same ranges"
+                    )
+            tables.append(own)
+            columns += own.columns
         for name in own.all_names:
-            if name in holders:
-                raise InvalidInput(f"column {name!r} is named by {holders[name]} and {owner}; one of them brings it")
-            holders[name] = owner
+            holders[name] = (*holders.get(name, ()), owner)
     if target and target not in holders:
         raise InvalidInput(f"the target {target!r} is in none of the files; one owner must bring it")
     schema = Schema(tuple(columns), target)

@@ -81,7 +81,7 @@ class Rows:
         ranges: public range (name, low, high) of every column.
         alone: what each owner that knows the answers could learn from by itself, and
         pooled: what all have together; for scores that only a demonstration can compute.
-        holders: owner of each column, where owners hold different ones.
+        holders: owners of each column, where owners hold different ones.
     """
 
     owners: dict[str, AddData]
@@ -90,7 +90,7 @@ class Rows:
     alone: dict[str, "Table"]
     pooled: "Table"
     held_out: "Table"
-    holders: dict[str, str]
+    holders: dict[str, tuple[str, ...]]
 
     @property
     def target(self) -> str:
@@ -381,7 +381,7 @@ def _rows_by_columns(options: Options, owners: Sequence[str]) -> Rows:
         alone=alone,
         pooled=demo.pooled,
         held_out=read_table(demo.evaluation, schema),
-        holders={name: owner for owner, names in zip(owners, demo.held.values(), strict=True) for name in names},
+        holders={name: (owner,) for owner, names in zip(owners, demo.held.values(), strict=True) for name in names},
     )
 
 

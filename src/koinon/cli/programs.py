@@ -63,6 +63,7 @@ def list_programs(*, as_json: bool) -> None:
                     "outputs": list(one.outputs),
                     "settings": settings_table(one, b""),
                     "makes_model": makes_model(one.name),
+                    "oblivious_join": one.paired is not None,
                     "algorithm_hash": to_hex(registry.algorithm_hash(one.name)),
                 }
                 for one in offers
@@ -70,11 +71,12 @@ def list_programs(*, as_json: bool) -> None:
         )
         return
     print_table(
-        ("program", "target", "outputs", "settings and defaults", "what it is"),
+        ("program", "target", "join", "outputs", "settings and defaults", "what it is"),
         [
             (
                 one.name,
                 one.target.value,
+                "oblivious" if one.paired is not None else "",
                 ", ".join(one.outputs),
                 ", ".join(f"{name}={value}" for name, value in settings_table(one, b"").items()),
                 one.summary,

@@ -53,7 +53,7 @@ def study() -> None:
     type=click.Choice(("agreed", "psi", "oblivious")),
     show_default=True,
     help="With several --from: how rows of the same people meet. psi: the owners' nodes find out who is in all their"
-    " data. oblivious: two owners' rows meet among the committee, and nobody learns who is in both.",
+    " data. oblivious: rows meet among the committee, and nobody learns whose; owners may then bring the same columns.",
 )
 @click.option(
     "--owner", "cards", multiple=True, required=True, type=click.Path(path_type=Path), help="identity.json; repeat."
@@ -240,7 +240,7 @@ def _learns_of_people(draft: "StudyFile") -> dict[str, str]:
             " else only how many people were looked for",
         }
     if draft.join == OBLIVIOUS:
-        return {"owners": "nothing of who is in both; they share a key under which no one else can test an id"}
+        return {"owners": "nothing of who is in whose data; they share a key under which no one else can test an id"}
     return {}
 
 

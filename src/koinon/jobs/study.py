@@ -88,7 +88,8 @@ class StudyFile(Record, frozen=True):
     """Encoding of the algorithm's own settings record; empty for its defaults."""
     held: tuple[tuple[str, ...], ...] = ()
     """Names of the columns, the target's among them, that each owner brings, where owners hold different columns of the
-    same people; empty where each brings all columns of its own people."""
+    same people; empty where each brings all columns of its own people. In an oblivious join several owners may bring
+    the same columns of different people."""
     people: bytes = b""
     """With ``held`` and people agreed on: their root, see ``data.people``."""
     join: str = AGREED
@@ -206,11 +207,15 @@ def _split_problems(study: StudyFile, names: list[str]) -> list[str]:
             return ["people are agreed on, or joined, only where owners hold different columns"]
         return []
     beside = [study.target] if study.target and study.target not in names else []
-    brought = [name for owner in study.held for name in owner]
+    tables = set(study.held) if study.join == OBLIVIOUS else study.held
+    brought = [name for table in tables for name in table]
     if len(study.held) != len(study.owners) or not all(study.held):
         return ["every owner must bring a column, or all of them every column"]
     if sorted(brought) != sorted([*names, *beside]):
-        return ["every column, and the target, must come from exactly one owner"]
+        return [
+            "every column, and the target, must come from exactly one owner; only with join ="
+            f" {OBLIVIOUS!r} may several owners bring the same columns, all of them"
+        ]
     if study.join not in JOINS:
         return [f"no join is called {study.join[:80]!r}; there is {', '.join(JOINS)}"]
     if study.join == AGREED and len(study.people) != 32:
@@ -220,8 +225,8 @@ def _split_problems(study: StudyFile, names: list[str]) -> list[str]:
         ]
     if study.join != AGREED and study.people:
         return ["people are either agreed on or found by a join; leave out the root or the join"]
-    if study.join == OBLIVIOUS and len(study.owners) != 2:
-        return [f"an oblivious join is between two owners, and here are {len(study.owners)}; use join = {MATCHED!r}"]
+    if study.join == OBLIVIOUS and len(tables) < 2:
+        return ["a join is between owners of different columns, and here all bring the same"]
     return []
 
 
@@ -325,9 +330,9 @@ def read_study_toml(
     owners = tuple(_party(entry, path.name) for entry in reader.entries("owners"))
     listed = [_column(entry, path.name) for entry in reader.entries("columns")]
     target = reader.text("target")
-    holders = [(column.name, holder) for column, holder in listed if holder]
+    holders = [(column.name, holder) for column, brought_by in listed for holder in brought_by]
     if reader.has("target_owner"):
-        holders.append((target, reader.text("target_owner")))
+        holders += [(target, holder) for holder in reader.texts("target_owner")]
     study = StudyFile(
         version=1,
         title=reader.text("title"),
@@ -375,13 +380,13 @@ def _settings(algorithm: str, table: dict[str, Any]) -> bytes:
     return settings_from(registry.offer(algorithm), table)
 
 
-def _column(entry: object, where: str) -> tuple[Column, str]:
-    """The column, and the name of the owner that brings it; empty where every owner does."""
+def _column(entry: object, where: str) -> tuple[Column, list[str]]:
+    """The column, and the names of the owners that bring it; none where every owner does."""
     reader = _Reader(entry, f"{where} columns")
     column = Column(reader.text("name"), reader.number("low"), reader.number("high"))
-    holder = reader.text("owner") if reader.has("owner") else ""
+    holders = reader.texts("owner") if reader.has("owner") else []
     reader.nothing_else()
-    return column, holder
+    return column, holders
 
 
 def _held(owners: tuple[Party, ...], holders: list[tuple[str, str]], where: str) -> tuple[tuple[str, ...], ...]:
@@ -427,6 +432,15 @@ class _Reader:
 
     def text(self, key: str) -> str:
         return str(self._take(key, (str,), "a text in quotes"))
+
+    def texts(self, key: str) -> list[str]:
+        """A text, or a list of them."""
+        what = "a text in quotes, or a list of them"
+        found = self._take(key, (str, list), what)
+        texts = [found] if isinstance(found, str) else found
+        if not all(isinstance(text, str) for text in texts):
+            raise InvalidInput(f"{self._where}: {key!r} must be {what}")
+        return texts
 
     def integer(self, key: str) -> int:
         return int(self._take(key, (int,), "a whole number"))

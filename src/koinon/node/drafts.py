@@ -1,6 +1,6 @@
 """A ``study.toml`` to start from: what ``koinon study new`` writes and people edit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from koinon.contracts.tokens import format_amount
@@ -25,8 +25,8 @@ class Draft:
     algorithm: str = "logistic-regression/1"
     outputs: tuple[str, ...] = ("coefficients", "intercept")
     settings: Mapping[str, object] = field(default_factory=dict)
-    holders: Mapping[str, str] = field(default_factory=dict)
-    """Name of the owner that brings each column, the target among them; empty where each brings all."""
+    holders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of the owners that bring each column, the target among them; empty where each brings all."""
     people: bytes = b""
     epsilon: float = 0.0
     join: str = AGREED
@@ -48,7 +48,7 @@ def write_draft(draft: Draft) -> str:
         f"engine = {_text(draft.engine)}  # how, and so against whom rows are protected: koinon study estimate",
         f"target = {_text(draft.target)}  # the column that is predicted, if there is one",
         f"sensitive_column = {_text(draft.sensitive_column)}  # fairness of a model is measured over its tertiles",
-        *([f"target_owner = {_text(draft.holders[draft.target])}"] if beside else []),
+        *([f"target_owner = {_names(draft.holders[draft.target])}"] if beside else []),
         *([f"people = {_text(to_hex(draft.people))}  # root of the ids; see koinon data add"] if agreed else []),
         *([f"join = {_text(draft.join)}  # how rows of the same people meet"] if split and not agreed else []),
         f"outputs = [{', '.join(_text(name) for name in draft.outputs)}]  # nothing else leaves",
@@ -80,7 +80,7 @@ def write_draft(draft: Draft) -> str:
     lines += ["", "# Public ranges: owners map their columns into them and refuse rows outside."]
     for name, low, high in draft.columns:
         lines += ["[[columns]]", f"name = {_text(name)}", f"low = {low!r}", f"high = {high!r}"]
-        lines += [f"owner = {_text(draft.holders[name])}"] if split else []
+        lines += [f"owner = {_names(draft.holders[name])}"] if split else []
     return "\n".join(lines) + "\n"
 
 
@@ -96,6 +96,10 @@ def _value(value: object) -> str:
         case list() | tuple():
             return f"[{', '.join(_value(one) for one in value)}]"
     raise InvalidInput(f"a setting is a number, a text, true or false, or a list of them; got {type(value).__name__}")
+
+
+def _names(names: Sequence[str]) -> str:
+    return _text(names[0]) if len(names) == 1 else f"[{', '.join(map(_text, names))}]"
 
 
 def _text(value: str) -> str:

@@ -4,10 +4,14 @@ Owners replace identifiers by pseudonyms: a hash under a key that only the owner
 member with all it sees, could not test a guess. Both tables are sorted by pseudonym, without showing the order, and
 each row meets its neighbour: the two belong together where left and right have one pseudonym. What comes out has
 n + m − 1 places for n and m rows, each with a secret bit that says whether it holds a pair; how many there are is
-secret too.
+secret too. A third table meets the places of the first two in the same way, where a place without a pair has a key that
+nobody has, and so on: a place then holds rows of one person from every table, or nothing.
 
-Cost: ½ ⌈log₂(n + m)⌉² stages of one comparison and one exchange. Two different identifiers of k in all get one
-pseudonym with a probability of at most k² / 2⁵⁸ (three in a hundred million for 100,000).
+Several owners may hold rows of one table. A person whom two of them have counts once, with the row of either.
+
+Cost, for every table after the first: ½ ⌈log₂(n + m)⌉² stages of one comparison and one exchange. Two different
+identifiers of k in all get one pseudonym with a probability of at most k² / 2⁵⁸ (three in a hundred million for
+100,000).
 """
 
 from collections.abc import Sequence
@@ -17,7 +21,7 @@ import numpy as np
 from blake3 import blake3
 
 from koinon.kernel.errors import InvalidInput
-from koinon.privacy.arrays import SecretArray, concatenate, constant_like, reciprocal, where
+from koinon.privacy.arrays import SecretArray, clip, concatenate, constant_like, reciprocal, where
 from koinon.privacy.graph import Node
 from koinon.privacy.ordering import sort
 from koinon.privacy.secret import Claim, Secret
@@ -30,12 +34,16 @@ _KEY_BITS: Final = 58
 """Fraction bits of a pseudonym in one word: the distance of two different ones is a multiple of 4 · 2⁻⁵⁸."""
 _SHARED_BITS: Final = 20
 _FEWEST_SHARE: Final = 1 << 10
+_STEP: Final = 2.0**-_KEY_BITS
+"""What is added to the key of a right row, so that of equal ones the left comes first."""
+_APART: Final = 2.0**-40
+_MOST_APART: Final = 1 << 24
 COLUMNS: Final = tuple(Column(f"pseudonym {number}", -1.0, 1.0) for number in range(DIGITS))
 """The columns in which an owner shares pseudonyms."""
 
 
 class Pairs(NamedTuple):
-    """What a join gives.
+    """What a join of two tables gives.
 
     Attributes:
         left: (n + m − 1, p): rows of the left table where ``both`` is 1, else something of no meaning.
@@ -46,6 +54,18 @@ class Pairs(NamedTuple):
     left: SecretArray
     right: SecretArray
     both: SecretArray
+
+
+class Met(NamedTuple):
+    """What a join of two or more tables gives, k places for rows of one person each.
+
+    Attributes:
+        tables: for each table its rows (k, columns) where ``all`` is 1, else something of no meaning.
+        all: (k,) whether a place holds a row of every table.
+    """
+
+    tables: tuple[SecretArray, ...]
+    all: SecretArray
 
 
 def pseudonyms(identifiers: Sequence[str], key: bytes) -> np.ndarray:
@@ -69,35 +89,67 @@ def pseudonyms(identifiers: Sequence[str], key: bytes) -> np.ndarray:
 
 
 def join(left_key: SecretArray, left: SecretArray, right_key: SecretArray, right: SecretArray) -> Pairs:
-    """Put the rows of two tables side by side where their pseudonyms are equal.
+    """Put the rows of two tables side by side where their pseudonyms are equal; as ``meet`` of two."""
+    tables, both = meet([(left_key, left), (right_key, right)])
+    return Pairs(tables[0], tables[1], both)
+
+
+def meet(tables: Sequence[tuple[SecretArray, SecretArray]]) -> Met:
+    """Put the rows of two or more tables side by side where their pseudonyms are equal.
 
     Args:
-        left_key, right_key: (n, 3) and (m, 3) as ``pseudonyms`` makes them, shared with 20 fraction bits. Each is
-            unique in its table; where an owner repeats one, its own rows meet wrong neighbours.
-        left, right: (n, p) and (m, q).
+        tables: for each the pseudonyms (n, 3), as ``pseudonyms`` makes them, shared with 20 fraction bits, and the rows
+            (n, p). Where a table has a pseudonym more than once, one of its rows is taken.
+
+    Returns:
+        As many places as there are rows in all, less one for every table after the first.
 
     Raises:
-        InvalidInput: shapes that do not belong together.
+        InvalidInput: fewer than two tables, or shapes that do not belong together.
     """
-    for keys, rows in ((left_key, left), (right_key, right)):
+    if len(tables) < 2:
+        raise InvalidInput("a join needs two tables or more")
+    for keys, rows in tables:
         if keys.shape != (keys.shape[0], DIGITS) or rows.ndim != 2 or rows.shape[0] != keys.shape[0]:
             raise InvalidInput(f"rows of shape {rows.shape} cannot be joined by pseudonyms of shape {keys.shape}")
-    counts = left.shape[0], right.shape[0]
-    mark = np.repeat([0.0, 2.0**-_KEY_BITS], counts)  # of equal pseudonyms, the left one comes first
-    order = concatenate([_in_one_word(left_key), _in_one_word(right_key)]) + mark
-    columns = [_below(left[:, number], counts[1]) for number in range(left.shape[1])]
+    (first_key, first), *others = tables
+    order, held = _in_one_word(first_key), [first]
+    everybody: SecretArray | None = None
+    for keys, rows in others:
+        if everybody is not None:
+            order = _only(everybody, order)
+        order, held, everybody = _beside(order, held, _in_one_word(keys), rows)
+    assert everybody is not None
+    return Met(tuple(held), everybody)
+
+
+def _beside(
+    left_order: SecretArray, left: Sequence[SecretArray], right_order: SecretArray, right: SecretArray
+) -> tuple[SecretArray, list[SecretArray], SecretArray]:
+    """Key and rows of each place, and whether it holds a left row and a right one of the same person."""
+    counts = left_order.shape[0], right_order.shape[0]
+    mark = np.repeat([0.0, _STEP], counts)
+    order = concatenate([left_order, right_order]) + mark
+    columns = [_below(table[:, number], counts[1]) for table in left for number in range(table.shape[1])]
     columns += [_above(right[:, number], counts[0]) for number in range(right.shape[1])]
     ordered, *carried = sort(order, carried=columns)
-    both = (ordered[1:] - ordered[:-1]) < 2.0 ** (1 - _KEY_BITS)
-    width = left.shape[1]
-    return Pairs(
-        _columns([column[:-1] for column in carried[:width]]),
-        _columns([column[1:] for column in carried[width:]]),
-        both,
-    )
+    distance = ordered[1:] - ordered[:-1]
+    # Exactly one step: two rows of one table with the same pseudonym, which are none apart, are no pair.
+    both = (distance < 1.5 * _STEP) & (distance > 0.5 * _STEP)
+    width = len(carried) - right.shape[1]
+    lefts = iter([column[:-1] for column in carried[:width]])
+    tables = [_columns([next(lefts) for _ in range(table.shape[1])]) for table in left]
+    return ordered[:-1], [*tables, _columns([column[1:] for column in carried[width:]])], both
 
 
-def neutral(rows: SecretArray, both: SecretArray, least: int) -> SecretArray:
+def _only(both: SecretArray, order: SecretArray) -> SecretArray:
+    """The keys of the places with a pair; every other place has a key of its own above all pseudonyms."""
+    if both.shape[0] > _MOST_APART:
+        raise InvalidInput(f"a join has at most {_MOST_APART} places")
+    return where(both, order, constant_like(order, 1.0 + _APART * np.arange(1, both.shape[0] + 1)))
+
+
+def neutral(rows: SecretArray, both: SecretArray, least: int, reach: float | None = None) -> SecretArray:
     """The rows with the mean of the pairs in every place that holds none.
 
     Centred moments are then those of the pairs times a factor that is the same for all columns, so that correlation,
@@ -105,8 +157,11 @@ def neutral(rows: SecretArray, both: SecretArray, least: int) -> SecretArray:
 
     Args:
         least: how many pairs there are at least; public, as the study's smallest group is.
+        reach: what no number of the rows exceeds in size; the mean, a little off, does not exceed it either.
     """
     mean = masked_mean(rows, both, least)
+    if reach is not None:
+        mean = clip(mean, -reach, reach)
     return where(both.reshape(-1, 1), rows, mean.reshape(1, -1).broadcast_to(*rows.shape))
 
 

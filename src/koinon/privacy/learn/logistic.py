@@ -25,6 +25,8 @@ from koinon.privacy.arrays import (
     logarithm,
     made,
     matrix_product,
+    maximum,
+    product,
     reciprocal,
     refined,
     sigmoid,
@@ -33,7 +35,7 @@ from koinon.privacy.arrays import (
 from koinon.privacy.learn.linear import inverse_of
 from koinon.privacy.ordering import index_of_largest, one_hot
 from koinon.privacy.programs.logistic_regression import check_settings, coefficients_of
-from koinon.privacy.secret import Claim, Secret
+from koinon.privacy.secret import Claim, Product, Secret
 from koinon.privacy.statistics import SMALLEST_VARIANCE, deviation, standardised
 
 LARGEST_COEFFICIENT: Final = 1024.0
@@ -115,6 +117,14 @@ class LogisticRegression:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """Which rows count. Attributes: rows (n,), a bit each; least, how many 1s there are at least."""
+
+    rows: SecretArray
+    least: int
+
+
+@dataclass(frozen=True)
 class FittedMultinomial:
     """A fitted model of several classes, still secret: coefficients (d, c) and intercepts (c,)."""
 
@@ -148,8 +158,12 @@ class MultinomialRegression:
     penalty: float = 1.0
     iterations: int = 40
 
-    def fit(self, rows: SecretArray, target: SecretArray) -> FittedMultinomial:
+    def fit(self, rows: SecretArray, target: SecretArray, counted: Counted | None = None) -> FittedMultinomial:
         """Fit (n, d) rows to (n,) codes.
+
+        Args:
+            counted: which of the rows count, where not all do; the others hold the mean of those in every column
+                (``joins.oblivious.neutral``).
 
         Raises:
             InvalidInput: shapes that do not belong together, or unusable settings.
@@ -162,14 +176,18 @@ class MultinomialRegression:
         if not 1 <= self.iterations <= 1_000:
             raise InvalidInput(f"iterations are from 1 to 1000; got {self.iterations}")
         columns, members = standardised(rows), one_hot(target, self.classes)
-        share = self.penalty / count
-        size = 0.525 * width + share
-        ridge = max(size / _CONDITION - share, 0.0)
+        share = _Share(self.penalty / count, counted)
+        size = 0.525 * width + share.most
+        ridge = max(size / _CONDITION - share.least, 0.0)
         bound = gram(columns, Claim("STANDARD", 1.05 * count), precision=_BITS).times(0.5 / count)
-        inverse = inverse_of(bound + np.eye(width) * (share + ridge), size + ridge, share + ridge)
+        inverse = inverse_of(
+            bound + share.of(constant_like(bound, np.eye(width))) + np.eye(width) * ridge,
+            size + ridge,
+            share.least + ridge,
+        )
         # MULTINOMIAL-RADIUS: as LR-RADIUS, with an objective that starts at ln c.
         radius = _SLACK * sqrt(2 * log(self.classes)) * (self.iterations + 4) / 2
-        reach = max(radius / sqrt(share + ridge), 2 * radius)
+        reach = max(radius / sqrt(share.least + ridge), 2 * radius)
         nothing = constant_like(bound, np.zeros((width + 1, self.classes)))
         current = ahead = nothing
         for iteration in range(self.iterations):
@@ -179,16 +197,50 @@ class MultinomialRegression:
                 "MULTINOMIAL-RADIUS",
                 2 * radius * (sqrt(count) + 1),
             )
-            residual = members - softmax(logits)
+            residual = share.counting(members - softmax(logits))
             downhill = matrix_product(columns.T, residual, Claim("MULTINOMIAL-GRADIENT", 1.05 * count)).times(1 / count)
-            towards = bounded(downhill - ahead[:width].times(share), "MULTINOMIAL-RADIUS", 1.05 + share * reach)
+            towards = bounded(downhill - share.of(ahead[:width]), "MULTINOMIAL-RADIUS", 1.05 + share.most * reach)
             step = matrix_product(inverse, towards, Claim("MULTINOMIAL-RADIUS", 2 * reach))
-            moved = concatenate([step, residual.mean(0).times(2).reshape(1, -1)], 0)
+            moved = concatenate([step, share.mean(residual).times(2).reshape(1, -1)], 0)
             following = bounded(ahead + moved, "MULTINOMIAL-RADIUS", reach)
             momentum = iteration / (iteration + 3)
             drift = (following - current).times(momentum)
             current, ahead = following, bounded(following + drift, "MULTINOMIAL-RADIUS", reach)
         return _in_units(current, rows)
+
+
+class _Share:
+    """The penalty for one row, λ / n, where n is how many rows count: public, or secret between bounds.
+
+    Attributes:
+        least, most: bounds of it.
+    """
+
+    def __init__(self, penalty: float, counted: Counted | None) -> None:
+        self._counted = counted
+        self.least = self.most = penalty
+        if counted is not None:
+            fewest = counted.least / counted.rows.shape[0]
+            # With fewer than promised the reciprocal is 0, and the penalty still that of all rows.
+            self._ratio = maximum(reciprocal(counted.rows.mean(), fewest), 1.0)
+            self.most = 2.05 * penalty / fewest
+
+    def of(self, weights: SecretArray) -> SecretArray:
+        """The penalty's part of what pulls ``weights`` back."""
+        if self._counted is None:
+            return weights.times(self.least)
+        return weights * self._ratio.times(self.least).broadcast_to(*weights.shape)
+
+    def counting(self, residual: SecretArray) -> SecretArray:
+        """(n, c), as 0 in rows that do not count."""
+        if self._counted is None:
+            return residual
+        return product(self._counted.rows.reshape(-1, 1), residual, Product.ELEMENTWISE)
+
+    def mean(self, residual: SecretArray) -> SecretArray:
+        """(c,) means of what ``counting`` gave, over the rows that count."""
+        mean = residual.mean(0)
+        return mean if self._counted is None else bounded(mean * self._ratio, "MASKED-MEAN", 1.05)
 
 
 def _in_units(weights: SecretArray, rows: SecretArray) -> FittedMultinomial:

@@ -16,7 +16,17 @@ from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.programs import significance
 from koinon.privacy.programs.groups import check_minimum
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, middles, names_of, on_target
+from koinon.privacy.programs.offer import (
+    Layout,
+    Offer,
+    ResultTable,
+    Target,
+    halves,
+    middles,
+    names_of,
+    on_paired_target,
+    on_target,
+)
 from koinon.privacy.secret import Product
 from koinon.privacy.statistics import PART
 
@@ -37,20 +47,35 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
 
     def compute(rows: SecretArray, target: SecretArray) -> Revealed:
         ones = (target > 0.0).reshape(-1, 1)
-        members = concatenate([~ones, ones], 1)
-        counts = members.sum(0)
-        inverse = reciprocal(counts, 1.0).reshape(-1, 1)
-        means = bounded(matrix_product(members.T, rows) * inverse, PART, 1.01)
-        # Around the mean of all, so that a small variance is not the difference of large numbers.
-        middle = rows.mean(0)
-        centred = rows - middle
-        squares = matrix_product(members.T, centred * centred) * inverse
-        apart = means - middle
-        made = {"counts": counts, "means": means, "variances": maximum(squares - apart * apart, 0.0)}
-        few = (counts < settings.minimum_group).sum(0) > 0.5
-        return reveal(**{name: product(~few, made[name], Product.ELEMENTWISE) for name in outputs})
+        return _opened(rows, concatenate([~ones, ones], 1), settings, outputs)
 
     return on_target(NAME, layout, outputs, compute, Target.BINARY)
+
+
+def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """As ``program``, of the people whom an oblivious join finds with all owners."""
+    check_minimum(settings.minimum_group, layout.people)
+
+    def compute(rows: SecretArray, target: SecretArray, both: SecretArray) -> Revealed:
+        ones = (target > 0.0).reshape(-1, 1)
+        return _opened(rows, concatenate([~ones, ones], 1) & both.reshape(-1, 1), settings, outputs)
+
+    return on_paired_target(NAME, layout, outputs, compute)
+
+
+def _opened(rows: SecretArray, members: SecretArray, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
+    """Of (n, d) rows and (n, 2) bits that say who is in which group; who is in none counts for nothing."""
+    counts = members.sum(0)
+    inverse = reciprocal(counts, 1.0).reshape(-1, 1)
+    means = bounded(matrix_product(members.T, rows) * inverse, PART, 1.01)
+    # Around the mean of all, so that a small variance is not the difference of large numbers.
+    middle = rows.mean(0)
+    centred = rows - middle
+    squares = matrix_product(members.T, centred * centred) * inverse
+    apart = means - middle
+    made = {"counts": counts, "means": means, "variances": maximum(squares - apart * apart, 0.0)}
+    few = (counts < settings.minimum_group).sum(0) > 0.5
+    return reveal(**{name: product(~few, made[name], Product.ELEMENTWISE) for name in outputs})
 
 
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> tuple[ResultTable, ...]:
@@ -103,4 +128,5 @@ OFFER: Final = Offer(
     settings=Settings,
     build=program,
     present=present,
+    paired=paired,
 )

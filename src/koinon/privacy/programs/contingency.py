@@ -16,9 +16,10 @@ from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.preparation import ordinal
+from koinon.privacy.ordering import one_hot
 from koinon.privacy.programs import significance
 from koinon.privacy.programs.groups import check_minimum, shown
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, on_table
+from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, on_pairs, on_table
 from koinon.wire.committee import Column
 
 NAME: Final = "contingency/1"
@@ -38,23 +39,40 @@ class Settings(Record, frozen=True):
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
     """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
-    places = places_of(layout, settings)
-    codes = [codes_of(layout.columns[place]) for place in places]
     check_minimum(settings.minimum_group, layout.people)
+    first, second = places_of(layout, settings)
+    codes = codes_of(layout.columns[first]), codes_of(layout.columns[second])
 
     def compute(rows: SecretArray) -> Revealed:
-        first, second = (
-            ordinal(rows[:, place], [float(code) for code in np.linspace(-1.0, 1.0, count)])
-            for place, count in zip(places, codes, strict=True)
-        )
-        counts = statistics.contingency(first, second, (codes[0], codes[1]))
-        made = {
-            "counts": lambda: shown(counts.reshape(-1), settings.minimum_group, layout.people).reshape(*counts.shape),
-            "chi_square": lambda: statistics.chi_square(counts).statistic.reshape(1),
-        }
-        return reveal(**{name: made[name]() for name in outputs})
+        counts = statistics.contingency(_ordinal(rows[:, first], codes[0]), _ordinal(rows[:, second], codes[1]), codes)
+        return _opened(counts, layout, settings, outputs)
 
     return on_table(NAME, layout, outputs, compute)
+
+
+def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """As ``program``, of the people whom an oblivious join finds with all owners."""
+    check_minimum(settings.minimum_group, layout.people)
+    first, second = places_of(layout, settings)
+    codes = codes_of(layout.columns[first]), codes_of(layout.columns[second])
+
+    def compute(rows: SecretArray, both: SecretArray) -> Revealed:
+        left = one_hot(_ordinal(rows[:, first], codes[0]), codes[0]) & both.reshape(-1, 1)
+        return _opened(left.T @ one_hot(_ordinal(rows[:, second], codes[1]), codes[1]), layout, settings, outputs)
+
+    return on_pairs(NAME, layout, outputs, compute)
+
+
+def _ordinal(column: SecretArray, codes: int) -> SecretArray:
+    return ordinal(column, [float(code) for code in np.linspace(-1.0, 1.0, codes)])
+
+
+def _opened(counts: SecretArray, layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
+    made = {
+        "counts": lambda: shown(counts.reshape(-1), settings.minimum_group, layout.people).reshape(*counts.shape),
+        "chi_square": lambda: statistics.chi_square(counts).statistic.reshape(1),
+    }
+    return reveal(**{name: made[name]() for name in outputs})
 
 
 def whole_columns(layout: Layout, settings: Settings) -> tuple[str, ...]:
@@ -109,4 +127,5 @@ OFFER: Final = Offer(
     build=program,
     present=present,
     whole_columns=whole_columns,
+    paired=paired,
 )

@@ -62,7 +62,7 @@ def _check_target(layout: Layout) -> None:
 
 
 def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
-    """As ``program``, of the people whom an oblivious join finds with both owners."""
+    """As ``program``, of the people whom an oblivious join finds with all owners."""
     _check_target(layout)
     if settings.penalty or settings.penalties:
         raise InvalidInput(f"{NAME} takes no penalty on an oblivious join: how many people share it is secret")

@@ -39,6 +39,7 @@ from koinon.privacy.programs.offer import (
     Target,
     check_layout,
     on_owners,
+    on_paired_target,
     on_table,
     on_target,
     tables_of_line,
@@ -480,6 +481,32 @@ def _model(layout: Layout, settings: Settings, outputs: tuple[str, ...], epsilon
     return replace(whole, output=tuple(whole.output[place] for place in opened), compute=compute)
 
 
+def _paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """As the exact program, of the people whom an oblivious join finds with all owners.
+
+    Two classes of the multinomial model, whose weights are each other's negative: half of the difference w for each, so
+    that λ ‖w‖² / 2 is its penalty for 2 λ.
+    """
+    from koinon.privacy.learn.logistic import Counted, MultinomialRegression
+
+    if settings.penalties or WORTH in outputs:
+        raise InvalidInput(f"{NAME} takes one penalty on an oblivious join, and opens coefficients and intercept only")
+    if layout.target != layout.columns[-1].name:
+        raise InvalidInput(f"{NAME} takes the target as the last column")
+    check_settings(settings.penalty, settings.iterations)
+
+    def compute(rows: SecretArray, target: SecretArray, both: SecretArray) -> Revealed:
+        solver = MultinomialRegression(2, 2.0 * settings.penalty, settings.iterations)
+        model = solver.fit(rows, target > 0.0, Counted(both, layout.pairs))
+        made = {
+            "coefficients": lambda: model.coefficients[:, 1] - model.coefficients[:, 0],
+            "intercept": lambda: (model.intercepts[1] - model.intercepts[0]).reshape(1),
+        }
+        return reveal(**{name: made[name]() for name in outputs})
+
+    return on_paired_target(NAME, layout, outputs, compute)
+
+
 def _present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> tuple[ResultTable, ...]:
     """In the units of the columns where both parts were opened; else as opened, for columns in [−1, 1]."""
     features = layout.columns[:-1]
@@ -506,4 +533,5 @@ OFFER: Final = Offer(
     cost=lambda _, epsilon: mechanism(epsilon),
     judges_planted=True,
     present=_present,
+    paired=_paired,
 )

@@ -4,7 +4,7 @@ The target is one of the study's columns; its public range goes from 0 to the la
 taken for the nearest code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -14,7 +14,8 @@ from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
-from koinon.privacy.learn.logistic import MultinomialRegression
+from koinon.privacy.joins import oblivious
+from koinon.privacy.learn.logistic import Counted, FittedMultinomial, MultinomialRegression
 from koinon.privacy.programs.classes import classes_of, codes_of
 from koinon.privacy.programs.offer import (
     Layout,
@@ -24,6 +25,7 @@ from koinon.privacy.programs.offer import (
     halves,
     middles,
     names_of,
+    on_paired_target,
     on_target,
     target_only,
 )
@@ -44,21 +46,46 @@ class Settings(Record, frozen=True):
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
     """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
-    classes = classes_of(NAME, layout)
-    if layout.people < LEAST_PEOPLE:
-        raise InvalidInput(f"{NAME} needs {LEAST_PEOPLE} people; there are {layout.people}")
+    classes = _checked(layout)
 
     def compute(rows: SecretArray, target: SecretArray) -> Revealed:
         codes = codes_of(target, classes)
         model = MultinomialRegression(classes, settings.penalty, settings.iterations).fit(rows, codes)
-        made = {
-            "coefficients": lambda: model.coefficients,
-            "intercepts": lambda: model.intercepts,
-            "score": lambda: model.score(rows, codes).reshape(1),
-        }
-        return reveal(**{name: made[name]() for name in outputs})
+        return _opened(model, lambda: model.score(rows, codes), outputs)
 
     return on_target(NAME, layout, outputs, compute, Target.NUMBER)
+
+
+def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """As ``program``, of the people whom an oblivious join finds with all owners."""
+    classes = _checked(layout)
+
+    def compute(rows: SecretArray, target: SecretArray, both: SecretArray) -> Revealed:
+        codes, counted = codes_of(target, classes), Counted(both, layout.pairs)
+        model = MultinomialRegression(classes, settings.penalty, settings.iterations).fit(rows, codes, counted)
+
+        def score() -> SecretArray:
+            right = ((model.predict(rows) == codes) & both).reshape(-1, 1)
+            return oblivious.masked_mean(right, both, layout.pairs)
+
+        return _opened(model, score, outputs)
+
+    return on_paired_target(NAME, layout, outputs, compute)
+
+
+def _checked(layout: Layout) -> int:
+    if layout.people < LEAST_PEOPLE:
+        raise InvalidInput(f"{NAME} needs {LEAST_PEOPLE} people; there are {layout.people}")
+    return classes_of(NAME, layout)
+
+
+def _opened(model: FittedMultinomial, score: Callable[[], SecretArray], outputs: tuple[str, ...]) -> Revealed:
+    made = {
+        "coefficients": lambda: model.coefficients,
+        "intercepts": lambda: model.intercepts,
+        "score": lambda: score().reshape(1),
+    }
+    return reveal(**{name: made[name]() for name in outputs})
 
 
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> tuple[ResultTable, ...]:
@@ -85,5 +112,6 @@ OFFER: Final = Offer(
     settings=Settings,
     build=program,
     present=present,
+    paired=paired,
     whole_columns=target_only,
 )

@@ -51,11 +51,12 @@ class Layout(Record, frozen=True):
         columns: everything that is shared, in the program's order; a 0/1 target is the last.
         target: the column to predict, or empty.
         sources: numbers of the columns that each owner brings, where owners hold different columns of the same people;
-            empty where each owner brings all columns of its own people.
+            empty where each owner brings all columns of its own people. In an oblivious join several owners may bring
+            the same columns, each of people of its own: they are owners of one table (``tables``).
         fraction_bits: of the inputs.
         planted: of each owner's rows, the last so many are canaries (``differential.canaries``).
-        pairs: where the rows of two owners of different columns meet in an oblivious join (``joins.oblivious``), how
-            many people must be in both before anything is shown; else 0.
+        pairs: where the rows of owners of different columns meet in an oblivious join (``joins.oblivious``), how many
+            people must be in every table before anything is shown; else 0.
     """
 
     rows: tuple[int, ...]
@@ -70,8 +71,21 @@ class Layout(Record, frozen=True):
     def people(self) -> int:
         """Rows of the whole table; after an oblivious join the most it can have."""
         if self.pairs:
-            return min(self.rows)
+            return min(sum(self.rows[owner] for owner in owners) for owners in self.tables)
         return self.rows[0] if self.sources else sum(self.rows)
+
+    @property
+    def tables(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of the owners of each table, in party order: those who bring the same columns are of one."""
+        found: dict[tuple[int, ...], list[int]] = {}
+        for owner, source in enumerate(self.sources):
+            found.setdefault(source, []).append(owner)
+        return tuple(tuple(owners) for owners in found.values())
+
+    @property
+    def places(self) -> int:
+        """Rows of the table that an oblivious join makes, whether or not they hold anybody."""
+        return sum(self.rows) - len(self.tables) + 1
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -221,17 +235,18 @@ def check_layout(layout: Layout) -> None:
     check_columns(layout.columns, layout.fraction_bits)
     if not 1 <= len(layout.rows) <= MOST_OWNERS:
         raise InvalidInput(f"a program takes rows from 1 to {MOST_OWNERS} owners; got {len(layout.rows)}")
+    if layout.pairs and not (layout.pairs > 0 and len(layout.sources) == len(layout.rows) and len(layout.tables) > 1):
+        raise InvalidInput("an oblivious join is between owners of different columns")
     if min(layout.rows) < 1 or layout.people > MOST_ROWS or (layout.pairs and sum(layout.rows) > MOST_ROWS):
         raise InvalidInput(f"a program needs a row from every owner, and at most {MOST_ROWS} together")
-    if layout.pairs and not (layout.pairs > 0 and len(layout.sources) == len(layout.rows) == 2):
-        raise InvalidInput("an oblivious join is between two owners of different columns")
     if layout.sources:
         if len(layout.sources) != len(layout.rows) or (len(set(layout.rows)) != 1 and not layout.pairs):
             raise InvalidInput(
                 f"owners of different columns must hold the same people; they have {layout.rows} rows. Agree on the ids"
             )
-        if sorted(number for source in layout.sources for number in source) != list(range(len(layout.columns))):
-            raise InvalidInput("every column must come from exactly one owner")
+        whole = [layout.sources[owners[0]] for owners in layout.tables] if layout.pairs else layout.sources
+        if sorted(number for source in whole for number in source) != list(range(len(layout.columns))):
+            raise InvalidInput("every column must come from exactly one owner, or from the owners of one table")
         if not all(layout.sources):
             raise InvalidInput("an owner brings no column")
     if layout.target:
@@ -285,22 +300,23 @@ def on_pairs(
 ) -> Program:
     """The program that computes ``function`` of the pairs of an oblivious join, and opens some of its outputs.
 
-    Where fewer people than ``layout.pairs`` are in both tables every output is opened as 0.
+    Where fewer people than ``layout.pairs`` are in every table all outputs are opened as 0.
 
     Args:
-        function: takes the places (n + m − 1, columns), each column mapped from its range to [−1, 1], with the mean of
-            the pairs in places that hold none (``joins.oblivious.neutral``); and a bit each, (n + m − 1,), that says
-            whether the place holds a pair.
+        function: takes the places (``layout.places``, columns), each column mapped from its range to [−1, 1], with the
+            mean of the others in places that hold nobody (``joins.oblivious.neutral``); and a bit each that says
+            whether the place holds somebody.
     """
     check_layout(layout)
-    held = [number for source in layout.sources for number in source]
+    held = [number for owners in layout.tables for number in layout.sources[owners[0]]]
 
-    def whole(left: SecretArray, right: SecretArray) -> Revealed:
+    def whole(*shared: SecretArray) -> Revealed:
         keys = oblivious.DIGITS
-        found = oblivious.join(left[:, :keys], left[:, keys:], right[:, :keys], right[:, keys:])
-        rows = concatenate([found.left, found.right], 1)[:, np.argsort(held)]
-        enough = found.both.sum() >= layout.pairs
-        revealed = function(oblivious.neutral(rows, found.both, layout.pairs), found.both)
+        tables = [concatenate([shared[owner] for owner in owners]) for owners in layout.tables]
+        met = oblivious.meet([(table[:, :keys], table[:, keys:]) for table in tables])
+        rows = concatenate(met.tables, 1)[:, np.argsort(held)]
+        enough = met.all.sum() >= layout.pairs
+        revealed = function(oblivious.neutral(rows, met.all, layout.pairs, 1.0), met.all)
         return Revealed(
             tuple(
                 (label, where(enough.broadcast_to(*array.shape), array, 0.0))
@@ -320,12 +336,30 @@ def on_pairs(
     )
 
 
+def on_paired_target(
+    name: str,
+    layout: Layout,
+    outputs: Sequence[str],
+    function: Callable[[SecretArray, SecretArray, SecretArray], Revealed],
+) -> Program:
+    """As ``on_pairs``, of the features (places, d), the target (places,) and the bits (places,).
+
+    Raises:
+        InvalidInput: there is no target, or no other column.
+    """
+    features = list(layout.features)
+    if not features or len(features) == len(layout.columns):
+        raise InvalidInput(f"{name} needs a target and at least one other column")
+    return on_pairs(name, layout, outputs, lambda rows, both: function(rows[:, features], rows[:, layout.place], both))
+
+
 def presented(
     offer: Offer, outputs: Mapping[str, np.ndarray], layout: Layout, settings: Any
 ) -> tuple[ResultTable, ...]:
     """Opened outputs as tables. Raises Refused where an oblivious join found too few people to show anything of."""
     if layout.pairs and not any(values.any() for values in outputs.values()):
-        raise Refused(f"fewer than {layout.pairs} people are in both owners' data, so nothing of them is shown")
+        few = "" if smallest_group(settings) is None else ", or too few in a group of them"
+        raise Refused(f"fewer than {layout.pairs} people are in all owners' data{few}, so nothing of them is shown")
     return offer.present(outputs, layout, settings)
 
 

@@ -11,7 +11,7 @@ from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.components import PrincipalComponents
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_table
+from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_pairs, on_table
 
 NAME: Final = "principal-components/1"
 
@@ -26,15 +26,25 @@ class Settings(Record, frozen=True):
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
     """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    _check(layout, settings)
+    return on_table(NAME, layout, outputs, lambda rows: _opened(rows, settings, outputs))
+
+
+def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """As ``program``, of the people whom an oblivious join finds with all owners."""
+    _check(layout, settings)
+    return on_pairs(NAME, layout, outputs, lambda rows, _both: _opened(rows, settings, outputs))
+
+
+def _check(layout: Layout, settings: Settings) -> None:
     if not 1 <= settings.count <= len(layout.columns):
         raise InvalidInput(f"{NAME}: of {len(layout.columns)} columns there are not {settings.count} directions")
 
-    def compute(rows: SecretArray) -> Revealed:
-        fitted = PrincipalComponents(settings.count).fit(rows)
-        made = {"components": lambda: fitted.components, "explained": fitted.explained}
-        return reveal(**{name: made[name]() for name in outputs})
 
-    return on_table(NAME, layout, outputs, compute)
+def _opened(rows: SecretArray, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
+    fitted = PrincipalComponents(settings.count).fit(rows)
+    made = {"components": lambda: fitted.components, "explained": fitted.explained}
+    return reveal(**{name: made[name]() for name in outputs})
 
 
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
@@ -54,4 +64,5 @@ OFFER: Final = Offer(
     settings=Settings,
     build=program,
     present=present,
+    paired=paired,
 )

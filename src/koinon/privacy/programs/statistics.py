@@ -67,7 +67,7 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
 
 
 def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
-    """As ``program``, of the people whom an oblivious join finds with both owners, without quartiles."""
+    """As ``program``, of the people whom an oblivious join finds with all owners, without quartiles."""
     if not 2 <= settings.bins <= MOST_BINS:
         raise InvalidInput(f"{NAME}: a histogram has 2 to {MOST_BINS} bins; got {settings.bins}")
     if "quartiles" in outputs:
