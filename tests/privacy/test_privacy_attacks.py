@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from privacy_scenes import new_parties, shared
+from privacy_scenes import SESSION, new_parties, shared
 
 from koinon.privacy.rep4 import adversary, arithmetic, comparison, lockstep, shuffling
 from koinon.privacy.rep4.lockstep import Ending
 from koinon.privacy.rep4.party import HEADER, Party
-from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES
+from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES, chained, unpacked
 from koinon.privacy.rep4.shares import Shares, summed
 from koinon.privacy.secret import Product, together
-from koinon.wire.committee import POSITIONS
+from koinon.wire.committee import POSITIONS, FrameDigests, RouteDigest
 
 CHEATER, VICTIM, WITNESS = 2, 1, 3
 """In product (0, 1) the cheater sends to the victim; in product (0, 2) of the next multiplication the victim sends to
@@ -95,6 +95,65 @@ def test_the_attack_on_deferred_checks_gets_nothing_from_us() -> None:
     assert victim.abort is not None
     assert victim.abort.suspects == {CHEATER, 3}
     assert victim.rounds_sent == [0]
+
+
+# Guesses, tested with the heads of a link between others.
+
+
+class KeylessParty(Party):
+    """A party whose hashes of values everybody can make: the control."""
+
+    def _digest(self, path: tuple[int, int, int], values: list[np.ndarray]) -> bytes:
+        self._hash_keys = dict.fromkeys(POSITIONS, bytes(32))
+        return super()._digest(path, values)
+
+
+class Eavesdropper:
+    """Honest; keeps what position 3 receives in the first round."""
+
+    def __init__(self) -> None:
+        self.received: dict[int, bytes] = {}
+
+    def before(self, party: Party) -> None:
+        """Changes nothing."""
+
+    def frames(self, party: Party, frames: dict[int, bytes]) -> dict[int, bytes]:
+        if party.round == 0 and 3 in frames:
+            self.received[party.position] = frames[3]
+        return frames
+
+
+def guessed(kind: type[Party]) -> list[int]:
+    """Secrets below 200 for which position 3 can make the head of the link 0 → 2 while SECRET is truncated.
+
+    It knows c = x + 2⁶² + r and every component but x₃; so a guess of x gives x₂ + r, which 0 sent to 2.
+    """
+    parties, eavesdropper = new_parties(kind=kind), Eavesdropper()
+    views = shared(np.array([SECRET], np.uint64), 1)
+    lockstep.run(parties, [arithmetic.truncate(parties[i], views[i], 3) for i in POSITIONS], eavesdropper)
+    mine = views[3]
+    seal = unpacked(eavesdropper.received[0][-SEAL_BYTES:], SESSION, 0, 0)
+    sent = int.from_bytes(eavesdropper.received[1][HEADER.size : HEADER.size + 8], "little")
+    masked = sent + sum(int(mine.part(j)[0]) for j in (0, 1, 2))
+    outsider = new_parties(kind=kind)[3]
+    own = dict(outsider._hash_keys)
+    found = []
+    for key in (bytes(32), *own.values()):
+        outsider._hash_keys = {**own, 3: key}
+        for guess in range(200):
+            value = np.array([(masked - guess + int(mine.part(2)[0])) % 2**64], np.uint64)
+            route = RouteDigest(0, 1, 2, outsider._digest((0, 1, 2), [value]))
+            if chained(bytes(HASH_BYTES), FrameDigests((route,), b"", ())) == seal.sent[1]:
+                found.append(guess)
+    return sorted(set(found))
+
+
+def test_hashes_without_keys_would_let_an_outsider_test_guesses() -> None:
+    assert guessed(KeylessParty) == [SECRET]
+
+
+def test_an_outsider_cannot_test_guesses_with_chain_heads() -> None:
+    assert guessed(Party) == []
 
 
 # What one party sees.

@@ -47,7 +47,8 @@ MAGIC: Final = b"rep4"
 DATA, COMPLAINT = 1, 2
 LONGEST_COMPLAINT: Final = 1024
 COMPLAINT_DOMAIN: Final = "koinon/rep4/complaint/1"
-_HASH_DOMAIN: Final = "koinon rep4 joint message 1"
+_HASH_DOMAIN: Final = "koinon rep4 joint message 2"
+_HASH_KEY_DOMAIN: Final = "koinon/rep4/joint-message-key/1"
 _ANNOUNCEMENT_DOMAIN: Final = "koinon rep4 announcements 1"
 
 Path = tuple[int, int, int]
@@ -153,6 +154,7 @@ class Party:
             raise ValueError("the keys of a session are installed once")
         self.keys = dict(keys)
         self._streams = {j: Stream(secret) for j, secret in keys.items()}
+        self._hash_keys = {j: tagged_hash(_HASH_KEY_DOMAIN, secret) for j, secret in keys.items()}
 
     def draw(self, index: int, shape: tuple[int, ...], dtype: Any = np.uint64) -> np.ndarray | None:
         """Words that all holders of component ``index`` draw alike; None at the one position that must not.
@@ -305,8 +307,13 @@ class Party:
         return self._routes
 
     def _digest(self, path: Path, values: list[np.ndarray]) -> bytes:
+        """What a backup sends and both seal: a hash that only the three of the route can make (REP4-UNGUESSED).
+
+        The fourth hears it within chain heads, and could otherwise test guesses of the values with it.
+        """
+        (outsider,) = set(POSITIONS) - set(path)
         hasher = blake3(derive_key_context=_HASH_DOMAIN)
-        hasher.update(self.session + self.round.to_bytes(4, "little") + bytes(path))
+        hasher.update(self._hash_keys[outsider] + self.session + self.round.to_bytes(4, "little") + bytes(path))
         for value in values:
             if value.size:
                 hasher.update(value.reshape(-1).data.cast("B"))
