@@ -138,6 +138,16 @@ def test_sign_of_narrow_words(values: list[int], drop: int) -> None:
     assert (got == (words < 0))[certain].all()
 
 
+@pytest.mark.parametrize("drop", [32, 33, 40, 60])
+def test_sign_of_words_of_which_more_than_half_the_bits_may_be_dropped(drop: int) -> None:
+    """Half of a word must be left: no more is dropped than that, whatever is allowed."""
+    words = np.random.default_rng(drop).integers(-(2**62) + 1, 2**62, 400)
+    words = np.concatenate([words, words >> 20, [-1, 2**33 + 1, 1 - 2**62, 2**62 - 1]])
+    got = computed(lambda p, a: comparison.negative(p, a, 2.0**62, drop), words.view(np.uint64))
+    certain = (words < 0) | (words > 2**33)
+    assert (got == (words < 0))[certain].all()
+
+
 @given(st.lists(WORDS, min_size=1, max_size=8))
 @settings(max_examples=30, deadline=None)
 def test_sign_of_any_word(values: list[int]) -> None:

@@ -113,6 +113,8 @@ _LOWER_SUM: Final = _sum_of([("g1",), ("p1", "g0")])
 _UPPER_SUM: Final = _sum_of([("g3",), ("p3", "g2")])
 """Of the two narrow words in one place, each has two of the four groups."""
 _NARROW: Final = 2.0**31 - 2
+_MOST_DROPPED: Final = 32
+"""Low bits: of what is left at least 32 must be right, because that is where a narrow word has its top bit."""
 
 
 def _bytes_to_digits(entry: list[int]) -> np.ndarray:
@@ -131,10 +133,10 @@ def negative(party: Party, value: Shares, limit: float = 2.0**63, drop: int = 0)
 
     Args:
         limit: no word is larger in absolute value.
-        drop: how many low bits may be left out to make words narrow: a word from 0 to 2^(drop + 1) then counts as
-            negative or not, by chance.
+        drop: how many low bits may be left out to make words narrow, of which at most 32 are: a word from 0 to
+            2^(drop + 1) then counts as negative or not, by chance.
     """
-    me, shape = party.position, value.shape
+    me, shape, drop = party.position, value.shape, min(drop, _MOST_DROPPED)
     total = value.part(2) + value.part(3) if me < 2 else value.part(0) + value.part(1)
     narrow = limit / 2.0**drop < _NARROW
     if narrow:
