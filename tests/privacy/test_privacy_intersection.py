@@ -17,7 +17,7 @@ from koinon.crypto.signature import NodeKey
 from koinon.kernel.errors import Expired, Forged, InvalidInput, KoinonError, MalformedMessage, Refused, Unavailable
 from koinon.kernel.quantities import Seconds
 from koinon.net.transport import Transport
-from koinon.privacy.joins import intersection, oblivious_transfer
+from koinon.privacy.joins import intersection, oblivious_transfer, pseudorandom
 from koinon.privacy.joins.bits import transposed
 from koinon.privacy.joins.cuckoo import EMPTY, bins_for, place
 from koinon.privacy.joins.intersection import Begin, Greeting, Learned, Received, State, Terms, begin, step
@@ -114,6 +114,46 @@ def test_what_the_other_sees_does_not_depend_on_the_askers_set() -> None:
             counts += bits.sum(axis=1, dtype=np.int64)
             total += bits.shape[1]
         assert np.abs(counts - total / 2).max() < 5 * np.sqrt(total / 4)
+
+
+def test_what_the_other_is_told_depends_on_nothing_that_only_the_asker_has() -> None:
+    """Which bins an asker's own items crowd shows in where it puts the others; the other is told nothing of that."""
+    shared = [f"shared {number}" for number in range(200)]
+    told = []
+    for others in ("a", "b"):
+        result = pair([*shared, *(f"{others} {number}" for number in range(200))], shared).run()
+        told.append([message for _, message in result.said if isinstance(message, Members)])
+        bins = {message.places for message in told[-1]}
+        assert bins == {np.arange(200, dtype="<u4").tobytes()}
+    assert told[0] == told[1]
+
+
+def test_an_asker_that_breaks_the_rules_can_test_any_guess() -> None:
+    """Why only owners that follow the protocol are promised anything: the attack that ``pseudorandom`` speaks of.
+
+    The asker turns eight bits over in the codeword of each of 64 items that it knows the other to have. What the other
+    says of these items gives it the secret, eight bits at a time.
+    """
+    rng, key = SeededRng(b"crooked"), bytes(16)
+    pairs = [(rng.bytes(32), rng.bytes(32)) for _ in range(pseudorandom.WIDTH)]
+    secret = np.frombuffer(rng.bytes(pseudorandom.ROW_BYTES), np.uint8)
+    bits = np.unpackbits(secret, bitorder="little").astype(bool)
+    known, bins = np.frombuffer(rng.bytes(64 * 16), np.uint8).reshape(64, 16), np.arange(64)
+    honest = pseudorandom.codewords(known, key)
+    crooked = honest ^ np.diag(np.full(64, 0xFF, np.uint8))
+    rows, correction = pseudorandom.correct(pairs, crooked, 0)
+    keys = [pair[int(bit)] for pair, bit in zip(pairs, bits, strict=True)]
+    table = pseudorandom.keyed(keys, bits, correction, 0)
+    said = pseudorandom.values(table ^ (honest & secret), bins, 0)
+
+    found = np.zeros_like(secret)
+    for number in bins:
+        tried = np.repeat(rows[number][None], 256, axis=0)
+        tried[:, number] ^= np.arange(256, dtype=np.uint8)
+        fits = (pseudorandom.values(tried, np.full(256, number), 0) == said[number]).all(axis=1)
+        (found[number],) = np.flatnonzero(fits)
+    np.testing.assert_array_equal(found, secret)
+    np.testing.assert_array_equal(rows ^ (crooked & found), table)
 
 
 def test_what_the_asker_sees_of_items_it_does_not_have_changes_with_every_session() -> None:

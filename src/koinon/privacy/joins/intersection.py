@@ -7,8 +7,9 @@ are items that both have; all others look random to who asks.
 
 Who asks learns which of its items the other has, and the size of the other's set. The other learns the size of the
 asker's set, and, only where both agreed to it, which of its own items the asker has: the asker tells it, and could tell
-it less or more than is true. Against semi-honest owners. An owner may always put guessed identifiers into its set; what
-bounds that is the size both declare first, which is why a session has a most.
+it less or more than is true. Against semi-honest owners: an asker that breaks the rules, and knows some dozens of the
+other's items, can test any others (``pseudorandom``). An owner may always put guessed identifiers into its set; what
+bounds that, for one that keeps to the rules, is the size both declare first, which is why a session has a most.
 
 Order of messages: both IntersectionOpening; TransferOffer →, ← TransferChoices, Corrections… →, ← Values…, Members… →.
 """
@@ -332,7 +333,8 @@ def _matched(state: AwaitingValues, batch: Values) -> tuple[State, tuple[Effect,
         raise Forged("the other owner's values name one identifier more than once")
     if not state.terms.both_learn:
         return Finished(), (Learned(members),)
-    told = np.concatenate(state.places).astype("<u4")
+    # Ascending: in the order of choices they would say which items had to make room for others that only we have.
+    told = np.sort(np.concatenate(state.places)).astype("<u4")
     cuts = range(0, max(len(told), 1), _PLACES_AT_ONCE)
     parts = [
         Send(Members(told[cut : cut + _PLACES_AT_ONCE].tobytes(), cut + _PLACES_AT_ONCE >= len(told))) for cut in cuts

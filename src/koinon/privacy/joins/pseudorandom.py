@@ -10,7 +10,9 @@ between it and the value. Rows of t and q come from 512 oblivious transfers of k
 with one correction of 512 bits for each bin.
 
 Semi-honest: both follow the protocol. The owner of the key may try anything and learns nothing, but can make the values
-wrong. Who asks may form corrections that belong to no x; that gives it nothing but the loss of its own bins.
+wrong. Who asks must be trusted to form its corrections of codewords: a codeword with k bits turned over shows it k bits
+of s, by 2^k hashes, if the owner of the key has that x. With some thirty x of which it knows that, it has all of s, and
+then the value of any x in any bin, so that it can test as many guesses as it likes.
 """
 
 from collections.abc import Sequence
