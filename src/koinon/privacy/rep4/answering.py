@@ -9,6 +9,7 @@ keys of its own, so that one that fails harms no other; the shares of the weight
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from typing import Final
@@ -86,7 +87,8 @@ class _Member:
             done = SharedQuestionDone(
                 order.question, None, "Expired", "the four nodes were not done in time; ask again"
             )
-        await self.channel.send(to_frame(done))
+        with suppress(Unavailable):  # the node may need this worker no longer
+            await self.channel.send(to_frame(done))
 
     async def _outcome(self, order: AnswerSharedQuestion) -> Outcome:
         manifest, position = order.rows.manifest, self.prepare.position
@@ -177,3 +179,5 @@ async def _serve(channel: AsyncChannel) -> None:
             except Unavailable:
                 return  # the node needs this worker no longer
             tasks.create_task(member.answer(order))
+    # The node hears why, and starts a fresh one.
+    raise Unavailable(f"this worker has answered {MOST_QUESTIONS} questions, which is as many as it remembers")
