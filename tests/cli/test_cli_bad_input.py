@@ -99,7 +99,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str | Path]], int, str]] = {
     "a shared model under no id": (
         lambda p: [
             *("model", "ask", "0x12", "--home", p / "home", "--rows", p / "r.csv"),
-            *("--member", p / "home" / "identity.json"),
+            *("--at", p / "home" / "identity.json"),
         ],
         2,
         "64 hexadecimal digits",

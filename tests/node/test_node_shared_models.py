@@ -102,7 +102,7 @@ async def test_four_nodes_answer_for_rows_that_none_of_them_sees(scene: Scene) -
     card = await scene.shared()
     assert (card.row, card.weights, card.largest) == ((6,), 48 + 8 + 16, 4.0)
     asked = orders.AskShared(card.model, scene.ids[2], str(write_rows(scene.caller.home.path / "rows.csv", ROWS)))
-    found = await ordered(scene.caller, "model.ask", asked, orders.SharedAnswers)
+    found = await ordered(scene.caller, "model.ask", asked, orders.PrivateAnswers)
     answers = np.array(found.values).reshape(-1, found.outputs)
     assert np.abs(answers - in_the_clear(ROWS)).max() < 1e-3
     # No node has a component from which the weights follow: each package lacks one, and no sum of three is the whole.
@@ -143,7 +143,7 @@ async def test_rows_and_callers_that_are_not_welcome_are_refused_and_harm_nobody
     narrow = write_rows(scene.caller.home.path / "narrow.csv", ROWS[:, :5])
     order = orders.AskShared(card.model, scene.ids[0], str(narrow))
     with pytest.raises(InvalidInput, match="rows of 6 numbers"):
-        await ordered(scene.caller, "model.ask", order, orders.SharedAnswers)
+        await ordered(scene.caller, "model.ask", order, orders.PrivateAnswers)
     endpoint = scene.members[0].transport.endpoint
     with pytest.raises(Refused, match="no share of that model"):
         await find_card(scene.caller.transport, endpoint, bytes(32))

@@ -38,7 +38,10 @@ COMMANDS: Final = {
         "koinon.cli.study:study",
         "A joint computation: programs, new, estimate, propose, train, result, disclose, opened, judge, show.",
     ),
-    "model": ("koinon.cli.model:model", "A model: publish, harden, validate, name, serve, show; share, ask, forget."),
+    "model": (
+        "koinon.cli.model:model",
+        "A model: publish, harden, validate, name, serve, show; share, answer, ask, forget.",
+    ),
     "call": ("koinon.cli.call:call", "Buy a pass, have rows answered, pay by voucher, check receipts."),
     "audit": ("koinon.cli.audit:audit", "Collect all evidence about a name into one file."),
     "verify": ("koinon.cli.audit:verify", "Check such a file offline, with no key."),

@@ -9,7 +9,7 @@ import click
 from koinon.cli.console import console, print_json, print_table
 from koinon.cli.options import HOME, JSON, ChainAccess, amount, chain_access, chain_options, open_suite
 from koinon.cli.ordering import print_facts
-from koinon.cli.shared_models import ask, forget, share
+from koinon.cli.private_models import answer, ask, forget, share
 from koinon.kernel.ids import to_hex
 from koinon.kernel.quantities import ONE_MILLION, BasisPoints, TokenAmount
 
@@ -22,7 +22,7 @@ SECONDS: Final = click.IntRange(1, 30 * 86400)
 def model() -> None:
     """Publish, harden, validate, name and serve a model. SUBJECT is its study's number, or its name.
 
-    Or have four nodes keep any ONNX model as shares: share, ask, forget.
+    Or have any ONNX model answer rows that no node sees: share, answer, ask, forget.
     """
 
 
@@ -210,5 +210,5 @@ async def _on_chain(access: ChainAccess, name: str) -> dict[str, Any]:
     }
 
 
-for command in (share, ask, forget):
+for command in (share, answer, ask, forget):
     model.add_command(command)

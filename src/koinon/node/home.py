@@ -7,6 +7,7 @@ policy.toml      a data owner's own rules (``jobs.policy``)
 datasets/        a data owner's rows
 disputes/        a committee member's evidence, and what it may open to a judge
 shared-models/   this node's shares of models that four nodes keep
+encrypted-models/ the operator's models that answer encrypted rows
 database/ blobs/ the node's own memory
 control.sock     where the operator's commands arrive
 node.log         the journal
@@ -120,6 +121,10 @@ class Home:
     @property
     def shared_models(self) -> Path:
         return self.path / "shared-models"
+
+    @property
+    def encrypted_models(self) -> Path:
+        return self.path / "encrypted-models"
 
     @property
     def database(self) -> Path:

@@ -16,8 +16,10 @@ model.validate   Validate → results.Validated
 model.name       NameModel → results.Named
 model.serve      Serve → results.Served
 model.share      ShareModel → SharedWith        four nodes keep a model as shares
-model.ask        AskShared → SharedAnswers      a model that four nodes keep, about rows that nobody sees
+model.ask        AskShared → PrivateAnswers      a model that four nodes keep, about rows that nobody sees
 model.forget     ForgetShared → Nothing
+model.answer     AnswerEncrypted → Nothing      answer encrypted rows with a model of the operator's
+model.ask_encrypted  AskEncrypted → PrivateAnswers
 results.kept     ResultsOf → Kept               what a publisher's node remembers, for the next step of the main job
 fault.lie        Lie → Nothing                  demonstrations only, where node.toml allows it
 """
@@ -211,7 +213,7 @@ class AskShared(Record, frozen=True):
     path: str
 
 
-class SharedAnswers(Record, frozen=True):
+class PrivateAnswers(Record, frozen=True):
     """Answers row by row, ``outputs`` numbers for each."""
 
     name: str
@@ -224,6 +226,22 @@ class ForgetShared(Record, frozen=True):
 
     model: bytes
     member: NodeId
+
+
+class AnswerEncrypted(Record, frozen=True):
+    """An ONNX file, the name under which it is asked, and who may ask; no callers for everybody."""
+
+    path: str
+    name: str
+    callers: tuple[NodeId, ...] = ()
+
+
+class AskEncrypted(Record, frozen=True):
+    """The rows of a CSV or Parquet file for the model of this name at a node."""
+
+    node: NodeId
+    name: str
+    path: str
 
 
 class ResultsOf(Record, frozen=True):

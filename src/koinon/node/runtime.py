@@ -37,6 +37,7 @@ from koinon.node.feed import Feed
 from koinon.node.home import Home, Identity, NodeKeys
 from koinon.node.logs import start_logging
 from koinon.node.roles.account import AccountOrders
+from koinon.node.roles.encrypted_models import EncryptedModelsRole
 from koinon.node.roles.shared_models import SharedModelsRole
 from koinon.node.tasks import Narrator, TaskBoard
 from koinon.store.blobs import DirectoryBlobs
@@ -212,6 +213,9 @@ class Node:
         board = self.context.board
         board.offer("suite.adopt", self._order_adopt)
         AccountOrders(self.context).offer()
+        encrypted_models = EncryptedModelsRole(self.context)
+        encrypted_models.offer()
+        self._roles["encrypted_models"] = encrypted_models
         shared_models = SharedModelsRole(self.context)
         shared_models.offer()
         if self.context.config.shared_models_of:

@@ -16,7 +16,7 @@ from koinon.kernel.ids import NodeId, to_hex
 from koinon.kernel.quantities import Seconds
 from koinon.node import disputes
 from koinon.node.context import Context
-from koinon.node.orders import AskShared, ForgetShared, Nothing, SharedAnswers, SharedWith, ShareModel
+from koinon.node.orders import AskShared, ForgetShared, Nothing, PrivateAnswers, SharedWith, ShareModel
 from koinon.node.shared_models import SharedModelChild
 from koinon.node.tasks import Narrator
 from koinon.wire.catalogue import Done, Message
@@ -43,7 +43,6 @@ journal = logging.getLogger("koinon.shared-models")
 MOST_MODELS: Final = 64
 MOST_WAITING: Final = 32
 """Questions to one model at one node, before more are sent away."""
-LARGEST_MODEL: Final = 64 * 1024**2
 _CALL_SECONDS: Final = Seconds(60.0)
 
 
@@ -228,7 +227,7 @@ class SharedModelsRole:
         card = packages[0].card
         return SharedWith(identity, card.name, card.row, card.largest, model.weights.size)
 
-    async def _ask(self, argument: bytes, narrator: Narrator) -> SharedAnswers:
+    async def _ask(self, argument: bytes, narrator: Narrator) -> PrivateAnswers:
         """Have a shared model answer for the rows of a file.
 
         Raises:
@@ -251,7 +250,7 @@ class SharedModelsRole:
         )
         answers = await predictor.predict(rows.reshape(len(rows), *card.row))
         narrator.say(f"{len(answers)} answers, which this node alone has opened", 1.0)
-        return SharedAnswers(card.name, int(answers.shape[1]), tuple(answers.ravel().tolist()))
+        return PrivateAnswers(card.name, int(answers.shape[1]), tuple(answers.ravel().tolist()))
 
     async def _let_go(self, argument: bytes, narrator: Narrator) -> Nothing:
         """Have the four nodes forget a model of this operator's. Raises what the first one says that does not."""
@@ -269,16 +268,7 @@ class SharedModelsRole:
 
 def _read_model(path: Path) -> "SharedModel":
     """Raises InvalidInput for what is no ONNX model that can be shared."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs among our packages
-    from onnx import load_from_string
-
+    from koinon.node.onnx_files import read_onnx
     from koinon.privacy.inference import SharedModel
 
-    try:
-        if path.stat().st_size > LARGEST_MODEL:
-            raise InvalidInput(f"{path.name} is larger than {LARGEST_MODEL >> 20} MiB")
-        return SharedModel.of(load_from_string(path.read_bytes()))
-    except OSError as problem:
-        raise InvalidInput(f"cannot read {path.name}: {problem.strerror}") from None
-    except (DecodeError, RecursionError):
-        raise InvalidInput(f"{path.name} is not an ONNX model") from None
+    return SharedModel.of(read_onnx(path))

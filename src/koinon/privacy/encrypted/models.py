@@ -11,6 +11,7 @@ import numpy as np
 
 from koinon.kernel.codec import Record
 from koinon.kernel.errors import InvalidInput
+from koinon.kernel.ids import NodeId
 
 MOST_FEATURES: Final = 1024
 MOST_UNITS: Final = 1024
@@ -93,6 +94,13 @@ class EncryptedModel(Record, frozen=True):
             values = values @ np.asarray(layer.weights).T + np.asarray(layer.bias)
             values = values**2 if layer.square else values
         return linked(values, self.link)
+
+
+class KeptModel(Record, frozen=True):
+    """A model on a node's disk, and node ids of who may ask it; empty for everybody who can reach the node."""
+
+    model: EncryptedModel
+    callers: tuple[NodeId, ...]
 
 
 def layer(weights: np.ndarray, bias: np.ndarray, *, square: bool = False) -> Layer:

@@ -56,6 +56,10 @@ Receipts = Callable[[bytes, Hash32, Hash32], bytes]
 Raises Refused for work that this node did not take."""
 
 
+Admits = Callable[[NodeId, str], None]
+"""Raises Refused where this caller may not ask the model of this name."""
+
+
 def serve(
     handle: Handles,
     key: NodeKey,
@@ -63,6 +67,7 @@ def serve(
     limits: Limits = LIMITS,
     at_once: int = 1,
     receipts: Receipts | None = None,
+    admits: Admits | None = None,
 ) -> None:
     """Answer encrypted questions for these models.
 
@@ -70,6 +75,7 @@ def serve(
         key: signs every answer.
         at_once: how many are worked on side by side; the others wait for their turn.
         receipts: signs answers to paid work; without it such questions are refused.
+        admits: who may ask which model; everybody where it is not given. ``models`` may grow meanwhile.
 
     Raises:
         InvalidInput: a model that cannot be evaluated on ciphertexts.
@@ -83,11 +89,15 @@ def serve(
             raise Refused(f"this node answers no encrypted questions to {name[:80]!r}")
         return models[name]
 
-    async def offer(_: NodeId, message: FetchEncryptedOffer) -> EncryptedOffer:
+    async def offer(caller: NodeId, message: FetchEncryptedOffer) -> EncryptedOffer:
+        if admits is not None:
+            admits(caller, message.model)
         model = named(message.model)
         return EncryptedOffer(model.features, model.outputs, model.depth, model.link.value)
 
-    async def reply(_: NodeId, message: EncryptedQuestion) -> EncryptedAnswer:
+    async def reply(caller: NodeId, message: EncryptedQuestion) -> EncryptedAnswer:
+        if admits is not None:
+            admits(caller, message.model)
         model = named(message.model)
         if message.task and receipts is None:
             raise Refused("this node takes no paid work; ask without a task")

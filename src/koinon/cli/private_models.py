@@ -1,4 +1,4 @@
-"""``koinon model share``, ``ask``, ``forget``: a model that four nodes keep as shares answers rows that nobody sees."""
+"""``koinon model share``, ``answer``, ``ask``, ``forget``: models that answer rows which no node sees."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,12 @@ from koinon.kernel.ids import NodeId, to_hex
 from koinon.node.home import Identity
 
 _CARDS: Final = click.Path(path_type=Path)
-_MEMBER: Final = click.option("--member", "card", type=_CARDS, required=True, help="identity.json of any of its nodes.")
+_AT: Final = click.option(
+    "--at", "card", type=_CARDS, required=True, help="identity.json of the node; of a shared model any of the four."
+)
+_CALLERS: Final = click.option(
+    "--caller", "callers", type=_CARDS, multiple=True, help="identity.json of who may ask; none: everybody."
+)
 
 
 @click.command()
@@ -30,7 +35,7 @@ _MEMBER: Final = click.option("--member", "card", type=_CARDS, required=True, he
     type=click.FloatRange(0, min_open=True),
     help="Rows with larger numbers will be refused.",
 )
-@click.option("--caller", "callers", type=_CARDS, multiple=True, help="identity.json of who may ask; none: everybody.")
+@_CALLERS
 @JSON
 def share(
     model: Path,
@@ -60,24 +65,48 @@ def share(
         "largest": found.largest,
         "weights": found.weights,
     }
-    print_facts(facts, as_json=as_json, next_step=f"koinon model ask {to_hex(found.model)} --rows FILE --member CARD")
+    print_facts(facts, as_json=as_json, next_step=f"koinon model ask {to_hex(found.model)} --rows FILE --at CARD")
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@HOME
+@click.option("--name", required=True, help="What callers ask for; 1 to 64 of a-z, 0-9, '-' and '.'.")
+@_CALLERS
+def answer(model: Path, folder: Path, name: str, callers: tuple[Path, ...]) -> None:
+    """Have your node answer encrypted rows with an ONNX MODEL: dense layers, squares between, sigmoid or softmax last.
+
+    Callers encrypt under keys of their own (CKKS); your node computes on ciphertexts and sees how many rows there are.
+    The model stays here, in the clear. Needs the extra "encrypted" on both nodes.
+    """
+    from koinon.node import orders
+
+    wanted = orders.AnswerEncrypted(str(model.resolve()), name, _ids(callers))
+    order(folder, "model.answer", wanted, orders.Nothing, "answer", quiet=False)
 
 
 @click.command()
 @click.argument("model")
 @HOME
-@_MEMBER
+@_AT
 @click.option("--rows", "file", type=click.Path(path_type=Path), required=True, help="CSV or Parquet, numbers only.")
 @JSON
 def ask(model: str, folder: Path, card: Path, file: Path, as_json: bool) -> None:
-    """Answers of a shared MODEL, by its id, for rows that no node sees. Your node alone opens the answers.
+    """Answers of a MODEL for rows that no node sees; your node alone can read them.
 
-    A row is one line of the file, its columns in the model's order; of an image, all its numbers line by line.
+    MODEL is the id of a shared model, which computes on shares of the rows, or the name under which one node answers
+    encrypted rows. A row is one line of the file, its columns in the model's order; of an image, its numbers line by
+    line.
     """
     from koinon.node import orders
 
-    wanted = orders.AskShared(_id(model), Identity.read(card).node_id, str(file.resolve()))
-    found = order(folder, "model.ask", wanted, orders.SharedAnswers, "ask", quiet=as_json)
+    node, path = Identity.read(card).node_id, str(file.resolve())
+    if model.startswith("0x"):
+        shared = orders.AskShared(_id(model), node, path)
+        found = order(folder, "model.ask", shared, orders.PrivateAnswers, "ask", quiet=as_json)
+    else:
+        encrypted = orders.AskEncrypted(node, model, path)
+        found = order(folder, "model.ask_encrypted", encrypted, orders.PrivateAnswers, "ask", quiet=as_json)
     answers = [
         list(found.values[start : start + found.outputs]) for start in range(0, len(found.values), found.outputs)
     ]
@@ -95,7 +124,7 @@ def ask(model: str, folder: Path, card: Path, file: Path, as_json: bool) -> None
 @click.command()
 @click.argument("model")
 @HOME
-@_MEMBER
+@_AT
 def forget(model: str, folder: Path, card: Path) -> None:
     """Have the four nodes delete their shares of your MODEL, by its id."""
     from koinon.node import orders
@@ -110,6 +139,8 @@ def _ids(cards: tuple[Path, ...]) -> tuple[NodeId, ...]:
 
 def _id(text: str) -> bytes:
     digits = text.removeprefix("0x")
-    if len(digits) != 64 or not all(one in "0123456789abcdefABCDEF" for one in digits):
-        raise InvalidInput("a shared model's id is 64 hexadecimal digits; its owner has it from: koinon model share")
+    if not text.startswith("0x") or len(digits) != 64 or not all(one in "0123456789abcdefABCDEF" for one in digits):
+        raise InvalidInput(
+            "a shared model's id is 0x and 64 hexadecimal digits; its owner has it from: koinon model share"
+        )
     return bytes.fromhex(digits)
