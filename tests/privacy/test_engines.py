@@ -169,7 +169,7 @@ def test_a_training_with_noise_is_as_private_as_the_ledger_is_told() -> None:
     found = {}
     for epsilon in (1.0, 8.0):
         plan = studies.plan_of(NAME, of(parts, epsilon=epsilon))
-        charged = studies.mechanism(epsilon)
+        charged = studies.mechanism(NAME, b"", epsilon)
         assert plan.noise is not None
         assert plan.noise.multiplier == 2 * charged.multiplier
         assert plan.rounds == charged.count

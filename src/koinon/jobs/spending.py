@@ -24,7 +24,7 @@ def entry_of(study: StudyFile, number: int, attempt: int, rng: Rng) -> Entry:
 
     by_engine = engine_named(study.engine).noise
     if by_engine is not None:
-        noise = by_engine(study.epsilon)
+        noise = by_engine(study.algorithm, study.settings, study.epsilon)
     else:
         noise = cost(registry.offer(study.algorithm), study.settings, study.epsilon)
     return gaussian_entry(number, attempt, noise.multiplier, noise.count, salt)

@@ -14,6 +14,7 @@ from koinon.privacy.differential.accountant import Gaussian
 from koinon.privacy.encrypted import studies as encrypted
 from koinon.privacy.estimate import estimate
 from koinon.privacy.federated import studies as federated
+from koinon.privacy.federated.strategies import AVERAGE
 from koinon.privacy.programs.offer import Parameters
 from koinon.privacy.programs.registry import FEDERATED, HE, REP4
 from koinon.privacy.rep4 import simulation
@@ -27,19 +28,26 @@ _PRODUCT_SECONDS: Final = 6e-9
 """Of computing, on two cores for all four: each round, each byte over all parties, each product in a matrix product."""
 _SETTING_UP_ROUNDS: Final = 14
 """Key agreement, check of the inputs, checkpoints and opening."""
-_FEDERATED_ROUNDS: Final = 10
+_NEWTON_ROUNDS: Final = 10
 """What Newton's method takes to stand still, about, from zero."""
 _FEDERATED_STAGES: Final = 5
-_STAGE_SECONDS: Final = 5e-3
-_STATEMENT_BYTES: Final = 500
-"""Of keys, sealed shares, votes and opened shares: for each pair of owners in a round, about."""
+_STATEMENT_BYTES: Final = (574, 822)
+_ACCOUNT_BYTES: Final = (508, 258)
+"""Of keys, sealed shares, votes and opened shares in a round, for each owner and for each pair: to and from the owners,
+and to each of three witnesses. Counted; ``tests/privacy/test_engine_costs.py`` counts again."""
+_PAIR_SECONDS: Final = 1.7e-3
+_WORD_SECONDS: Final = 6e-8
+"""Of the processor in a round, for each pair of owners and for each word of each: ``benchmarks/federated.py``."""
+_OWNER_SECONDS: Final = 0.3
+"""Of the processor, for an owner's child to start."""
 
-_CIPHERTEXT_BYTES: Final = 340_000
-_PUBLIC_KEY_BYTES: Final = 450_000
-_KEY_SECONDS: Final = 1.5
-"""To make keys, encrypt and open, each in a child that loads the library."""
+_CIPHERTEXT_BYTES: Final = 331_100
+_PUBLIC_KEY_BYTES: Final = 464_700
+_KEEPER_SECONDS: Final = 0.35
+"""Of the processor, for a child that makes keys, encrypts or opens: ``benchmarks/encrypted.py``."""
 _ENCRYPTED_ROUNDS: Final = 3
 """The key is fetched, ciphertexts are handed over, the sum is."""
+_CORES: Final = 2
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,8 @@ class EngineOffer:
     worker: str = ""
     missing: Callable[[], str] = lambda: ""
     """What must be installed on this machine before it can take part; empty where nothing is."""
-    noise: Callable[[float], Gaussian] | None = None
-    """ε → what a run with noise costs each row, where that is not the program's to say."""
+    noise: Callable[[str, bytes, float], Gaussian] | None = None
+    """Name and settings of a program, and ε → what a run with noise costs each row, where the program does not say."""
 
 
 def _rep4_cost(program: Program, _: Parameters, network: Network) -> Cost:
@@ -103,16 +111,20 @@ def _rep4_cost(program: Program, _: Parameters, network: Network) -> Cost:
 
 def _federated_cost(program: Program, parameters: Parameters, network: Network) -> Cost:
     plan = federated.plan_of(program.name, parameters)
-    owners, rounds = len(parameters.layout.rows), min(plan.rounds, _FEDERATED_ROUNDS)
-    update = 8 * federated.update_length(plan)
-    # Every owner sends its words and is told the sum and the model; the leader passes all words on to three members.
-    round_bytes = owners * (update + update + 8 * len(parameters.layout.columns) + owners * _STATEMENT_BYTES)
-    round_bytes += 3 * owners * update
+    owners, length = len(parameters.layout.rows), federated.update_length(plan)
+    fixed = plan.server.kind == AVERAGE or plan.noise is not None
+    rounds = plan.rounds if fixed else min(plan.rounds, _NEWTON_ROUNDS)
+    model = 8 * owners * federated.model_size(plan)
+    # Every owner sends its words and is told the model and the sum; the leader passes all words on to three members.
+    heard, told = (owners * each + owners**2 * pair for each, pair in (_STATEMENT_BYTES, _ACCOUNT_BYTES))
+    round_bytes = model + 16 * owners * length + heard + 3 * (8 * owners * length + told)
+    traffic = rounds * round_bytes + model
     stages = rounds * _FEDERATED_STAGES
+    computing = rounds * (owners**2 * _PAIR_SECONDS + owners * length * _WORD_SECONDS) + owners * _OWNER_SECONDS
     # The leader sends or receives every byte.
-    on_the_wire = rounds * round_bytes * 8 / network.bits_per_second
-    seconds = START_SECONDS + stages * (network.round_trip_seconds + _STAGE_SECONDS) + on_the_wire
-    return Cost(seconds, rounds * round_bytes, stages)
+    on_the_wire = traffic * 8 / network.bits_per_second
+    seconds = START_SECONDS + computing / _CORES + stages * network.round_trip_seconds + on_the_wire
+    return Cost(seconds, traffic, stages)
 
 
 def _encrypted_cost(program: Program, parameters: Parameters, network: Network) -> Cost:
@@ -122,9 +134,11 @@ def _encrypted_cost(program: Program, parameters: Parameters, network: Network) 
     # A member hands over three components, of which one is the ciphertext and the others are as long.
     opened = 4 * 3 * _CIPHERTEXT_BYTES
     fetched = owners * _PUBLIC_KEY_BYTES
-    on_the_wire = max(4 * _CIPHERTEXT_BYTES, opened) * 8 / network.bits_per_second
+    on_the_wire = max(4 * _CIPHERTEXT_BYTES, fetched, opened) * 8 / network.bits_per_second
     waiting = _ENCRYPTED_ROUNDS * network.round_trip_seconds
-    return Cost(START_SECONDS + _KEY_SECONDS + waiting + on_the_wire, dealt + opened + fetched, _ENCRYPTED_ROUNDS)
+    # Keys are made, then all owners encrypt, then one opens.
+    children = (2 + owners / _CORES) * _KEEPER_SECONDS
+    return Cost(START_SECONDS + children + waiting + on_the_wire, dealt + opened + fetched, _ENCRYPTED_ROUNDS)
 
 
 def _clear_cost(program: Program, _: Parameters, __: Network) -> Cost:

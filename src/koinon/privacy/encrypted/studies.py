@@ -44,6 +44,8 @@ def refusal(name: str, parameters: Parameters) -> str:
     if reason := table.refusal(name, parameters):
         return reason
     program = table.sums_of(name, parameters)
+    if program.sensitivity:
+        return "noise that nobody knows is added inside a computation; choose rep4, or federated"
     if program.rounds > 1:
         return f"{name} adds up sums in several rounds, and ciphertexts are added once; choose federated or rep4"
     if program.length > MOST_NUMBERS:

@@ -1,6 +1,6 @@
 """A round of secure aggregation in one process: the real protocol, without links. For notebooks and tests."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import numpy as np
@@ -12,15 +12,27 @@ from koinon.privacy.federated import aggregator, client
 from koinon.wire.catalogue import Message
 from koinon.wire.federated import RoundTerms
 
+Heard = Callable[[Message], None]
+"""Takes every message between an owner and the aggregator."""
+Watch = Callable[[aggregator.AggregatorEvent], None]
+
 
 def gather(
-    terms: RoundTerms, words: Mapping[int, np.ndarray], rng: Rng, silent: Mapping[int, int] | None = None
+    terms: RoundTerms,
+    words: Mapping[int, np.ndarray],
+    rng: Rng,
+    silent: Mapping[int, int] | None = None,
+    *,
+    heard: Heard = lambda _: None,
+    watch: Watch = lambda _: None,
 ) -> tuple[tuple[int, ...], np.ndarray]:
     """Who remained, and the sum of their words.
 
     Args:
         terms: the owners' names in it are replaced by those of fresh keys.
         silent: owners that drop out, with the number of the stage (0 to 4) at which they say nothing any more.
+        heard: for counting what is sent.
+        watch: told every event before the aggregator takes it.
 
     Raises:
         InvalidInput: terms that protect nobody, or words that do not fit them.
@@ -46,6 +58,9 @@ def gather(
         ]
         told: list[aggregator.AggregatorEffect] = []
         for event in (*events, aggregator.StageOver(stage)):
+            if isinstance(event, aggregator.Received):
+                heard(event.message)
+            watch(event)
             state, effects = aggregator.step(state, event)
             told += effects
         for effect in told:
@@ -56,5 +71,6 @@ def gather(
                     raise Unavailable(effect.reason)
                 case aggregator.Tell():
                     owner = effect.owner
+                    heard(effect.message)
                     states[owner], answers = client.step(states[owner], effect.message, keys[owner])
                     said(owner, answers)

@@ -11,8 +11,9 @@ of h rounded normal variables is the density N(0, hσ²) ∗ U^h sampled at whol
 summation; the error is below e^(−π²σ²)); the rounded normal variable of deviation √h σ is N(0, hσ²) ∗ U sampled there.
 A second-order expansion of the h − 1 further convolutions bounds the distance of the two in total variation by
 (h − 1)/(24 h σ²) < 1/(24 σ²) a coordinate. The latter is the Gaussian mechanism followed by rounding. So the guarantee
-is that of the Gaussian mechanism with a δ larger by (1 + e^ε) d T / (24 σ²), which ``guarantee`` adds. (P. Kairouz et
-al., "The Distributed Discrete Gaussian Mechanism", ICML 2021, has the same construction with discrete variables.)
+is that of the Gaussian mechanism with a δ larger by (1 + e^ε) d T (h − 1)/(24 h σ²), which ``guarantee`` adds: nothing
+where one owner's noise is enough alone. (P. Kairouz et al., "The Distributed Discrete Gaussian Mechanism", ICML 2021,
+has the same construction with discrete variables.) Noise beside that of h owners is added to what is private already.
 """
 
 from math import ceil, exp, floor, isfinite, sqrt
@@ -95,7 +96,9 @@ def guarantee(
             f"with this noise and {rounds} rounds ε is above {MOST_EPSILON:g}, which promises nothing;"
             " use a larger multiplier or fewer rounds"
         )
-    extra = (1 + exp(epsilon)) * length * rounds * (1 / (24.0 * units**2) + threshold * SAMPLING_DELTA)
+    honest = threshold - noise.colluders
+    rounded = (honest - 1) / (24.0 * honest * units**2)
+    extra = (1 + exp(epsilon)) * length * rounds * (rounded + threshold * SAMPLING_DELTA)
     if extra > noise.delta / 2:
         raise InvalidInput("rounding the noise takes more than half of δ; use more fraction bits or fewer rounds")
     return epsilon, noise.delta

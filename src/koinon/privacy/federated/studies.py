@@ -28,8 +28,8 @@ from koinon.privacy.federated.training import (
     privacy_of,
     result,
 )
-from koinon.privacy.programs import logistic_regression
-from koinon.privacy.programs.offer import MOST_ROWS, Layout, Parameters
+from koinon.privacy.programs import logistic_regression, noisy_network
+from koinon.privacy.programs.offer import MOST_ROWS, Layout, Parameters, decode_settings
 from koinon.privacy.sharing import encoded
 from koinon.privacy.sums import table
 
@@ -76,6 +76,8 @@ def refusal(name: str, parameters: Parameters) -> str:
 def _sums_refusal(name: str, parameters: Parameters) -> str:
     if reason := table.refusal(name, parameters):
         return reason
+    if parameters.epsilon > MOST_EPSILON:
+        return f"noise of every owner's own is calibrated to ε of at most {MOST_EPSILON:g}; choose less"
     length = table.sums_of(name, parameters).length
     if length > MOST_SUMS:
         return (
@@ -125,7 +127,11 @@ def _sums_plan(name: str, parameters: Parameters) -> TrainingPlan:
     layout, owners = parameters.layout, len(parameters.layout.rows)
     # Everybody must have one plan, and owners do not know each other's numbers of rows.
     anyhow = replace(parameters, layout=replace(layout, rows=(1,) * owners))
-    program = table.sums_of(name, anyhow)
+    program, threshold, noise = table.sums_of(name, anyhow), owners // 2 + 1, None
+    if program.sensitivity:
+        # Nobody trusts another owner's noise: each adds all that its own rows need.
+        multiplier = mechanism(name, parameters.settings, parameters.epsilon).multiplier
+        noise = NoisePlan(multiplier, threshold - 1, STUDY_DELTA)
     plan = TrainingPlan(
         features=len(layout.columns),
         hidden=(),
@@ -136,21 +142,27 @@ def _sums_plan(name: str, parameters: Parameters) -> TrainingPlan:
         server=ServerPlan(SUMS),
         clip=float(ceil(sqrt(program.length))),
         most_rows=MOST_ROWS,
-        threshold=owners // 2 + 1,
+        threshold=threshold,
         fraction_bits=_FRACTION_BITS,
         program=name,
         parameters=encode(anyhow),
+        noise=noise,
     )
     check_plan(plan, owners)
+    privacy_of(plan)
     return plan
 
 
-def mechanism(epsilon: float) -> Gaussian:
-    """What a training with noise costs each row of an owner, for its privacy ledger: all of its rows may be replaced.
+def mechanism(name: str, settings: bytes, epsilon: float) -> Gaussian:
+    """What a training with noise costs each row of an owner, for its privacy ledger.
 
-    Half of δ is for rounding (ROUNDED-SUM in ``noise``). Raises InvalidInput for an unusable ε.
+    With ``noisy-network/1`` one row may be replaced, else all of the owner's. Half of δ is for rounding (ROUNDED-SUM in
+    ``noise``). Raises InvalidInput for an unusable ε.
     """
-    return Gaussian(gaussian_multiplier(epsilon, STUDY_DELTA / 2, NOISY_ROUNDS), NOISY_ROUNDS)
+    count = NOISY_ROUNDS
+    if name == noisy_network.NAME:
+        count = decode_settings(noisy_network.OFFER, settings).epochs
+    return Gaussian(gaussian_multiplier(epsilon, STUDY_DELTA / 2, count), count)
 
 
 def _noisy_plan(features: int, owners: int, epsilon: float) -> TrainingPlan:
@@ -172,7 +184,7 @@ def _noisy_plan(features: int, owners: int, epsilon: float) -> TrainingPlan:
         most_rows=0,
         threshold=threshold,
         fraction_bits=_NOISY_FRACTION_BITS,
-        noise=NoisePlan(2 * mechanism(epsilon).multiplier, threshold - 1, STUDY_DELTA),
+        noise=NoisePlan(2 * mechanism(logistic_regression.NAME, b"", epsilon).multiplier, threshold - 1, STUDY_DELTA),
     )
     check_plan(plan, owners)
     privacy_of(plan)
@@ -187,6 +199,11 @@ def plan_of_encoded(name: str, parameters: bytes) -> TrainingPlan:
 def update_length(plan: TrainingPlan) -> int:
     """Words that every owner sends in a round."""
     return length_of(plan, model_of(plan))
+
+
+def model_size(plan: TrainingPlan) -> int:
+    """Numbers of the joint model, which every owner is told in every round."""
+    return model_of(plan).size
 
 
 def rows_of(plan: TrainingPlan, matrix: np.ndarray, layout: Layout) -> Rows:

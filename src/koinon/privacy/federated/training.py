@@ -142,14 +142,15 @@ def check_plan(plan: TrainingPlan, owners: int) -> TrainedModel:
     if not 0 <= plan.most_rows <= 1 << 40 or not 0 <= plan.patience <= plan.rounds:
         raise InvalidInput("most_rows is not negative, and patience is 0 to the number of rounds")
     if plan.noise is not None:
-        check_noise(plan.noise, plan.threshold, plan.clip, plan.fraction_bits)
-        if plan.most_rows or plan.patience:
+        check_noise(plan.noise, plan.threshold, _noise_norm(plan), plan.fraction_bits)
+        if plan.server.kind != SUMS and (plan.most_rows or plan.patience):
             raise InvalidInput("with noise owners weigh alike and losses stay private: set most_rows and patience to 0")
     whole = plan.server.kind in (NEWTON, SUMS)
-    if whole and (plan.size or plan.noise is not None or plan.patience or not plan.most_rows):
-        raise InvalidInput(
-            "Newton's method and sums take no noise, patience or brought model, and owners by their rows"
-        )
+    if whole and (plan.size or plan.patience or not plan.most_rows):
+        raise InvalidInput("Newton's method and sums take no patience or brought model, and owners by their rows")
+    wants_noise = isinstance(model, SummedModel) and model.program.sensitivity > 0.0
+    if whole and wants_noise != (plan.noise is not None):
+        raise InvalidInput("noise is added to sums of clipped gradients, always, and to no others")
     check_threshold(plan.threshold, owners)
     encoding.check_range(owners, limit_of(plan), plan.word_bits)
     return model
@@ -163,15 +164,24 @@ def limit_of(plan: TrainingPlan) -> int:
 
 
 def privacy_of(plan: TrainingPlan) -> tuple[float, float] | None:
-    """(ε, δ) of each owner as a whole if all rounds are run; None without noise. Raises InvalidInput."""
+    """(ε, δ) if all rounds are run: of each owner as a whole, or in sums of each row; None without noise.
+
+    Raises InvalidInput where that promises nothing.
+    """
     if plan.noise is None:
         return None
     length = length_of(plan, model_of(plan))
-    return guarantee(plan.noise, plan.rounds, length, plan.threshold, plan.clip, plan.fraction_bits)
+    return guarantee(plan.noise, plan.rounds, length, plan.threshold, _noise_norm(plan), plan.fraction_bits)
 
 
 def _units(plan: TrainingPlan, noise: NoisePlan) -> int:
-    return deviation(noise, plan.threshold, plan.clip, plan.fraction_bits)
+    return deviation(noise, plan.threshold, _noise_norm(plan), plan.fraction_bits)
+
+
+def _noise_norm(plan: TrainingPlan) -> float:
+    """What noise hides: an owner's whole update, or in its sums one row in another's place."""
+    model = model_of(plan)
+    return model.program.sensitivity / plan.most_rows if isinstance(model, SummedModel) else plan.clip
 
 
 def length_of(plan: TrainingPlan, model: Model) -> int:
@@ -179,7 +189,12 @@ def length_of(plan: TrainingPlan, model: Model) -> int:
     size = newton.statistics_size(model.size) if plan.server.kind == NEWTON else model.size
     if isinstance(model, SummedModel):
         size = model.program.length
-    return size + (METRICS if plan.noise is None else 0)
+    return size + (METRICS if _tells_weights(plan) else 0)
+
+
+def _tells_weights(plan: TrainingPlan) -> bool:
+    """Whether owners weigh their words by their rows, and say how many; with noise for whole owners they do not."""
+    return plan.noise is None or plan.server.kind == SUMS
 
 
 def round_terms(
@@ -254,10 +269,10 @@ def contribution(
     """
     used = rows.training(plan)
     update = local_update(plan, model, parameters, used, owner, number)
-    if plan.noise is not None:
-        return words_of(plan, update, len(used.targets), float("nan"), rng)
     if isinstance(model, SummedModel):
         return words_of(plan, update, len(used.targets), 0.0, rng)
+    if plan.noise is not None:
+        return words_of(plan, update, len(used.targets), float("nan"), rng)
     judged = used if plan.server.kind == NEWTON else rows.held_back()
     loss, _ = model.loss_and_gradient(parameters, judged.features, judged.targets)
     return words_of(plan, update, len(used.targets), loss, rng)
@@ -272,13 +287,17 @@ def words_of(plan: TrainingPlan, update: np.ndarray, rows: int, loss: float, rng
         loss: of the joint model before it; ignored with noise. A loss that is not finite counts as the largest.
         rng: for noise only.
     """
-    if plan.noise is not None:
+    if plan.noise is not None and not _tells_weights(plan):
         whole = whole_within(update, plan.clip, plan.fraction_bits)
         return encoding.as_words(whole + draw(whole.size, _units(plan, plan.noise), rng), plan.word_bits)
     weight = min(1.0, rows / plan.most_rows) if plan.most_rows else 1.0
     bounded = min(LARGEST_LOSS, max(0.0, loss)) if isfinite(loss) else LARGEST_LOSS
     values = np.concatenate([update * weight, [weight, weight * bounded / LARGEST_LOSS]])
-    return encoding.encode(values, plan.fraction_bits, limit_of(plan), plan.word_bits)
+    words = encoding.encode(values, plan.fraction_bits, limit_of(plan), plan.word_bits)
+    if plan.noise is not None:
+        noise = draw(update.size, _units(plan, plan.noise), rng)
+        words[: update.size] += encoding.as_words(noise, plan.word_bits)
+    return words
 
 
 def local_update(
@@ -317,7 +336,7 @@ def finish_round(state: Coordinator, plan: TrainingPlan, survivors: tuple[int, .
         ProtocolAbort: the sum is beyond what honest updates can give; the model stays as it was.
     """
     total = encoding.decode_sum(words, plan.fraction_bits, limit_of(plan), len(survivors))
-    if plan.noise is not None:
+    if not _tells_weights(plan):
         update, weight, loss = total, float(len(survivors)), float("nan")
     else:
         update, weight = total[:-METRICS], float(total[-METRICS])

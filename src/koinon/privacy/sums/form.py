@@ -35,6 +35,11 @@ class RowSums(Protocol):
         """What the totals say to whoever sees them, in words."""
         ...
 
+    @property
+    def sensitivity(self) -> float:
+        """How far one row in another's place moves an owner's sums (L2), where noise is added to them; 0 without."""
+        ...
+
     def start(self) -> np.ndarray:
         """The state (size,) before the first round."""
         ...
@@ -84,6 +89,7 @@ class OneRound:
     summing: Callable[[np.ndarray], np.ndarray]
     finishing: Callable[[np.ndarray, int], Mapping[str, np.ndarray]]
     rounds: int = 1
+    sensitivity: float = 0.0
 
     def start(self) -> np.ndarray:
         """Zeros."""

@@ -66,6 +66,7 @@ class Newton:
     features: tuple[int, ...]
     names: tuple[str, str]
     tells: str = "the joint model of every round, and gradient and Hessian of the loss over all rows"
+    sensitivity: float = 0.0
 
     @property
     def rounds(self) -> int:

@@ -13,12 +13,14 @@ from koinon.privacy.programs import (
     linear_regression,
     multinomial_regression,
     naive_bayes,
+    noisy_network,
     poisson_regression,
     principal_components,
     statistics,
 )
 from koinon.privacy.programs.offer import Layout, Parameters, decode_settings
 from koinon.privacy.programs.registry import offer
+from koinon.privacy.sums.descent import noisy_sums
 from koinon.privacy.sums.form import RowSums
 from koinon.privacy.sums.groups import bayes_sums, comparison_sums, contingency_sums
 from koinon.privacy.sums.moments import component_sums, line_sums, statistics_sums
@@ -30,6 +32,7 @@ _PROGRAMS: Final[dict[str, Callable[[Layout, Any, tuple[str, ...]], RowSums]]] =
     linear_regression.NAME: line_sums,
     multinomial_regression.NAME: multinomial_sums,
     naive_bayes.NAME: bayes_sums,
+    noisy_network.NAME: noisy_sums,
     poisson_regression.NAME: poisson_sums,
     principal_components.NAME: component_sums,
     statistics.NAME: statistics_sums,
@@ -60,8 +63,10 @@ def sums_of(name: str, parameters: Parameters) -> RowSums:
         raise Refused(f"{name} is not for adding up: {why}")
     if parameters.layout.sources:
         raise Refused("every owner must bring all columns of its own people; owners of different columns choose rep4")
-    if parameters.epsilon:
+    if parameters.epsilon and offer(name).exact:
         raise Refused("noise that nobody knows is added inside a computation; choose rep4, or exact outputs")
+    if not parameters.epsilon and not offer(name).exact:
+        raise Refused(f"{name} learns through noise only; set epsilon above 0")
     return _PROGRAMS[name](parameters.layout, decode_settings(offer(name), parameters.settings), parameters.outputs)
 
 
