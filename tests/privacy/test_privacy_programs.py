@@ -11,7 +11,7 @@ from privacy_scenes import cancer_columns
 
 from koinon.kernel.errors import InvalidInput, KoinonError, MalformedMessage, Refused
 from koinon.privacy.backend import Backend, PlainInput, Program
-from koinon.privacy.clear import ClearBackend
+from koinon.privacy.clear import ClearBackend, ClearMachine
 from koinon.privacy.estimate import estimate
 from koinon.privacy.programs import logistic_regression, registry
 from koinon.privacy.programs.logistic_regression import Parameters, in_study, to_raw_units
@@ -220,6 +220,19 @@ def test_lemmas_hold_on_hard_rows(kind: str, rows: int, features: int, penalty: 
     table = hard_rows(kind, rows, features, seed)
     result = ClearBackend().run(program, [PlainInput(columns, table)], SeededRng(b""))
     assert np.isfinite(result.outputs["coefficients"]).all()
+
+
+def test_the_mean_of_a_million_rows_is_right() -> None:
+    """LR-RADIUS needs centred columns: a mean that is off by a thousandth moves narrow ones by a whole deviation."""
+    rows = 975_685  # 2³⁰ times its inverse lies half-way between two whole numbers
+    plan = logistic_regression._plan(rows, 1, 1.0, 1, 20)
+    words = np.full((rows, 1), 1 << 20, np.uint64)
+    protocol = logistic_regression._standardised(Secret(ClearMachine(SeededRng(b"")), words, 20, 1.0), plan)
+    # The reference engine sends nothing, so that its first step is the whole.
+    with pytest.raises(StopIteration) as end:
+        next(protocol)
+    mean, _, _ = end.value.value
+    assert abs(int(mean.data[0]) - (1 << 20)) <= 1
 
 
 def test_small_problem_has_scikit_learns_coefficients() -> None:

@@ -11,15 +11,15 @@ the whole is ``epochs`` adaptive Gaussian mechanisms on it, exactly; no secret s
 
 Lemma CLIPPED-SENSITIVITY. Let one row be replaced. The norm is taken of the gradient in fixed point, as it is then
 summed. Its square errs by less than (d + hW² + k + 4) · 2^−19 (products are cut off after 20 bits; W bounds the
-weights, k counts what enters the last layer), which is weighed against clip² or more; the inverse square root by 10⁻⁵
-of itself and, in its last bits, by 2^−23 · √u / clip, where u is the largest square. So what is summed has a norm of at
-most clip · (1 + ρ), with ρ the sum of the three, and √((d + 1)(h + 1)) · 2^−19 more for the products with the factor.
+weights, k counts what enters the last layer), which is weighed against clip² or more; the inverse square root by
+10⁻⁵ + u · 2^−38 of itself, where u is the largest square, and, in its last bits, by 2^−23 · √u / clip. So what is
+summed has a norm of at most clip · (1 + ρ), with ρ the sum of the three, and √((d + 1)(h + 1)) · 2^−19 more for the
+products with the factor.
 Rounding the sums to b bits, which may depend on the shares, moves each of the D coordinates by at most 1.1 units on
 either side. So the integers to which noise is added differ by at most
 2ᵇ · 2 · (clip (1 + ρ) + √((d + 1)(h + 1)) · 2^−19) + 2.2 √D; ``sensitivity`` is that, rounded up.
 
-As in ``logistic``, rows outside their ranges are found by comparison and count as zeros without a gradient, so that no
-owner can break the lemma for another's rows.
+As in ``logistic``, no owner can break the lemma for another's rows.
 """
 
 from collections.abc import Sequence
@@ -121,7 +121,8 @@ class Descent:
     def sensitivity(self) -> int:
         """CLIPPED-SENSITIVITY in units of 2^−16."""
         square = (self.features + self.hidden * LARGEST_WEIGHT**2 + self.inner + 4) * 2.0**-19 / self.clip**2
-        excess = square + 1e-5 + 2.0**-23 * sqrt(self.largest_square) / self.clip
+        root = 1e-5 + max(self.largest_square, self.clip**2) * 2.0**-38
+        excess = square + root + 2.0**-23 * sqrt(self.largest_square) / self.clip
         products = sqrt((self.features + 1) * (self.hidden + 1)) * 2.0**-19
         return ceil(2.0**_GRADIENT_BITS * 2 * (self.clip * (1 + excess) + products) + 2.2 * sqrt(self.size))
 

@@ -10,8 +10,9 @@ errs by less than 0.001). Rounding to b fraction bits, which may depend on the s
 1.05 units on either side. So for every outcome of all other randomness the integers to which noise is added differ by
 at most (2.01 · 2ᵇ + 2.1) √(d + 1), and joint convexity carries the guarantee of ``noise`` over to the mixture.
 
-The lemma must not depend on other owners: rows outside their ranges, shared by an owner that wants to blow up
-somebody else's gradient, are found by comparison and count as rows of zeros without a gradient.
+The lemma must not depend on other owners: a run in which one of them shared a number outside [−1, 1], to blow up
+somebody else's gradient, stops before anything is computed (REP4-DOMAIN). On engines that do not ask that, such rows
+are found by comparison and count as rows of zeros without a gradient, up to numbers whose words have 32 bits.
 """
 
 from collections.abc import Sequence
@@ -69,6 +70,6 @@ def noisy_logistic(tables: Sequence[SecretArray], epsilon: float) -> Revealed:
 
 
 def usable_rows(table: SecretArray) -> SecretArray:
-    """(n, 1) bits: every number of the row is in [−1, 1]. Words that wrap in a comparison come out as outside."""
+    """(n, 1) bits: every number of the row is in [−1, 1], where none of their words has more than 32 bits."""
     outside = (table > 1.0).sum(1) + (table < -1.0).sum(1)
     return (outside < 1).reshape(-1, 1)

@@ -69,7 +69,6 @@ _MOST_ITERATIONS: Final = 150
 _PENALTY_RANGE: Final = (1e-3, 1e6)
 _LN_2: Final = 0.6931471805599453
 _LARGEST_CONDITION: Final = 2.0**13
-_MEAN_BITS: Final = 30
 _MOMENTUM_BITS: Final = 8
 _PENALTY_BITS: Final = 16
 _MOST_STEP_BITS: Final = 22
@@ -293,8 +292,10 @@ def _compute(
 
 def _standardised(features: Secret, plan: _Plan) -> Generator[None, None, tuple[Secret, Secret, Secret]]:
     """Mean (d,), inverse deviation (d,), and standardised columns (n, d)."""
-    share_of_one = round(2.0**_MEAN_BITS / plan.rows)
-    mean = yield from truncate(features.sum(0).times(share_of_one).halved(_MEAN_BITS), plan.fraction_bits)
+    # All the bits there are: what the mean is off moves narrow columns by many of their deviations (LR-RADIUS).
+    bits = HEADROOM_BITS - 1 - plan.fraction_bits
+    share_of_one = round(2.0**bits / plan.rows)
+    mean = yield from truncate(features.sum(0).times(share_of_one).halved(bits), plan.fraction_bits)
     centred = features - mean.reshape(1, plan.features)
     squares = yield from multiply(centred, centred, kind=Product.COLUMN_DOT)
     scale = yield from inverse_square_root(squares.within(Claim("LR-SPREAD", 1.01 * plan.rows)), plan.rows)
