@@ -11,7 +11,7 @@ from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Backend, PlainInput
 from koinon.privacy.clear import ClearBackend
 from koinon.privacy.computation import Revealed, reveal, run
-from koinon.privacy.joins.oblivious import COLUMNS, DIGITS, Pairs, join, masked_mean, neutral, pseudonyms
+from koinon.privacy.joins.oblivious import COLUMNS, DIGITS, Pairs, join, masked_mean, meet, neutral, pseudonyms
 from koinon.privacy.learn.linear import LinearRegression
 from koinon.privacy.rep4.simulation import SimulatedRep4
 from koinon.wire.committee import Column
@@ -101,6 +101,36 @@ def test_nobody_in_common(engine: Backend) -> None:
     left, right = owned(people(0, 3), np.ones((3, 1))), owned(people(10, 2), np.ones((2, 1)))
     result = run(joined(lambda pairs: reveal(count=pairs.both.sum())), [left, right], engine).outputs
     assert result["count"].round() == 0
+
+
+@each_engine
+def test_an_owner_makes_no_pairs_of_its_own_rows(engine: Backend) -> None:
+    """It shares each pseudonym twice, once as it is and once a step above, which is no hash of anybody."""
+    step = np.array([0.0, 0.0, 2.0**-20])
+    twins = [owned(people(0, 3), np.ones((3, 1))), owned(people(2, 4), np.ones((4, 1)))]
+    for number in (0, 1):
+        rows = twins[number].values
+        above = rows + np.concatenate([step, np.zeros(1)])
+        sides = [*twins]
+        sides[number] = PlainInput(twins[number].columns, np.concatenate([rows, above]))
+        result = run(joined(lambda pairs: reveal(count=pairs.both.sum())), sides, engine).outputs
+        assert result["count"].round() == 1
+
+
+@each_engine
+def test_an_owner_meets_no_place_without_a_pair(engine: Backend) -> None:
+    """The largest digits that can be shared belong to nobody, nor to a place in which the first two do not meet."""
+    tables = [owned(people(first, 3), np.ones((3, 1))) for first in (0, 2)]
+    greatest = np.concatenate([[1.0], np.zeros(2), np.ones(1)])
+    rows = greatest + np.outer(np.arange(1, 6), [0.0, 0.0, 2.0**-2, 0.0])
+    rows[:, 2] = np.minimum(rows[:, 2], 1.0)
+    tables.append(PlainInput(tables[0].columns, rows))
+
+    def function(*owners: SecretArray) -> Revealed:
+        met = meet([(owner[:, :DIGITS], owner[:, DIGITS:]) for owner in owners])
+        return reveal(count=met.all.sum())
+
+    assert run(function, tables, engine).outputs["count"].round() == 0
 
 
 def test_pseudonyms_are_exact_in_the_words_they_are_shared_in() -> None:

@@ -36,6 +36,8 @@ _SHARED_BITS: Final = 20
 _FEWEST_SHARE: Final = 1 << 10
 _STEP: Final = 2.0**-_KEY_BITS
 """What is added to the key of a right row, so that of equal ones the left comes first."""
+_OUT_OF_REACH: Final = 1.25
+"""Above the word of any three digits in [−1, 1]."""
 _APART: Final = 2.0**-40
 _MOST_APART: Final = 1 << 24
 COLUMNS: Final = tuple(Column(f"pseudonym {number}", -1.0, 1.0) for number in range(DIGITS))
@@ -128,14 +130,14 @@ def _beside(
 ) -> tuple[SecretArray, list[SecretArray], SecretArray]:
     """Key and rows of each place, and whether it holds a left row and a right one of the same person."""
     counts = left_order.shape[0], right_order.shape[0]
-    mark = np.repeat([0.0, _STEP], counts)
-    order = concatenate([left_order, right_order]) + mark
+    sides = np.repeat([0.0, 1.0], counts)
+    order = concatenate([left_order, right_order]) + sides * _STEP
     columns = [_below(table[:, number], counts[1]) for table in left for number in range(table.shape[1])]
     columns += [_above(right[:, number], counts[0]) for number in range(right.shape[1])]
-    ordered, *carried = sort(order, carried=columns)
-    distance = ordered[1:] - ordered[:-1]
-    # Exactly one step: two rows of one table with the same pseudonym, which are none apart, are no pair.
-    both = (distance < 1.5 * _STEP) & (distance > 0.5 * _STEP)
+    ordered, is_right, *carried = sort(order, carried=[constant_like(order, sides), *columns])
+    # A pair is one row of either table. From keys alone an owner that shares words no hash gives, one step apart, would
+    # make pairs of its own rows, and with them a group of the least size around somebody else's single row.
+    both = (ordered[1:] - ordered[:-1] < 1.5 * _STEP) & (is_right[1:] & ~is_right[:-1])
     width = len(carried) - right.shape[1]
     lefts = iter([column[:-1] for column in carried[:width]])
     tables = [_columns([next(lefts) for _ in range(table.shape[1])]) for table in left]
@@ -143,10 +145,10 @@ def _beside(
 
 
 def _only(both: SecretArray, order: SecretArray) -> SecretArray:
-    """The keys of the places with a pair; every other place has a key of its own above all pseudonyms."""
+    """The keys of the places with a pair; every other place has a key of its own above all that can be shared."""
     if both.shape[0] > _MOST_APART:
         raise InvalidInput(f"a join has at most {_MOST_APART} places")
-    return where(both, order, constant_like(order, 1.0 + _APART * np.arange(1, both.shape[0] + 1)))
+    return where(both, order, constant_like(order, _OUT_OF_REACH + _APART * np.arange(1, both.shape[0] + 1)))
 
 
 def neutral(rows: SecretArray, both: SecretArray, least: int, reach: float | None = None) -> SecretArray:
