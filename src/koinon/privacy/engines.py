@@ -14,8 +14,9 @@ from koinon.privacy.differential.accountant import Gaussian
 from koinon.privacy.encrypted import studies as encrypted
 from koinon.privacy.estimate import estimate
 from koinon.privacy.federated import studies as federated
-from koinon.privacy.federated.strategies import AVERAGE
-from koinon.privacy.programs.offer import Parameters
+from koinon.privacy.federated.strategies import ADAM, AVERAGE
+from koinon.privacy.programs import logistic_regression, perceptron
+from koinon.privacy.programs.offer import Parameters, decode_settings
 from koinon.privacy.programs.registry import FEDERATED, HE, REP4
 from koinon.privacy.rep4 import simulation
 from koinon.privacy.sums import table as sums
@@ -112,7 +113,7 @@ def _rep4_cost(program: Program, _: Parameters, network: Network) -> Cost:
 def _federated_cost(program: Program, parameters: Parameters, network: Network) -> Cost:
     plan = federated.plan_of(program.name, parameters)
     owners, length = len(parameters.layout.rows), federated.update_length(plan)
-    fixed = plan.server.kind == AVERAGE or plan.noise is not None
+    fixed = plan.server.kind in (AVERAGE, ADAM) or plan.noise is not None
     rounds = plan.rounds if fixed else min(plan.rounds, _NEWTON_ROUNDS)
     model = 8 * owners * federated.model_size(plan)
     # Every owner sends its words and is told the model and the sum; the leader passes all words on to three members.
@@ -145,6 +146,12 @@ def _clear_cost(program: Program, _: Parameters, __: Network) -> Cost:
     return Cost(estimate(program).matrix_products * _PRODUCT_SECONDS / 4, 0, 0)
 
 
+def _rep4_refusal(name: str, parameters: Parameters) -> str:
+    if name == perceptron.NAME and decode_settings(perceptron.OFFER, parameters.settings).strategy:
+        return "a strategy says how owners' networks are combined, and shares make one network: leave it empty"
+    return ""
+
+
 def _rep4_learns(_: str, __: Parameters) -> dict[str, str]:
     return {
         "owners": "of one another's rows nothing, unless the publisher shows them the result",
@@ -161,10 +168,11 @@ def _federated_learns(name: str, parameters: Parameters) -> dict[str, str]:
             "owners and every committee member": said,
             alone: "with three owners, possibly the same over one owner's rows",
         }
+    added = "gradients and Hessians" if name == logistic_regression.NAME else "what their rows change in it"
     return {
         "owners": "the joint model of every round; of one another's rows what these models say",
-        "every committee member": "the joint model of every round, and sums over owners of gradients and Hessians",
-        alone: "with three owners, possibly one owner's gradients",
+        "every committee member": f"the joint model of every round, and sums over owners of {added}",
+        alone: "with three owners, possibly the same of one owner",
     }
 
 
@@ -182,7 +190,7 @@ ENGINES: Final = (
         name=REP4,
         adversary=simulation.ADVERSARY,
         learns=_rep4_learns,
-        refusal=lambda _, __: "",
+        refusal=_rep4_refusal,
         cost=_rep4_cost,
         worker="koinon.privacy.rep4.worker:main",
     ),

@@ -37,5 +37,5 @@ class LocalFederated:
             return lockstep.gather(terms, words, rng)
 
         state = training.train(plan, rows, rng, gather)
-        words = studies.outputs_of(state, plan, program.fraction_bits)
+        words = studies.outputs_of(state, plan, given, program.fraction_bits)
         return Result(named_outputs(program, words.view(np.int64) / 2.0**program.fraction_bits))

@@ -129,7 +129,7 @@ async def _lead(channel: AsyncChannel, transport: Transport, seat: Seat) -> tupl
         )
         await account.endorsements()  # nobody needs the signatures: that they came says that the frames were read
         await asyncio.gather(*reports)
-    words = studies.outputs_of(state, seat.plan, FRACTION_BITS)
+    words = studies.outputs_of(state, seat.plan, studies.parameters_of(seat.run.parameters), FRACTION_BITS)
     return public_package(session, LEADER, words, FRACTION_BITS, account.transcript)
 
 
@@ -162,7 +162,7 @@ async def _follow(_: AsyncChannel, transport: Transport, seat: Seat) -> tuple[Ou
         state, _endorsement, transcript = await witness.witness(seat.plan, seat.roster, position, seat.key, link)
     finally:
         await link.close()
-    words = studies.outputs_of(state, seat.plan, FRACTION_BITS)
+    words = studies.outputs_of(state, seat.plan, studies.parameters_of(seat.run.parameters), FRACTION_BITS)
     return public_package(session, position, words, FRACTION_BITS, transcript)
 
 

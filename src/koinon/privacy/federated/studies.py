@@ -15,7 +15,7 @@ from koinon.kernel.errors import InvalidInput, Refused
 from koinon.privacy.backend import Adversary
 from koinon.privacy.differential.accountant import Gaussian, gaussian_multiplier
 from koinon.privacy.differential.logistic import STUDY_DELTA
-from koinon.privacy.federated import newton
+from koinon.privacy.federated import averaging, newton
 from koinon.privacy.federated.noise import NoisePlan
 from koinon.privacy.federated.strategies import NEWTON, SUMS, LocalPlan, ServerPlan
 from koinon.privacy.federated.training import (
@@ -28,7 +28,7 @@ from koinon.privacy.federated.training import (
     privacy_of,
     result,
 )
-from koinon.privacy.programs import logistic_regression, noisy_network
+from koinon.privacy.programs import logistic_regression, noisy_network, perceptron
 from koinon.privacy.programs.offer import MOST_ROWS, Layout, Parameters, decode_settings
 from koinon.privacy.sharing import encoded
 from koinon.privacy.sums import table
@@ -59,8 +59,10 @@ def refusal(name: str, parameters: Parameters) -> str:
     """Why owners cannot train this where their rows lie; empty where they can."""
     if name in (*table.names(), *table.UNSOUND):
         return _sums_refusal(name, parameters)
+    if name == perceptron.NAME:
+        return averaging.refusal(parameters)
     if name != logistic_regression.NAME:
-        able = ", ".join(sorted((logistic_regression.NAME, *table.names())))
+        able = ", ".join(sorted((logistic_regression.NAME, perceptron.NAME, *table.names())))
         return f"owners train, or add up, where their rows lie; of the programs {able} can be had so"
     if parameters.layout.sources:
         return "every owner must bring all columns of its own people; owners of different columns choose rep4"
@@ -97,6 +99,8 @@ def plan_of(name: str, parameters: Parameters) -> TrainingPlan:
         raise Refused(f"{name} does not run on the federated engine: {reason}")
     if name in table.names():
         return _sums_plan(name, parameters)
+    if name == perceptron.NAME:
+        return averaging.averaging_plan(parameters)
     settings = (
         decode(logistic_regression.Settings, parameters.settings)
         if parameters.settings
@@ -191,9 +195,14 @@ def _noisy_plan(features: int, owners: int, epsilon: float) -> TrainingPlan:
     return plan
 
 
+def parameters_of(parameters: bytes) -> Parameters:
+    """From their canonical encoding. Raises MalformedMessage where it is none."""
+    return decode(Parameters, parameters, limit=_LONGEST_PARAMETERS)
+
+
 def plan_of_encoded(name: str, parameters: bytes) -> TrainingPlan:
     """As ``plan_of``, from the canonical encoding. Raises MalformedMessage where it is none."""
-    return plan_of(name, decode(Parameters, parameters, limit=_LONGEST_PARAMETERS))
+    return plan_of(name, parameters_of(parameters))
 
 
 def update_length(plan: TrainingPlan) -> int:
@@ -226,12 +235,14 @@ def rows_of(plan: TrainingPlan, matrix: np.ndarray, layout: Layout) -> Rows:
     return Rows(numbers[:, :-1], targets)
 
 
-def outputs_of(state: Coordinator, plan: TrainingPlan, fraction_bits: int) -> np.ndarray:
+def outputs_of(state: Coordinator, plan: TrainingPlan, given: Parameters, fraction_bits: int) -> np.ndarray:
     """The outputs in the study's order as words (uint64) of so many fraction bits: what the members must agree on."""
     found = result(state, plan)
     if plan.server.kind == SUMS:
-        given = decode(Parameters, plan.parameters, limit=_LONGEST_PARAMETERS)
         outputs = table.sums_of(plan.program, given).outputs(found)
+        found = np.concatenate([outputs[name].ravel() for name in given.outputs])
+    elif plan.hidden:
+        outputs = averaging.averaged_outputs(found, plan, given.layout)
         found = np.concatenate([outputs[name].ravel() for name in given.outputs])
     elif plan.server.kind != NEWTON:
         # Two classes of a softmax: their difference is the logistic regression.

@@ -21,6 +21,9 @@ from koinon.privacy.programs.planted import unless_remembered
 NAME: Final = "perceptron/1"
 MOST_HIDDEN: Final = 256
 MOST_STEPS: Final = 10_000
+FEDAVG: Final = "fedavg"
+FEDPROX: Final = "fedprox"
+FEDADAM: Final = "fedadam"
 OUTPUTS: Final = ("hidden", "hidden_bias", "output", "output_bias")
 
 
@@ -31,6 +34,10 @@ class Settings(Record, frozen=True):
     batch: rows in a step.
     rate: of a step.
     seed: of the weights that training starts from and of the order of the rows.
+    strategy: on the engine federated how owners' networks are combined: ``fedavg``, ``fedprox`` or ``fedadam``; empty
+        for ``fedavg``, and on every other engine.
+    proximal: μ of ``fedprox``, above 0 with it; else 0.
+    rounds: on the engine federated, of as many equal parts of the epochs; 0 for a round an epoch.
     """
 
     hidden: int = 16
@@ -38,6 +45,9 @@ class Settings(Record, frozen=True):
     batch: int = 32
     rate: float = 0.1
     seed: int = 0
+    strategy: str = ""
+    proximal: float = 0.0
+    rounds: int = 0
 
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
@@ -51,6 +61,7 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
         raise InvalidInput(
             f"{NAME} takes 1 to {layout.people} people in a step, at least one epoch and a seed from 0 to 2^32 - 1"
         )
+    check_strategy(settings)
     if settings.epochs * (layout.people // settings.batch) > MOST_STEPS:
         raise InvalidInput(f"{NAME} makes at most {MOST_STEPS} steps; take larger batches or fewer epochs")
 
@@ -62,6 +73,18 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
         return unless_remembered(opened, layout, rows, target, fitted.decision_function)
 
     return on_target(NAME, layout, outputs, compute, Target.BINARY)
+
+
+def check_strategy(settings: Settings) -> None:
+    """Raises InvalidInput for a way of combining networks that there is not."""
+    if settings.strategy not in ("", FEDAVG, FEDPROX, FEDADAM):
+        raise InvalidInput(
+            f"{NAME}: networks are combined by {FEDAVG}, {FEDPROX} or {FEDADAM}; got {settings.strategy[:40]!r}"
+        )
+    if (settings.strategy == FEDPROX) != (settings.proximal != 0.0) or not 0.0 <= settings.proximal <= 1e4:
+        raise InvalidInput(f"{NAME}: {FEDPROX} has a proximal from above 0 to 10000, and no other strategy has any")
+    if settings.rounds < 0:
+        raise InvalidInput(f"{NAME}: rounds are 0 for one an epoch, or more; got {settings.rounds}")
 
 
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
