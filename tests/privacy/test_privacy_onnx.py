@@ -38,7 +38,14 @@ REFUSED = {
 REFUSED_ALONE = {"test_pow"}
 
 PUBLIC_OPERANDS = {"Clip": (1, 2), "BatchNormalization": (1, 2, 3, 4), "Pad": (2,), "Pow": (1,), "Dropout": (1, 2)}
-MODELS = ("LinearClassifier", "LinearRegressor", "Normalizer", "Scaler")
+MODELS = (
+    "LinearClassifier",
+    "LinearRegressor",
+    "Normalizer",
+    "Scaler",
+    "TreeEnsembleClassifier",
+    "TreeEnsembleRegressor",
+)
 WITHOUT_TESTS = {"Cast", "Equal", *(f"ai.onnx.ml.{name}" for name in MODELS)}
 """ONNX tests these on whole numbers or not at all; see ``test_the_other_operators`` and the tests of frameworks."""
 

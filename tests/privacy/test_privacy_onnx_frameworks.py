@@ -7,10 +7,17 @@ import numpy as np
 import onnxruntime
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray
@@ -78,3 +85,85 @@ def test_classes_in_words_and_unknown_outputs_are_refused() -> None:
                 [table(features[:2])],
                 ClearBackend(),
             )
+
+
+@pytest.mark.parametrize("output", ["probabilities", "label"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        RandomForestClassifier(5, max_depth=4, random_state=0),
+        DecisionTreeClassifier(max_depth=4, random_state=0),
+        GradientBoostingClassifier(n_estimators=5, max_depth=2, random_state=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_trees_that_tell_classes(model: Any, output: str) -> None:
+    features, target = load_iris(return_X_y=True)
+    compared(model, features, target, output, options=SETTINGS)
+    compared(model, features, target > 0, output, options=SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        RandomForestRegressor(4, max_depth=3, random_state=0),
+        GradientBoostingRegressor(n_estimators=4, max_depth=2, random_state=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_trees_that_tell_numbers(model: Any) -> None:
+    features, target = load_diabetes(return_X_y=True)
+    compared(model, features * 10, target / 100, "variable")
+
+
+CUT = {"nodes_truenodeids": [0, 0, 0], "nodes_falsenodeids": [0, 0, 0]}
+DOUBLE = {"nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [1, 0, 0]}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (CUT, "no path|two parents"),
+        (DOUBLE, "two parents"),
+        ({"nodes_modes": [b"BRANCH_MEMBER", b"LEAF", b"LEAF"]}, "BRANCH_MEMBER"),
+        ({"nodes_nodeids": [0, 1, 1]}, "different nodes"),
+        ({"nodes_truenodeids": [7, 0, 0]}, "cannot run"),
+        ({"nodes_featureids": [9, 0, 0]}, "cannot run"),
+        ({"aggregate_function": b"MAX"}, "added up or averaged"),
+    ],
+    ids=["cycle", "two parents", "unknown split", "twice", "no such node", "no such column", "largest"],
+)
+def test_malformed_trees_are_refused(change: dict[str, Any], sentence: str) -> None:
+    from onnx import TensorProto, helper
+
+    attributes = {
+        "n_targets": 1,
+        "nodes_treeids": [0, 0, 0],
+        "nodes_nodeids": [0, 1, 2],
+        "nodes_featureids": [0, 0, 0],
+        "nodes_values": [0.5, 0.0, 0.0],
+        "nodes_modes": [b"BRANCH_LEQ", b"LEAF", b"LEAF"],
+        "nodes_truenodeids": [1, 0, 0],
+        "nodes_falsenodeids": [2, 0, 0],
+        "target_treeids": [0, 0],
+        "target_nodeids": [1, 2],
+        "target_ids": [0, 0],
+        "target_weights": [1.0, 2.0],
+    }
+
+    def answer(given: dict[str, Any]) -> np.ndarray:
+        node = helper.make_node("TreeEnsembleRegressor", ["X"], ["Y"], domain="ai.onnx.ml", **given)
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None]) for name in "XY"]
+        graph = helper.make_model(
+            helper.make_graph([node], "tree", ends[:1], ends[1:]),
+            opset_imports=[helper.make_opsetid("ai.onnx.ml", 3)],
+        )
+        return run(
+            lambda x: reveal(found=evaluate_model(graph, {"X": x})["Y"]),  # type: ignore[arg-type]
+            [table(np.array([[0.0, 0.0], [1.0, 0.0]]))],
+            ClearBackend(),
+        ).outputs["found"]
+
+    assert np.abs(answer(attributes) - [[1.0], [2.0]]).max() < 1e-4
+    with pytest.raises(InvalidInput, match=sentence):
+        answer(attributes | change)

@@ -12,5 +12,6 @@ from koinon.privacy.graphs.onnx_models import MODELS
 from koinon.privacy.graphs.onnx_operands import Operator
 from koinon.privacy.graphs.onnx_products import PRODUCTS
 from koinon.privacy.graphs.onnx_reductions import REDUCTIONS
+from koinon.privacy.graphs.onnx_trees import TREES
 
-OPERATORS: Final[dict[str, Operator]] = {**ELEMENTWISE, **LAYOUT, **MODELS, **PRODUCTS, **REDUCTIONS}
+OPERATORS: Final[dict[str, Operator]] = {**ELEMENTWISE, **LAYOUT, **MODELS, **PRODUCTS, **REDUCTIONS, **TREES}
