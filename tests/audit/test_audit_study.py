@@ -2,13 +2,15 @@
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
-from audit_world import EXPORTER, Evidence, Journey, proving_chain
+from audit_world import EXPORTER, Evidence, Journey, digest_of, proving_chain
 
 from koinon.audit.bundle import STUDY_STORY, make_bundle, verify_bundle
 from koinon.audit.evidence import STUDY_DOCUMENTS, Subject
+from koinon.journey.audit import check
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,20 @@ def test_it_holds_by_the_checks_of_a_study_and_says_what_it_is_about(evidence: E
     assert [check.identifier for check in report.checks] == ["container", "manifest", "chain", *dict(STUDY_STORY)]
     assert report.about == "study 1 alone: no model, no name and no answers"
     assert len(evidence.proof.facts) > 5
+    assert report.result is not None
+    assert (report.result.study, report.result.attempt, report.result.split) == (1, 1, {})
+    assert report.result.output_digest == digest_of("output")
+
+
+def test_a_file_that_is_no_result_of_it_fails_beside_it(evidence: Evidence, tmp_path: Path) -> None:
+    path = tmp_path / "bundle.zip"
+    path.write_bytes(bundle_of(evidence))
+    report = check(path, b"not a result")
+    assert [failed.identifier for failed in report.failures] == ["disclosed"]
+    path.write_bytes(bundle_of(replace(evidence, subject=Subject("", 2, 0, 0, 0))))
+    spoilt = check(path, b"not a result")
+    assert spoilt.result is None
+    assert spoilt.failures[-1].identifier == "disclosed"
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,21 @@
 """A result shown to others holds against the digest on the chain, and nothing else does: worth can be checked."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
 
+from koinon.audit.bundle import ProvenResult
 from koinon.crypto.signature import NodeKey
 from koinon.jobs.disclosed import DisclosedResult, OnChain, check_disclosed, owed_shares, read_disclosed
 from koinon.jobs.inputs import share_columns
 from koinon.jobs.sessions import session_key, study_key
 from koinon.jobs.study import StudyFile, sign_study, specification_hash
+from koinon.journey.audit import check_shown
 from koinon.kernel.codec import encode
-from koinon.kernel.errors import InvalidInput, KoinonError, Refused
+from koinon.kernel.errors import Forged, InvalidInput, KoinonError, Refused
 from koinon.kernel.ids import Hash32
 from koinon.privacy.opening import component_digest, output_digest
 from koinon.privacy.programs.registry import algorithm_hash
@@ -133,3 +136,33 @@ def test_a_result_of_another_version_is_not_judged(shown: Shown, valued: StudyFi
 def test_other_bytes_are_no_disclosed_result(data: bytes) -> None:
     with pytest.raises(InvalidInput, match="no disclosed result"):
         read_disclosed(data)
+
+
+def proven(shown: Shown, study: StudyFile, shares: tuple[int, ...]) -> ProvenResult:
+    """What a bundle about the study proves, with these shares of the owners."""
+    split = dict(zip((owner.account for owner in study.owners), shares, strict=False))
+    return ProvenResult(NUMBER, shown[1].specification_hash, ATTEMPT, shown[1].output_digest, split)
+
+
+@pytest.mark.parametrize("shares", [(4000, 2000, 0), ()], ids=["a model with its split", "a study alone"])
+def test_a_bundle_and_a_shown_result_agree(shown: Shown, valued: StudyFile, shares: tuple[int, ...]) -> None:
+    assert "4000, 2000, 0 basis points" in check_shown(proven(shown, valued, shares), encode(shown[0]))
+
+
+@pytest.mark.parametrize("shares", [(3999, 2001, 0), (2000, 4000, 0), (4000, 2000, 1)], ids=str)
+def test_revenue_that_is_split_otherwise_is_found(shown: Shown, valued: StudyFile, shares: tuple[int, ...]) -> None:
+    with pytest.raises(Forged, match="is owed"):
+        check_shown(proven(shown, valued, shares), encode(shown[0]))
+
+
+def test_a_result_that_the_bundle_does_not_prove_is_refused(shown: Shown, valued: StudyFile) -> None:
+    known, data = proven(shown, valued, (4000, 2000, 0)), encode(shown[0])
+    with pytest.raises(Forged, match="proves nothing"):
+        check_shown(None, data)
+    with pytest.raises(Forged, match="the bundle of study 8"):
+        check_shown(replace(known, study=8), data)
+    with pytest.raises(InvalidInput, match="no disclosed result"):
+        check_shown(known, data[:-1])
+    for other in (replace(known, attempt=0), replace(known, output_digest=Hash32(bytes(32)))):
+        with pytest.raises(KoinonError):
+            check_shown(other, data)

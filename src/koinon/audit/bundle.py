@@ -1,6 +1,6 @@
 """The evidence bundle: putting one together, and checking one offline, with no key and no network."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -30,7 +30,7 @@ from koinon.crypto.hash import blake3
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, Unavailable
-from koinon.kernel.ids import Hash32, to_hex
+from koinon.kernel.ids import Address, Hash32, to_hex
 from koinon.ledger.types import ValidatorSet
 from koinon.wire.consensus import FinalityProof
 
@@ -76,6 +76,21 @@ class Check:
 
 
 @dataclass(frozen=True)
+class ProvenResult:
+    """What the bundle proves of the study's result, for whoever is shown the result itself.
+
+    Attributes:
+        split: revenue of the service that came of it, by account in basis points; empty for a study alone.
+    """
+
+    study: int
+    specification_hash: Hash32
+    attempt: int
+    output_digest: Hash32
+    split: Mapping[Address, int]
+
+
+@dataclass(frozen=True)
 class VerificationReport:
     """Outcome of a verification.
 
@@ -84,12 +99,14 @@ class VerificationReport:
         about: what the bundle is about, in words; empty where it cannot be read that far.
         validators: hash of the validator set that everything rests on, to compare with the one of a genesis that the
             reader knows; None for an outside chain, or where the bundle cannot be read that far.
+        result: of the study; None where a check does not hold.
     """
 
     checks: tuple[Check, ...]
     trusts: tuple[str, ...]
     validators: Hash32 | None = None
     about: str = ""
+    result: ProvenResult | None = None
 
     @property
     def holds(self) -> bool:
@@ -198,7 +215,16 @@ def verify_bundle(archive: bytes) -> VerificationReport:
         run(identifier, sentence, lambda check=check: (None, check(exhibit)))  # type: ignore[misc]
     network = exhibit.network
     validators = ValidatorSet(network.validators).hash if network.kind == KOINON_CHAIN else None
-    return VerificationReport(tuple(checks), _trusts(exhibit, manifest), validators, _about(exhibit.subject))
+    result = _result(exhibit) if all(check.ok for check in checks) else None
+    return VerificationReport(tuple(checks), _trusts(exhibit, manifest), validators, _about(exhibit.subject), result)
+
+
+def _result(exhibit: Exhibit) -> ProvenResult:
+    study = exhibit.subject.study
+    completed = exhibit.facts.one("Studies", "Completed", studyId=study)
+    proposed, _ = study_checks.terms_of(exhibit)
+    split = {} if exhibit.subject.is_study else money_checks.split_of(exhibit)
+    return ProvenResult(study, proposed["specHash"], completed["attempt"], completed["outputDigest"], split)
 
 
 def _read_container(archive: bytes) -> tuple[dict[str, bytes], str]:

@@ -94,10 +94,7 @@ def check_study_fees(exhibit: Exhibit) -> str:
 def check_split(exhibit: Exhibit) -> str:
     """The service's revenue goes to the data owners by the share in the study file, and the shares make a whole."""
     study = study_of(exhibit)
-    split = exhibit.facts.one("Assets", "SplitSet", assetId=exhibit.subject.service)
-    shares: dict[Address, int] = {}
-    for payee, share in zip(split["payees"], split["shares"], strict=True):
-        shares[payee] = shares.get(payee, 0) + share
+    shares = split_of(exhibit)
     if sum(shares.values()) != ALL_BASIS_POINTS:
         raise Forged(f"the shares of service {exhibit.subject.service} do not add up to the whole")
     if _WORTH in study.outputs:
@@ -109,6 +106,15 @@ def check_split(exhibit: Exhibit) -> str:
         if shares.get(owner.account, 0) != study.owner_revenue:
             raise Forged(f"owner {to_hex(owner.account)} gets another share than the study file says")
     return f"{len(study.owners)} owners at {study.owner_revenue} basis points each"
+
+
+def split_of(exhibit: Exhibit) -> dict[Address, int]:
+    """Who gets how many basis points of what the service earns."""
+    split = exhibit.facts.one("Assets", "SplitSet", assetId=exhibit.subject.service)
+    shares: dict[Address, int] = {}
+    for payee, share in zip(split["payees"], split["shares"], strict=True):
+        shares[payee] = shares.get(payee, 0) + share
+    return shares
 
 
 def _check_batches(exhibit: Exhibit, name: str, shown: ServiceReceipts) -> None:

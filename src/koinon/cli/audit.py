@@ -78,13 +78,20 @@ def audit(
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--validators", help="Hash of the validator set you know, to compare with the bundle's.")
+@click.option(
+    "--result",
+    "shown",
+    type=click.Path(path_type=Path),
+    help="What koinon study disclose wrote: check it against the bundle, and the owners' shares against it.",
+)
 @JSON
-def verify(bundle: Path, validators: str | None, as_json: bool) -> None:
+def verify(bundle: Path, validators: str | None, shown: Path | None, as_json: bool) -> None:
     """Check a BUNDLE offline, with no key: what holds, what does not, and what you still take on trust."""
+    from koinon.cli.disclosing import shown_bytes
     from koinon.journey.audit import check
 
     known = parse_hash(validators) if validators is not None else None
-    report = check(bundle)
+    report = check(bundle, shown_bytes(shown) if shown is not None else None)
     checks: list[dict[str, Any]] = [
         {"check": one.identifier, "holds": one.ok, "sentence": one.sentence, "detail": one.detail}
         for one in report.checks

@@ -28,15 +28,19 @@ def write_disclosed(folder: Path, number: int, output: Path) -> None:
     console.print(f"wrote {output}: the whole result of study {number}; check it with: koinon study opened {output}")
 
 
-def show_disclosed(file: Path, access: ChainAccess, *, as_json: bool) -> None:
-    """Check FILE and print its outputs and the owners' shares. Raises Forged where it is not what the chain holds."""
+def shown_bytes(file: Path) -> bytes:
+    """A disclosed result's file. Raises InvalidInput where it cannot be read or is longer than any."""
     try:
         if file.stat().st_size > LONGEST:
             raise InvalidInput(f"{file.name} is longer than any disclosed result")
-        data = file.read_bytes()
+        return file.read_bytes()
     except OSError as problem:
         raise InvalidInput(f"cannot read {file.name}: {problem.strerror}") from None
-    shown = read_disclosed(data)
+
+
+def show_disclosed(file: Path, access: ChainAccess, *, as_json: bool) -> None:
+    """Check FILE and print its outputs and the owners' shares. Raises Forged where it is not what the chain holds."""
+    shown = read_disclosed(shown_bytes(file))
     found = check_disclosed(shown, asyncio.run(_on_chain(access, shown)))
     facts = _facts(shown, found)
     if as_json:

@@ -76,7 +76,7 @@ def check_disclosed(shown: DisclosedResult, known: OnChain) -> CheckedResult:
     study = open_study_named(shown.study, known.specification_hash)
     if shown.attempt != known.attempt:
         raise Forged(f"the chain has the result of attempt {known.attempt}, not {shown.attempt}")
-    if registry.algorithm_hash(study.algorithm) != study.algorithm_hash:
+    if registry.algorithm_hash(study.algorithm, study.engine) != study.algorithm_hash:
         raise Refused(f"the study was computed by another version of {study.algorithm} than is installed here")
     if len(shown.manifests) != len(study.owners):
         raise Forged("there is not one share manifest of each owner")

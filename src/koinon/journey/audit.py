@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from koinon.audit.bundle import VerificationReport, make_bundle, verify
+from koinon.audit.bundle import Check, ProvenResult, VerificationReport, make_bundle, verify
 from koinon.audit.collect import collect
 from koinon.audit.evidence import MODEL_CONTRACTS, STUDY_CONTRACTS, Document, ServiceReceipts, Subject
 from koinon.audit.proof_readers import KoinonProofs, OutsideProofs
@@ -19,12 +19,13 @@ from koinon.contracts.receipts import Anchored
 from koinon.contracts.studies import Completed, Proposed
 from koinon.contracts.suite import Suite
 from koinon.crypto.signature import NodeKey
+from koinon.jobs.disclosed import OnChain, check_disclosed, owed_shares, read_disclosed
 from koinon.jobs.study import SIGNATURE_DOMAIN, SignedStudy, StudyFile, open_study_named
 from koinon.journey.disclosure import open_disclosure
 from koinon.journey.package import manifest_of
 from koinon.kernel.codec import decode, encode
-from koinon.kernel.errors import InvalidInput, Unavailable
-from koinon.kernel.ids import Address
+from koinon.kernel.errors import Forged, InvalidInput, KoinonError, Unavailable
+from koinon.kernel.ids import Address, to_hex
 from koinon.kernel.quantities import Seconds
 from koinon.net.discovery import Directory
 from koinon.net.transport import Transport
@@ -101,9 +102,55 @@ async def _export(auditor: Auditor, subject: Subject, path: Path) -> Subject:
     return subject
 
 
-def check(path: Path) -> VerificationReport:
-    """Check a bundle offline, with no key. Raises Unavailable where the file cannot be read."""
-    return verify(path)
+def check(path: Path, shown: bytes | None = None) -> VerificationReport:
+    """Check a bundle offline, with no key, and a result that its result party shows, if there is one.
+
+    Raises:
+        Unavailable: the bundle cannot be read.
+    """
+    report = verify(path)
+    if shown is None:
+        return report
+    try:
+        detail = check_shown(report.result, shown)
+    except KoinonError as problem:
+        return replace(report, checks=(*report.checks, Check("disclosed", _DISCLOSED, False, str(problem))))
+    return replace(report, checks=(*report.checks, Check("disclosed", _DISCLOSED, True, detail)))
+
+
+_DISCLOSED: Final = "The shown result is the one that three members signed, and each owner's share follows from it."
+
+
+def check_shown(proven: ProvenResult | None, data: bytes) -> str:
+    """What a disclosed result says, if it is the one whose digest the bundle proves and the revenue is split by it.
+
+    Args:
+        proven: None where the bundle does not hold.
+
+    Raises:
+        InvalidInput: the bytes are no disclosed result.
+        Forged: it is another result than the study's, or an owner gets another share than follows from it.
+        Refused: another version of the algorithm is installed here, or the result was held back.
+        MalformedMessage: packages that do not fit the study.
+    """
+    shown = read_disclosed(data)
+    if proven is None:
+        raise Forged("the bundle does not hold, so that it proves nothing of the study that this result could be of")
+    if shown.number != proven.study:
+        raise Forged(f"the result is of study {shown.number}, the bundle of study {proven.study}")
+    found = check_disclosed(shown, OnChain(proven.specification_hash, proven.attempt, proven.output_digest))
+    owed = owed_shares(found)
+    owners: dict[Address, int] = {}
+    for owner, share in zip(found.study.owners, owed, strict=True):
+        owners[owner.account] = owners.get(owner.account, 0) + int(share)
+    for account, due in owners.items():
+        if proven.split and proven.split.get(account, 0) != due:
+            raise Forged(
+                f"by the result {to_hex(account)} is owed {due} basis points of the revenue, and gets"
+                f" {proven.split.get(account, 0)}"
+            )
+    paid = "as paid" if proven.split else "owed"
+    return f"{' and '.join(sorted(found.outputs))}; owners' shares {paid}: {', '.join(map(str, owed))} basis points"
 
 
 async def subject_of(suite: Suite, name: str) -> Subject:

@@ -88,7 +88,7 @@ def _scores(
     np.add.at(weights, (places, ids), np.array(attributes[f"{part}_weights"], np.float64) / trees)
     reached = _leaves(x, attributes, number)
     leaves = np.concatenate([nodes for nodes, _ in reached])
-    found = concatenate([bits for _, bits in reached], 1) @ weights[leaves]
+    found: SecretArray = concatenate([bits for _, bits in reached], 1) @ weights[leaves]
     return found + np.array(attributes.get("base_values") or [0.0] * width, np.float64)
 
 
