@@ -69,6 +69,27 @@ def test_the_joint_model_is_scikit_learns_on_the_pooled_rows(seed: int, penalty:
     assert losses[-1] < losses[0]
 
 
+def test_who_chooses_the_joint_model_can_read_a_row_without_noise() -> None:
+    """Why nothing is promised about rows against a leader that departs from the plan, though it sees sums only.
+
+    At two steep models between which one row lies, the sums of gradients over all owners differ by that row.
+    """
+    parts = owners(3)
+    first = np.sort(np.concatenate([part.features[:, 0] for part in parts]))
+    model = newton.Logistic(FEATURES)
+
+    def summed(edge: float) -> np.ndarray:
+        steep = 1e6 * np.append(np.eye(FEATURES)[0], -edge)
+        means = [model.statistics(steep, part.features, part.targets)[: model.size] for part in parts]
+        weighed = [len(part.targets) * mean for part, mean in zip(parts, means, strict=True)]
+        return np.asarray(np.sum(weighed, axis=0))
+
+    low, middle = (first[place : place + 2].mean() for place in (60, 61))
+    found = summed(low) - summed(middle)
+    (read,) = [row for part in parts for row in part.features if low < row[0] < middle]
+    np.testing.assert_allclose(found, np.append(read, 1.0), atol=1e-6)
+
+
 def test_an_owner_that_drops_out_is_left_out_of_the_model() -> None:
     parts = owners(7)
     state = trained(parts, plan(), silent={1: 2})

@@ -137,6 +137,12 @@ def without_the_value(case: Trial) -> PairEvidence:
     return REPLACE(case.evidence, sender=resealed(case, case.evidence.sender, frame, case.dispute.sender))
 
 
+def with_a_shorter_head(case: Trial) -> PairEvidence:
+    """Sealed as it is, but bytes of the head before it may as well be the frame's."""
+    short = REPLACE(case.evidence.sender, previous=case.evidence.sender.previous[:-1])
+    return REPLACE(case.evidence, sender=resealed(case, short, short.frame, case.dispute.sender))
+
+
 FORGED: dict[str, Callable[[Trial], PairEvidence]] = {
     "digest in another's name": other_digest_sealed_by_the_receiver,
     "both say the same": agreeing,
@@ -154,6 +160,7 @@ FORGED: dict[str, Callable[[Trial], PairEvidence]] = {
         c.evidence, sender=REPLACE(c.evidence.sender, seal=REPLACE(c.evidence.sender.seal, signature=bytes(64)))
     ),
     "frames exchanged": lambda c: PairEvidence(c.evidence.complaint, c.evidence.backup, c.evidence.sender),
+    "head before it of another length": with_a_shorter_head,
     "other frame before it": lambda c: REPLACE(c.evidence, sender=REPLACE(c.evidence.sender, previous=bytes(32))),
 }
 

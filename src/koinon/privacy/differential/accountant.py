@@ -6,6 +6,11 @@ losses, so distributions are convolved (Koskela et al., "Computing tight differe
 AISTATS 2020), and δ(ε) = E[(1 − e^{ε − L})⁺] is read off the result. Losses are put on a grid by rounding up, and what
 lies beyond the grid counts as infinite: the ε given here is never below the true one.
 
+That is for answers that were fixed beforehand. Where later ones are chosen by what earlier ones said, up to a budget,
+it also holds for Gaussian answers alone (Smith and Thakurta, "Fully adaptive composition for Gaussian differential
+privacy", 2022) and for the sum of ε of pure ones; that it holds for a mix, or for pure ones counted more closely than
+by their sum, is not proved.
+
 Two kinds of mechanisms:
 
 - ``Gaussian``: normal noise on a vector whose L2 norm one row can change by 1 per ``multiplier``. n of them are one

@@ -49,7 +49,9 @@ def sealed_by(checks: Checks, sealed: Seal) -> bool:
 def covers(sealed: SealedFrame, receiver: int) -> bool:
     """Whether the seal is over the chain that ends with this frame to ``receiver``."""
     place = receiver - (receiver > sealed.seal.position)
-    return sealed.seal.sent[place] == chained(sealed.previous, sealed.frame)
+    # A shorter head would let the frame begin elsewhere in the bytes that were hashed.
+    whole = len(sealed.previous) == HASH_BYTES
+    return whole and sealed.seal.sent[place] == chained(sealed.previous, sealed.frame)
 
 
 def packed(sealed: Seal) -> bytes:
