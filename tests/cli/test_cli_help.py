@@ -22,7 +22,10 @@ from koinon.kernel.errors import (
 )
 from koinon.ledger.giskard.plants import PLANTS as SCENARIOS
 
-FACTS = ("show", "list", "status", "estimate", "verify", "audit", "call", "train", "propose", "consensus", "rep4")
+FACTS = (
+    *("show", "list", "status", "estimate", "verify", "audit", "call", "train", "propose", "consensus", "rep4"),
+    *("case", "accuse", "plead", "judge"),
+)
 HEAVY = (
     "numpy",
     "scipy",

@@ -36,7 +36,8 @@ COMMANDS: Final = {
     "data": ("koinon.cli.data:data", "Your rows, leaving only as shares: add, list, budget, ask, intersect, audit."),
     "study": (
         "koinon.cli.study:study",
-        "A joint computation: programs, new, estimate, propose, train, result, disclose, opened, judge, show.",
+        "A joint computation: programs, new, estimate, propose, train, result, disclose, opened, judge, accuse, plead, "
+        "case, show.",
     ),
     "model": (
         "koinon.cli.model:model",

@@ -338,6 +338,45 @@ def judge(evidence: Path, view: Path | None, as_json: bool) -> None:
 
 @study.command()
 @click.argument("number", type=click.IntRange(1))
+@click.argument("evidence", required=False, type=click.Path(path_type=Path))
+@HOME
+@JSON
+def accuse(number: int, evidence: Path | None, folder: Path, as_json: bool) -> None:
+    """Bring the EVIDENCE of a stopped run of study NUMBER before judges; the node's own where no file is given."""
+    from koinon.cli.judging import accused
+
+    facts = accused(folder, number, evidence, quiet=as_json)
+    print_facts(facts, as_json=as_json, next_step=f"koinon study case {facts['case']} --home {folder}")
+
+
+@study.command()
+@click.argument("case", type=click.IntRange(1))
+@HOME
+@click.option("--view", type=click.Path(path_type=Path), help="What this node opens. [default: what it kept]")
+@click.option("--yes", is_flag=True, help="Agree to the cost without being asked.")
+@click.option("--anyway", is_flag=True, help="Also where repeating its part shows this node that it will lose.")
+@JSON
+def plead(case: int, folder: Path, view: Path | None, yes: bool, anyway: bool, as_json: bool) -> None:
+    """Have judges, drawn and paid for this node, repeat its part in CASE. They see what it received and drew."""
+    from koinon.cli.judging import pleaded
+
+    facts = pleaded(folder, case, view, anyway=anyway, agreed=yes, quiet=as_json)
+    print_facts(facts, as_json=as_json, next_step=f"koinon study case {case} --home {folder}")
+
+
+@study.command()
+@click.argument("number", type=click.IntRange(1))
+@chain_options
+@JSON
+def case(number: int, folder: Path | None, urls: tuple[str, ...], suite_file: Path | None, as_json: bool) -> None:
+    """Where case NUMBER before the judges stands: who is accused, who voted for what, until when."""
+    from koinon.cli.judging import case_facts
+
+    print_facts(case_facts(chain_access(folder, urls, suite_file), number), as_json=as_json)
+
+
+@study.command()
+@click.argument("number", type=click.IntRange(1))
 @chain_options
 @JSON
 def show(number: int, folder: Path | None, urls: tuple[str, ...], suite_file: Path | None, as_json: bool) -> None:

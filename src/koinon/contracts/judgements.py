@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from koinon.contracts.client import ChainClient, Receipt
 from koinon.contracts.contract import Event, PaysCredit
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import BasisPoints, Height, TokenAmount, UnixSeconds
+
+JUDGES: Final = 3
+"""Judges of each accused that pleads; two that agree decide."""
 
 
 class JudgedOutcome(IntEnum):
@@ -169,6 +173,14 @@ class Judgements(PaysCredit):
     async def close(self, case_id: int) -> Receipt:
         """End a case; who let the other be cleared and did not plead, or opened nothing, pays."""
         return await self._write("close", case_id)
+
+    async def judge_fee(self) -> TokenAmount:
+        """What an accused that pleads pays to each of its three judges that votes."""
+        return TokenAmount(await self._read(int, "judgeFee"))
+
+    async def judge_seconds(self) -> int:
+        """How long a hearing lasts."""
+        return int(await self._read(int, "judgeSeconds"))
 
     async def case_of(self, case_id: int) -> Case:
         """State of a case."""

@@ -12,6 +12,11 @@ _LARGEST: Final = 1 << 30
 _M = TypeVar("_M", bound=Message)
 
 
+def file_name(study: int, attempt: int, kind: str) -> str:
+    """How a node calls what it keeps of a disputed run. ``attempt`` counts from 0; ``kind`` is evidence or view."""
+    return f"study-{study}-attempt-{attempt + 1}.{kind}"
+
+
 def keep(path: Path, message: Message) -> None:
     """Write a message to a file that only its owner can read."""
     path.parent.mkdir(mode=0o700, exist_ok=True)

@@ -20,6 +20,8 @@ model.ask        AskShared → PrivateAnswers      a model that four nodes keep,
 model.forget     ForgetShared → Nothing
 model.answer     AnswerEncrypted → Nothing      answer encrypted rows with a model of the operator's
 model.ask_encrypted  AskEncrypted → PrivateAnswers
+case.accuse      Accuse → CaseOpened            bring evidence of a lie before the judges
+case.plead       Plead → PleaEntered            have judges of one's own repeat this node's part
 results.kept     ResultsOf → Kept               what a publisher's node remembers, for the next step of the main job
 fault.lie        Lie → Nothing                  demonstrations only, where node.toml allows it
 """
@@ -267,6 +269,45 @@ class Disclosed(Record, frozen=True):
     """The encoding of a ``jobs.disclosed.DisclosedResult``."""
 
     result: bytes
+
+
+class Accuse(Record, frozen=True):
+    """Open a case about a stopped attempt. ``path`` of the evidence; empty for what this node kept of the study."""
+
+    study: int
+    path: str = ""
+
+
+class CaseOpened(Record, frozen=True):
+    """A case on the chain. ``accused`` are sender and backup; they may plead until ``deadline`` (Unix seconds)."""
+
+    case: int
+    study: int
+    attempt: int
+    evidence_hash: Hash32
+    accused: tuple[Address, Address]
+    deadline: int
+
+
+class Plead(Record, frozen=True):
+    """Pay for judges and let them have this node's view. ``path`` of the view; empty for what this node kept.
+
+    With ``anyway`` also where repeating its part shows this node that it will lose.
+    """
+
+    case: int
+    path: str = ""
+    anyway: bool = False
+
+
+class PleaEntered(Record, frozen=True):
+    """``finding`` is what this node found by repeating its own part; judges are drawn after block ``draw_height``."""
+
+    case: int
+    side: int
+    finding: str
+    paid: TokenAmount
+    draw_height: int
 
 
 class Lie(Record, frozen=True):

@@ -248,10 +248,18 @@ class Node:
             ModelKeys(context).attach()
         if "compute" in self.roles:
             from koinon.node.roles.compute import ComputeRole
+            from koinon.node.roles.judge import JudgeRole
 
-            compute = ComputeRole(context)
+            compute, judge = ComputeRole(context), JudgeRole(context)
             compute.attach()
-            self._roles["compute"] = compute
+            judge.attach()
+            self._roles |= {"compute": compute, "judge": judge}
+        if {"data", "publisher", "compute"} & set(self.roles):
+            from koinon.node.roles.cases import CasesRole
+
+            cases = CasesRole(context)
+            cases.attach()
+            self._roles["cases"] = cases
         if "evaluator" in self.roles:
             from koinon.node.roles.evaluator import EvaluatorRole
 

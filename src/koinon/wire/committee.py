@@ -300,3 +300,18 @@ class OpenedView(Message, frozen=True):
     signatures: tuple[bytes, ...]
     randomness: tuple[bytes, ...]
     signature: bytes
+
+
+@message(0x0609, limit=_RUN_LIMIT)
+class Hear(Message, frozen=True):
+    """A judge's node to its child: repeat the part of the position that opened ``view``, up to the disputed round."""
+
+    dispute: SealedDispute
+    view: OpenedView
+
+
+@message(0x060A, limit=64)
+class Heard(Message, frozen=True):
+    """What repeating it showed: the name of an outcome, such as ``KEPT``."""
+
+    outcome: str

@@ -2,7 +2,7 @@
 
 from koinon.kernel.codec import Record
 from koinon.wire.catalogue import Done, Message, message
-from koinon.wire.committee import Input, OutputPackage, Peer, ShareManifest
+from koinon.wire.committee import Input, OpenedView, OutputPackage, Peer, SealedDispute, ShareManifest
 
 
 @message(0x0501, limit=1 << 20)
@@ -233,3 +233,32 @@ class FetchEncryptionKey(Message, frozen=True):
     """A data owner asks the result party under which key it is to encrypt its sums."""
 
     study: int
+
+
+@message(0x0530, limit=1 << 17)
+class EvidenceReply(Message, frozen=True):
+    """Evidence that two committee members sealed different digests of one value."""
+
+    dispute: SealedDispute
+
+
+@message(0x0531, answers=(EvidenceReply,), limit=64)
+class FetchEvidence(Message, frozen=True):
+    """Anyone may ask a node that took part in a study for the evidence whose hash is on the chain; it shows no row."""
+
+    evidence_hash: bytes
+
+
+@message(0x0532, limit=193 << 20)
+class ViewReply(Message, frozen=True):
+    """What an accused member received and drew: as secret as its shares, for one of its own judges alone."""
+
+    view: OpenedView
+
+
+@message(0x0533, answers=(ViewReply,), limit=64)
+class FetchView(Message, frozen=True):
+    """A judge that the chain drew for ``side`` of a case asks that accused member for its view. Nobody else gets it."""
+
+    case: int
+    side: int

@@ -3,8 +3,10 @@
 import asyncio
 from typing import Final
 
+from koinon.contracts.contract import PaysCredit
 from koinon.contracts.providers import Role
 from koinon.contracts.refusals import Reverted
+from koinon.contracts.suite import Suite
 from koinon.contracts.token import UNLIMITED
 from koinon.contracts.tokens import format_amount
 from koinon.crypto.hash import keccak256
@@ -46,7 +48,7 @@ class AccountOrders:
         """Let the suite's contracts pull bonds, stakes and escrow from this account when this account says so."""
         decode(orders.Nothing, argument)
         suite = self._context.suite
-        spenders = (suite.providers, suite.studies, suite.evaluations, suite.assets, suite.market)
+        spenders = _holding_money(suite)
         await asyncio.gather(*(suite.token.approve(spender.address, UNLIMITED) for spender in spenders))
         narrator.say("the contracts may pull what this account agrees to pay", 1.0)
         return orders.Nothing()
@@ -56,7 +58,7 @@ class AccountOrders:
         decode(orders.Nothing, argument)
         suite, account = self._context.suite, self._context.account
         before = await suite.token.balance_of(account)
-        for contract in (suite.studies, suite.providers, suite.evaluations, suite.assets, suite.market):
+        for contract in _holding_money(suite):
             if await contract.credit_of(account):
                 await contract.withdraw()
         amount = orders.Withdrawn(TokenAmount(await suite.token.balance_of(account) - before))
@@ -83,3 +85,7 @@ class AccountOrders:
                 raise type(problem)(f"could not stake {format_amount(missing)} tokens: {problem}") from None
         narrator.say(f"registered with a stake of {format_amount(order.stake)} tokens", 1.0)
         return orders.Nothing()
+
+
+def _holding_money(suite: Suite) -> tuple[PaysCredit, ...]:
+    return (suite.providers, suite.studies, suite.evaluations, suite.assets, suite.market, suite.judgements)

@@ -308,10 +308,9 @@ class ComputeRole:
 
     async def _keep(self, seat: _Seat, kind: str, message: Message) -> None:
         """Keep what a judge may need of a disputed run; a view is as secret as the shares it holds."""
-        folder = self._context.home.disputes
-        path = folder / f"study-{seat.state.study}-attempt-{seat.state.attempt + 1}.{kind}"
+        path = self._context.home.disputes / disputes.file_name(seat.state.study, seat.state.attempt, kind)
         await asyncio.to_thread(disputes.keep, path, message)
-        journal.info("study %d: kept %s; see: koinon study judge", seat.state.study, path.name)
+        journal.info("study %d: kept %s; see: koinon study accuse, koinon study plead", seat.state.study, path.name)
 
     def _run(self, seat: _Seat, run: member.RunWorker) -> None:
         from koinon.privacy.programs.registry import algorithm_hash

@@ -80,7 +80,10 @@ def hear(sealed: SealedDispute, view: OpenedView) -> Finding:
     program = registry.load(run.program, run.parameters)
     if len(run.inputs) != len(program.shapes):
         raise Forged("the opened view has other inputs than the study has owners")
-    inputs = [accepted_input(each, program, number, view.position) for number, each in enumerate(run.inputs)]
+    try:
+        inputs = [accepted_input(each, program, number, view.position) for number, each in enumerate(run.inputs)]
+    except InvalidInput as problem:
+        raise Forged(f"the opened view holds no input that a member takes: {problem}") from None
     received = [{peer: frame for peer, frame in enumerate(frames) if frame} for frames in view.rounds]
     replay = Replay(received, view.signatures, view.randomness)
     return find(dispute, view.position, replay, NodeChecks(workers), view.identity, program, inputs)

@@ -1,0 +1,114 @@
+"""A study whose committee holds a liar, seen through to its end: what is left is evidence and views."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from contracts_world import PROVIDERS
+from node_joins_world import IDS, draft_of, ordered, owner_of, publisher_of
+from node_market_world import Network
+
+from koinon.contracts.judgements import HearingStage
+from koinon.journey.results import Study, Trained
+from koinon.kernel.errors import Refused
+from koinon.node import orders
+from koinon.node.context import Context
+from koinon.node.roles.cases import CasesRole
+from koinon.node.roles.compute import ComputeRole
+from koinon.node.roles.judge import JudgeRole
+
+LIAR_SEAT = 2
+ENOUGH_SECONDS = 300
+
+
+@dataclass
+class Stopped:
+    """A study that ended over a lie.
+
+    Attributes:
+        providers: every provider's node by account; four of them sat in the committee.
+        committee: accounts by position.
+    """
+
+    network: Network
+    study: int
+    owners: list[Context]
+    publisher: Context
+    providers: dict[bytes, Context]
+    committee: tuple[bytes, ...]
+
+    def at(self, position: int) -> Context:
+        return self.providers[self.committee[position]]
+
+    def kept(self, kind: str) -> dict[int, Path]:
+        """What members kept of the disputed run, by position."""
+        name = f"study-{self.study}-attempt-1.{kind}"
+        files = {position: self.at(position).home.disputes / name for position in range(4)}
+        return {position: file for position, file in files.items() if file.is_file()}
+
+    @property
+    def liar(self) -> Context:
+        return self.at(LIAR_SEAT)
+
+    @property
+    def honest(self) -> Context:
+        """The other of the two that the evidence accuses."""
+        (position,) = set(self.kept("view")) - {LIAR_SEAT}
+        return self.at(position)
+
+    @property
+    def receiver(self) -> Context:
+        (position,) = self.kept("evidence")
+        return self.at(position)
+
+
+async def provider_of(network: Network, name: str) -> Context:
+    """A provider's node that computes, judges, and lies when it is told to."""
+    context = await network.node(name, ("compute",))
+    context.config = replace(context.config, allow_faults=True)
+    for role in (ComputeRole, JudgeRole, CasesRole):
+        role(context).attach()
+    context.spawn(context.feed.follow(), "feed")
+    return context
+
+
+async def stopped_by_a_lie(network: Network) -> Stopped:
+    """Propose and train with whoever is drawn for one seat lying; the study ends, and everybody has its money back."""
+    publisher = await publisher_of(network)
+    CasesRole(publisher).attach()
+    owners = [await owner_of(network, name, IDS[name]) for name in ("north", "south")]
+    providers = [await provider_of(network, name) for name in PROVIDERS]
+    for context in providers:
+        await ordered(context, "fault.lie", orders.Lie(0, LIAR_SEAT), orders.Nothing)
+    draft = draft_of(("north", "south"), "psi").replace("maximum_attempts = 2", "maximum_attempts = 1")
+    study = await ordered(publisher, "study.propose", orders.ProposeStudy(draft), Study)
+    with pytest.raises(Refused, match="ended without a result"):
+        await ordered(publisher, "study.train", study, Trained)
+    committee = await network.suite.studies.committee_of(study.number, 0)
+    by_account = {bytes(context.account): context for context in providers}
+    stopped = Stopped(network, study.number, owners, publisher, by_account, committee)
+    # Each member writes its files when its worker has ended, which the chain does not wait for.
+    await until(lambda: len(stopped.kept("view")) == 2 and bool(stopped.kept("evidence")))
+    return stopped
+
+
+async def until(reached: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Look again and again, while the nodes work, until something is so."""
+    async with asyncio.timeout(ENOUGH_SECONDS):
+        while True:
+            found = reached()
+            if found if isinstance(found, bool) else await found:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def stages(network: Network, case: int) -> tuple[HearingStage, HearingStage]:
+    """Where the hearings of both accused stand."""
+    contract = network.suite.judgements
+    return (await contract.hearing_of(case, 0)).stage, (await contract.hearing_of(case, 1)).stage
+
+
+async def is_closed(network: Network, case: int) -> bool:
+    return (await network.suite.judgements.case_of(case)).closed
