@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,8 @@ class Stopped:
     Attributes:
         providers: every provider's node by account; four of them sat in the committee.
         committee: accounts by position.
+        honest: the other of the two that the evidence accuses.
+        receiver: who has the evidence.
     """
 
     network: Network
@@ -38,6 +40,15 @@ class Stopped:
     publisher: Context
     providers: dict[bytes, Context]
     committee: tuple[bytes, ...]
+    honest: Context = field(init=False)
+    receiver: Context = field(init=False)
+
+    async def settle(self) -> None:
+        """Wait until members have written their files, which the chain does not wait for, and see who is who."""
+        await until(lambda: len(self.kept("view")) == 2 and bool(self.kept("evidence")))
+        (honest,) = set(self.kept("view")) - {LIAR_SEAT}
+        (receiver,) = self.kept("evidence")
+        self.honest, self.receiver = self.at(honest), self.at(receiver)
 
     def at(self, position: int) -> Context:
         return self.providers[self.committee[position]]
@@ -51,17 +62,6 @@ class Stopped:
     @property
     def liar(self) -> Context:
         return self.at(LIAR_SEAT)
-
-    @property
-    def honest(self) -> Context:
-        """The other of the two that the evidence accuses."""
-        (position,) = set(self.kept("view")) - {LIAR_SEAT}
-        return self.at(position)
-
-    @property
-    def receiver(self) -> Context:
-        (position,) = self.kept("evidence")
-        return self.at(position)
 
 
 async def provider_of(network: Network, name: str) -> Context:
@@ -89,8 +89,7 @@ async def stopped_by_a_lie(network: Network) -> Stopped:
     committee = await network.suite.studies.committee_of(study.number, 0)
     by_account = {bytes(context.account): context for context in providers}
     stopped = Stopped(network, study.number, owners, publisher, by_account, committee)
-    # Each member writes its files when its worker has ended, which the chain does not wait for.
-    await until(lambda: len(stopped.kept("view")) == 2 and bool(stopped.kept("evidence")))
+    await stopped.settle()
     return stopped
 
 

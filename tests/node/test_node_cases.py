@@ -2,13 +2,17 @@
 
 import pytest
 from contracts_world import PARAMETERS, STAKE
-from node_cases_world import Stopped, is_closed, stages, stopped_by_a_lie, until
+from msgspec.structs import replace
+from node_cases_world import Stopped, is_closed, provider_of, stages, stopped_by_a_lie, until
 from node_joins_world import ordered
 from node_market_world import Network
 
-from koinon.contracts.judgements import HearingStage
-from koinon.node import orders
+from koinon.contracts.judgements import HearingStage, JudgedOutcome
+from koinon.kernel.errors import Forged, InvalidInput, KoinonError, Refused
+from koinon.node import disputes, orders
 from koinon.node.context import Context
+from koinon.wire.committee import OpenedView
+from koinon.wire.studies import FetchView
 
 pytestmark = [pytest.mark.node]
 
@@ -22,7 +26,7 @@ async def accused(stopped: Stopped) -> orders.CaseOpened:
 
 
 @pytest.mark.long
-async def test_a_sample_of_a_liar_that_loses_its_stake_to_an_honest_member_that_pleads(network: Network) -> None:
+async def test_a_liar_loses_its_stake_to_an_honest_member_that_pleads(network: Network) -> None:
     stopped = await stopped_by_a_lie(network)
     honest = network.world.name(stopped.honest.account)
     before = await network.world.wealth(honest)
@@ -47,3 +51,97 @@ async def test_a_sample_of_a_liar_that_loses_its_stake_to_an_honest_member_that_
     taken = STAKE * PARAMETERS.slash_share // 10_000
     # It pays its judges, and has an equal part of what the liar lost with two owners and the publisher.
     assert await network.world.wealth(honest) == before - len(voted) * PARAMETERS.judge_fee + taken // 4
+
+
+@pytest.mark.long
+async def test_a_sample_of_what_does_not_count_and_a_liar_that_pleads(network: Network) -> None:
+    stopped = await stopped_by_a_lie(network)
+    liar, honest, receiver, study = stopped.liar, stopped.honest, stopped.receiver, stopped.study
+    contract = network.suite.judgements
+    (evidence,), views = stopped.kept("evidence").values(), stopped.kept("view")
+    other_study = await network.world.propose()
+    stranger = next(one for one in stopped.providers.values() if bytes(one.account) not in stopped.committee)
+    damaged = evidence.with_name("damaged")
+    for place in range(7, len(evidence.read_bytes()), 97):
+        damaged.write_bytes(flipped(evidence.read_bytes(), place))
+        with pytest.raises((Forged, InvalidInput)):
+            await ordered(receiver, "case.accuse", orders.Accuse(study, str(damaged)), orders.CaseOpened)
+    for accuser, order, sentence in (
+        (receiver, orders.Accuse(study + 7, str(evidence)), "there is no study"),
+        (receiver, orders.Accuse(other_study, str(evidence)), "not of an attempt of this study"),
+        (receiver, orders.Accuse(study, str(next(iter(views.values())))), "holds OpenedView, not SealedDispute"),
+        (receiver, orders.Accuse(study, str(evidence.with_name("none"))), "cannot read"),
+        (receiver, orders.Accuse(other_study), "kept no evidence of study"),
+        (stranger, orders.Accuse(study, str(evidence)), "has no right to do this"),
+    ):
+        with pytest.raises(KoinonError, match=sentence):
+            await ordered(accuser, "case.accuse", order, orders.CaseOpened)
+    assert await contract.case_about(study, 0) == 0
+
+    case = (await accused(stopped)).case
+    side = (await contract.case_of(case)).accused.index(liar.account)
+    with pytest.raises(KoinonError, match="has done this already"):
+        await accused(stopped)
+    own_view, its_view = (views[stopped.committee.index(one.account)] for one in (honest, liar))
+    forged = own_view.with_name("forged")
+    opened = disputes.read(own_view, OpenedView)
+    disputes.keep(forged, replace(opened, randomness=(bytes(32), *opened.randomness[1:])))
+    before = {one.account: await network.world.wealth(network.world.name(one.account)) for one in (honest, liar)}
+    for member, plea, sentence in (
+        (honest, orders.Plead(case + 1), "nothing has the number"),
+        (receiver, orders.Plead(case), "this node is not accused"),
+        (honest, orders.Plead(case, str(its_view)), "the view of another position"),
+        (honest, orders.Plead(case, str(evidence)), "holds SealedDispute, not OpenedView"),
+        (honest, orders.Plead(case, str(forged)), "judges would take this view for none"),
+        (liar, orders.Plead(case), "would find this node deviated"),
+    ):
+        with pytest.raises(KoinonError, match=sentence):
+            await ordered(member, "case.plead", plea, orders.PleaEntered)
+    assert await stages(network, case) == (HearingStage.NONE, HearingStage.NONE)
+    for account, wealth in before.items():
+        assert await network.world.wealth(network.world.name(account)) == wealth
+
+    # Whoever may be drawn is away when the judges are, and one of them stays away for good.
+    for account, context in stopped.providers.items():
+        if account not in stopped.committee:
+            await context.close()
+    asking = FetchView(case, side)
+    with pytest.raises(Refused, match="opens no view in that case"):
+        await stranger.transport.call(liar.transport.endpoint, asking)
+    await ordered(liar, "case.plead", orders.Plead(case, anyway=True), orders.PleaEntered)
+    with pytest.raises(Refused, match="pleaded in case 1 already"):
+        await ordered(liar, "case.plead", orders.Plead(case, anyway=True), orders.PleaEntered)
+
+    async def sitting() -> bool:
+        return HearingStage.SITTING in await stages(network, case)
+
+    await until(sitting)
+    judges = (await contract.hearing_of(case, side)).judges
+    for asker, question, sentence in (
+        (receiver, asking, "only a judge that the chain drew"),
+        (honest, asking, "only a judge that the chain drew"),
+        (stopped.providers[judges[0]], FetchView(case, 1 - side), "opens no view in that case"),
+        (stopped.providers[judges[0]], FetchView(case + 1, side), "opens no view in that case"),
+        (stopped.providers[judges[0]], FetchView(-1, side), "opens no view in that case"),
+    ):
+        with pytest.raises(Refused, match=sentence):
+            await asker.transport.call(liar.transport.endpoint, question)
+    for judge in judges[:2]:
+        await provider_of(network, network.world.name(judge))
+
+    async def decided() -> bool:
+        return HearingStage.OVER in await stages(network, case)
+
+    await until(decided)
+    assert (await contract.case_of(case)).outcomes[side] == JudgedOutcome.DEVIATED
+    assert await stake_of(network, liar) == STAKE - STAKE * PARAMETERS.slash_share // 10_000
+    network.chain.time = int((await contract.case_of(case)).deadline) + 3
+    await until(lambda: is_closed(network, case))
+    with pytest.raises(Refused, match="the time to plead in case 1 is over"):
+        await ordered(honest, "case.plead", orders.Plead(case), orders.PleaEntered)
+    assert await stake_of(network, honest) == STAKE
+    await network.world.check_money()
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]

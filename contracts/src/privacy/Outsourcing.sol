@@ -18,8 +18,6 @@ import {Credits} from "../Credits.sol";
 ///
 /// A signature names the question, so a client that sends two questions for one piece proves nothing by two answers.
 contract Outsourcing is Credits, EIP712 {
-    
-
     /// @param workers who may join.
     /// @param pieces of the work; each is paid to at most `agree` workers.
     /// @param agree how many must sign the same answer.

@@ -399,6 +399,7 @@ async def _on_chain(access: ChainAccess, number: int) -> dict[str, Any]:
         state = await suite.studies.study_of(number)
         terms = await suite.studies.terms_of(number)
         events = await _events(suite.studies, number)
+        cases = [await suite.judgements.case_about(number, attempt) for attempt in range(state.attempt + 1)]
     return {
         "study": number,
         "phase": state.phase.name.lower(),
@@ -413,6 +414,7 @@ async def _on_chain(access: ChainAccess, number: int) -> dict[str, Any]:
         "held_tokens": format_amount(state.held),
         "deadline": state.deadline,
         "output_digest": to_hex(state.output_digest),
+        "cases": [case for case in cases if case],
         "events": events,
     }
 

@@ -14,6 +14,8 @@ from koinon.node.config import read_config
 from koinon.node.home import Home
 
 MOST_BASIS_POINTS: Final = 10_000
+DAY: Final = 24 * 60 * 60
+WAIT: Final = click.IntRange(60, 30 * DAY)
 
 
 @click.group()
@@ -39,12 +41,33 @@ def suite() -> None:
     show_default=True,
     help="Part of its stake, in basis points, that a silent committee member loses.",
 )
+@click.option("--judge-fee", default="1", callback=amount, show_default=True, help="Tokens to each judge that votes.")
+@click.option("--plead-seconds", default=DAY, type=WAIT, show_default=True, help="Time for an accused member to plead.")
+@click.option("--judge-seconds", default=DAY, type=WAIT, show_default=True, help="Time for its judges to vote.")
 @JSON
-def deploy(folder: Path, supply: int, minimum_stake: int, draw_delay: int, slash_share: int, as_json: bool) -> None:
+def deploy(
+    folder: Path,
+    supply: int,
+    minimum_stake: int,
+    draw_delay: int,
+    slash_share: int,
+    judge_fee: int,
+    plead_seconds: int,
+    judge_seconds: int,
+    as_json: bool,
+) -> None:
     """Put new contracts on the chain from the publisher's account, and have its own node adopt them."""
     from koinon.node import orders
 
-    terms = orders.DeploySuite(TokenAmount(supply), TokenAmount(minimum_stake), draw_delay, BasisPoints(slash_share))
+    terms = orders.DeploySuite(
+        TokenAmount(supply),
+        TokenAmount(minimum_stake),
+        draw_delay,
+        BasisPoints(slash_share),
+        TokenAmount(judge_fee),
+        plead_seconds,
+        judge_seconds,
+    )
     made = order(folder, "suite.deploy", terms, orders.Suite, "deploy", quiet=as_json)
     order(folder, "suite.adopt", made, orders.Nothing, "adopt", quiet=as_json)
     _print(folder, (), as_json=as_json)

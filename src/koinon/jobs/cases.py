@@ -32,11 +32,10 @@ class CaseStep(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NextStep:
-    """A step, the side that it is about, and until when nothing else can become due by time alone (Unix seconds)."""
+    """A step, and the side that it is about where there is one."""
 
     step: CaseStep
     side: int = 0
-    until: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +66,11 @@ def next_step(case: Case, hearings: Sequence[Hearing], now: int) -> NextStep:
     for side, hearing in enumerate(hearings):
         if hearing.stage is HearingStage.WAITING:
             return NextStep(CaseStep.CONVENE, side)
-    sitting = [int(hearing.deadline) for hearing in hearings if hearing.stage is HearingStage.SITTING]
-    if sitting:
-        return NextStep(CaseStep.WAIT, until=min(sitting))
+    if any(hearing.stage is HearingStage.SITTING for hearing in hearings):
+        return NextStep(CaseStep.WAIT)
     if all(hearing.stage is HearingStage.OVER for hearing in hearings) or now > case.deadline:
         return NextStep(CaseStep.CLOSE)
-    return NextStep(CaseStep.WAIT, until=int(case.deadline))
+    return NextStep(CaseStep.WAIT)
 
 
 def last_call(hearing_deadline: int, judge_seconds: int) -> int:

@@ -15,7 +15,7 @@ from koinon.contracts.outsourcing import Outsourcing, SignedAnswer, answer_diges
 from koinon.crypto.signature import AccountKey, recover_address
 from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.errors import KoinonError, Refused
-from koinon.kernel.ids import Address, Hash32
+from koinon.kernel.ids import Address, Hash32, to_hex
 from koinon.privacy.encrypted.outsourcing import Outsourced, PaidWork, SignedPiece
 
 
@@ -26,6 +26,11 @@ class Task(Record, frozen=True):
     contract: Address
     job: int
     piece: int
+
+
+def job_name(contract: Address, job: int) -> str:
+    """What names a job among all, and its model in questions."""
+    return f"{to_hex(contract)}/{job}"
 
 
 @dataclass(frozen=True)

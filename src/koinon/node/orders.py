@@ -22,6 +22,8 @@ model.answer     AnswerEncrypted → Nothing      answer encrypted rows with a m
 model.ask_encrypted  AskEncrypted → PrivateAnswers
 case.accuse      Accuse → CaseOpened            bring evidence of a lie before the judges
 case.plead       Plead → PleaEntered            have judges of one's own repeat this node's part
+work.take        TakeWork → Nothing             on which terms this node answers encrypted questions for pay
+work.outsource   Outsource → WorkDone           have strangers answer about rows that they do not see
 results.kept     ResultsOf → Kept               what a publisher's node remembers, for the next step of the main job
 fault.lie        Lie → Nothing                  demonstrations only, where node.toml allows it
 """
@@ -37,12 +39,15 @@ class Nothing(Record, frozen=True):
 
 
 class DeploySuite(Record, frozen=True):
-    """Deploy and wire the contracts. ``supply`` is minted to the deployer."""
+    """Deploy and wire the contracts. ``supply`` is minted to the deployer; for the rest see ``SuiteParameters``."""
 
     supply: TokenAmount
     minimum_stake: TokenAmount
     draw_delay: int
     slash_share: BasisPoints
+    judge_fee: TokenAmount
+    plead_seconds: int
+    judge_seconds: int
 
 
 class Suite(Record, frozen=True):
@@ -308,6 +313,43 @@ class PleaEntered(Record, frozen=True):
     finding: str
     paid: TokenAmount
     draw_height: int
+
+
+class TakeWork(Record, frozen=True):
+    """Take encrypted work that pays ``least_fee`` or more a piece and asks for ``most_bond`` or less; 0 takes none."""
+
+    least_fee: TokenAmount
+    most_bond: TokenAmount
+
+
+class Outsource(Record, frozen=True):
+    """Have workers answer about encrypted rows, with the model of a study whose result this node has.
+
+    Each piece of ``piece_rows`` rows is paid to ``agree`` workers that answer alike. ``contract`` is empty for one of
+    this node's own. ``seconds`` is the time for all of it, ``claim_seconds`` after it to charge wrong answers.
+    """
+
+    study: int
+    path: str
+    workers: tuple[Address, ...]
+    agree: int
+    piece_rows: int
+    fee: TokenAmount
+    bond: TokenAmount
+    contract: bytes
+    seconds: int
+    claim_seconds: int
+
+
+class WorkDone(Record, frozen=True):
+    """``values`` holds ``outputs`` numbers for each row; ``charged`` lost their bonds, ``silent`` did not answer."""
+
+    contract: Address
+    job: int
+    outputs: int
+    values: tuple[float, ...]
+    charged: tuple[Address, ...]
+    silent: tuple[Address, ...]
 
 
 class Lie(Record, frozen=True):

@@ -135,6 +135,7 @@ class Node:
         self._started = time.monotonic()
         self._monitor_url: str | None = None
         self._roles: dict[str, object] = {}
+        self._encrypted_models = EncryptedModelsRole(context)
         self._following: asyncio.Task[None] | None = None
 
     @property
@@ -213,9 +214,8 @@ class Node:
         board = self.context.board
         board.offer("suite.adopt", self._order_adopt)
         AccountOrders(self.context).offer()
-        encrypted_models = EncryptedModelsRole(self.context)
-        encrypted_models.offer()
-        self._roles["encrypted_models"] = encrypted_models
+        self._encrypted_models.offer()
+        self._roles["encrypted_models"] = self._encrypted_models
         shared_models = SharedModelsRole(self.context)
         shared_models.offer()
         if self.context.config.shared_models_of:
@@ -260,6 +260,16 @@ class Node:
             cases = CasesRole(context)
             cases.attach()
             self._roles["cases"] = cases
+        if "publisher" in self.roles:
+            from koinon.node.roles.outsourcing import OutsourceRole
+
+            OutsourceRole(context).attach()
+        if "service" in self.roles:
+            from koinon.node.roles.outsourcing import WorkRole
+
+            work = WorkRole(context, self._encrypted_models)
+            work.attach()
+            self._roles["work"] = work
         if "evaluator" in self.roles:
             from koinon.node.roles.evaluator import EvaluatorRole
 

@@ -17,6 +17,9 @@ SUPPLY: Final = TokenAmount(1_000_000_000 * TOKEN_UNIT)
 STAKE: Final = TokenAmount(1_000 * TOKEN_UNIT)
 WORKING_MONEY: Final = TokenAmount(5_000 * TOKEN_UNIT)
 SLASH_SHARE: Final = BasisPoints(5_000)
+JUDGE_FEE: Final = TokenAmount(TOKEN_UNIT)
+CASE_SECONDS: Final = 24 * 60 * 60
+"""To plead, for a draw of judges, and for their votes."""
 GAS_MONEY: Final = Wei(10**18)
 
 
@@ -43,7 +46,9 @@ async def put_to_work(network: Network, chain: Chain, tell: Tell) -> orders.Suit
     company = next(name for name in names if "publisher" in network.roles(name))
     providers = [name for name in names if "compute" in network.roles(name)]
     tell("deploying the contracts", 0.1)
-    order = orders.DeploySuite(SUPPLY, STAKE, chain.draw_delay, SLASH_SHARE)
+    order = orders.DeploySuite(
+        SUPPLY, STAKE, chain.draw_delay, SLASH_SHARE, JUDGE_FEE, plead_seconds=CASE_SECONDS, judge_seconds=CASE_SECONDS
+    )
     suite = await network.operator(company).run("suite.deploy", order, orders.Suite, tell)
     await every(network, names, "suite.adopt", suite)
     accounts = tuple(network.identity(name).account for name in names if name != company)

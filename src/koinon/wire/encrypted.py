@@ -1,6 +1,6 @@
 """0x0Bxx: questions that a model answers without seeing them."""
 
-from koinon.wire.catalogue import Message, message
+from koinon.wire.catalogue import Done, Message, message
 
 
 @message(0x0B01, limit=1024)
@@ -44,3 +44,15 @@ class EncryptedQuestion(Message, frozen=True):
     public: bytes
     columns: tuple[bytes, ...]
     task: bytes = b""
+
+
+@message(0x0B05, answers=(Done,), limit=5 << 20)
+class OfferWork(Message, frozen=True):
+    """A client offers paid work to a worker that the job's terms name; ``Done`` says that its bond is there.
+
+    ``model`` is the encoding of a ``privacy.encrypted.models.EncryptedModel``, which the worker is to evaluate.
+    """
+
+    contract: bytes
+    job: int
+    model: bytes

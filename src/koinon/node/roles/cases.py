@@ -31,8 +31,9 @@ from koinon.wire.studies import FetchEvidence, FetchView, ViewReply
 
 journal = logging.getLogger("koinon.cases")
 
-POLL_SECONDS: Final = 2.0
-"""How often a case is looked at while nothing is heard of it."""
+POLL_SECONDS: Final = 1.0
+LONGEST_POLL_SECONDS: Final = 10.0
+"""How often a case is looked at while nothing is heard of it: less and less often, for cases may last for days."""
 LARGEST_CASE: Final = 2**63 - 1
 EXPECTED: Final = ("TooEarly", "TooLate", "AlreadyDone", "WrongPhase", "HeightNotReached")
 """What the chain says when somebody else was faster, or its clock is behind."""
@@ -109,10 +110,13 @@ class CasesRole:
             self._context.spawn(self._see_through(case.number), f"case {case.number}")
 
     async def _see_through(self, number: int) -> None:
+        pause = POLL_SECONDS
         try:
             while not await self._advance(number):
+                pause = min(2 * pause, LONGEST_POLL_SECONDS)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news[number].wait(), POLL_SECONDS)
+                    await asyncio.wait_for(self._news[number].wait(), pause)
+                    pause = POLL_SECONDS
                 self._news[number].clear()
         finally:
             del self._news[number]

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import InvalidInput, KoinonError, Refused
-from koinon.kernel.ids import NodeId
+from koinon.kernel.ids import Hash32, NodeId
 from koinon.node.context import Context
 from koinon.node.orders import AnswerEncrypted, AskEncrypted, Nothing, PrivateAnswers
 from koinon.node.tasks import Narrator
+from koinon.wire.encrypted import EncryptedQuestion, FetchEncryptedOffer
 
 if TYPE_CHECKING:
     from koinon.privacy.encrypted.models import EncryptedModel, KeptModel
+    from koinon.privacy.encrypted.service import Admits, Receipts
 
 journal = logging.getLogger("koinon.encrypted-models")
 
@@ -31,6 +33,7 @@ class EncryptedModelsRole:
         self._context = context
         self._models: dict[str, EncryptedModel] = {}
         self._callers: dict[str, tuple[NodeId, ...]] = {}
+        self._paid: dict[str, tuple[Admits, Receipts]] = {}
         self._serving = False
 
     def offer(self) -> None:
@@ -56,17 +59,45 @@ class EncryptedModelsRole:
         """Names of the models that this node answers for, for its status."""
         return sorted(self._models)
 
+    def take_on(self, name: str, model: "EncryptedModel", admits: "Admits", receipts: "Receipts") -> None:
+        """Answer for somebody else's model too, for pay; ``admits`` decides who may ask what of it."""
+        self._models[name], self._paid[name] = model, (admits, receipts)
+        self._start()
+
+    def let_go(self, name: str) -> None:
+        """Answer no longer for a model that was taken on."""
+        del self._models[name], self._paid[name]
+
     def _serve(self, name: str, kept: "KeptModel") -> None:
+        self._models[name], self._callers[name] = kept.model, kept.callers
+        self._start()
+
+    def _start(self) -> None:
         from koinon.privacy.encrypted.service import serve
 
-        self._models[name], self._callers[name] = kept.model, kept.callers
         if not self._serving:
-            serve(self._context.transport.handle, self._context.keys.node, self._models, admits=self._admit)
+            transport, key = self._context.transport, self._context.keys.node
+            serve(transport.handle, key, self._models, receipts=self._receipt, admits=self._admit)
             self._serving = True
 
-    def _admit(self, caller: NodeId, name: str) -> None:
+    def _admit(self, caller: NodeId, asked: FetchEncryptedOffer | EncryptedQuestion) -> None:
+        name = asked.model
+        if name in self._paid:
+            self._paid[name][0](caller, asked)
+            return
+        if isinstance(asked, EncryptedQuestion) and asked.task:
+            raise Refused("this node did not take the work that the question names; ask without a task")
         if (allowed := self._callers.get(name)) and caller not in allowed:
             raise Refused(f"the owner of {name} does not let this caller ask")
+
+    def _receipt(self, task: bytes, question: Hash32, answer: Hash32) -> bytes:
+        from koinon.jobs.outsourcing import Task, job_name
+
+        named = decode(Task, task)
+        paid = self._paid.get(job_name(named.contract, named.job))
+        if paid is None:
+            raise Refused("this node did not take the work that the question names")
+        return paid[1](task, question, answer)
 
     async def _answer(self, argument: bytes, narrator: Narrator) -> Nothing:
         """Answer encrypted rows with a model of the operator's from now on.

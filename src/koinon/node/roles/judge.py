@@ -25,6 +25,7 @@ from koinon.wire.studies import FetchView, ViewReply
 journal = logging.getLogger("koinon.judge")
 
 RETRY_SECONDS: Final = 1.0
+LONGEST_RETRY_SECONDS: Final = 30.0
 VIEW_SECONDS: Final = Seconds(120.0)
 REPEATS: Final = 2
 """How often a child may die over one view before the view is taken for none."""
@@ -87,6 +88,7 @@ class JudgeRole:
             self._context.spawn(self._judge(*key), f"case {seat.case}, {SIDES[seat.side]}")
 
     async def _judge(self, number: int, side: int) -> None:
+        pause = RETRY_SECONDS
         try:
             while True:
                 try:
@@ -94,7 +96,8 @@ class JudgeRole:
                         return
                 except Unavailable as problem:
                     journal.info("case %d: %s; trying again", number, problem)
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_RETRY_SECONDS)
         except KoinonError as problem:
             self._change(number, side, stage=f"given up: {problem}"[:400], ended=True)
             raise

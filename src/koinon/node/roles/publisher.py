@@ -95,6 +95,9 @@ class PublisherRole:
             minimum_stake=order.minimum_stake,
             draw_delay=order.draw_delay,
             slash_share=order.slash_share,
+            judge_fee=order.judge_fee,
+            plead_seconds=order.plead_seconds,
+            judge_seconds=order.judge_seconds,
         )
         suite = await Suite.deploy(self._context.client, parameters)
         narrator.say(f"{len(suite.contracts)} contracts deployed and wired", 1.0)

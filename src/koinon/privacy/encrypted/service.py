@@ -56,8 +56,8 @@ Receipts = Callable[[bytes, Hash32, Hash32], bytes]
 Raises Refused for work that this node did not take."""
 
 
-Admits = Callable[[NodeId, str], None]
-"""Raises Refused where this caller may not ask the model of this name."""
+Admits = Callable[[NodeId, FetchEncryptedOffer | EncryptedQuestion], None]
+"""Raises Refused where this caller may not ask this."""
 
 
 def serve(
@@ -75,7 +75,7 @@ def serve(
         key: signs every answer.
         at_once: how many are worked on side by side; the others wait for their turn.
         receipts: signs answers to paid work; without it such questions are refused.
-        admits: who may ask which model; everybody where it is not given. ``models`` may grow meanwhile.
+        admits: who may ask what; everybody where it is not given. ``models`` may grow meanwhile.
 
     Raises:
         InvalidInput: a model that cannot be evaluated on ciphertexts.
@@ -91,13 +91,13 @@ def serve(
 
     async def offer(caller: NodeId, message: FetchEncryptedOffer) -> EncryptedOffer:
         if admits is not None:
-            admits(caller, message.model)
+            admits(caller, message)
         model = named(message.model)
         return EncryptedOffer(model.features, model.outputs, model.depth, model.link.value)
 
     async def reply(caller: NodeId, message: EncryptedQuestion) -> EncryptedAnswer:
         if admits is not None:
-            admits(caller, message.model)
+            admits(caller, message)
         model = named(message.model)
         if message.task and receipts is None:
             raise Refused("this node takes no paid work; ask without a task")

@@ -1,0 +1,185 @@
+"""A client's node has strangers' nodes answer about encrypted rows: fees, bonds, a liar charged, offers refused."""
+
+import msgspec
+import numpy as np
+import pytest
+from node_cases_world import until
+from node_joins_world import ordered
+from node_market_world import COEFFICIENTS, COLUMNS, INTERCEPT, Network, trained_model
+
+from koinon.contracts.outsourcing import Outsourcing
+from koinon.jobs.outsourcing import Task, job_name
+from koinon.jobs.study import SignedStudy, open_study
+from koinon.journey.results import Trained
+from koinon.kernel.codec import decode, encode
+from koinon.kernel.errors import KoinonError, Refused, Unavailable
+from koinon.kernel.quantities import TokenAmount
+from koinon.node import orders
+from koinon.node.context import Context
+from koinon.node.outsourced_models import encrypted_model
+from koinon.node.roles import outsourcing
+from koinon.node.roles.encrypted_models import EncryptedModelsRole
+from koinon.node.roles.outsourcing import NOBODY, OutsourceRole, WorkRole
+from koinon.node.roles.results import keep
+from koinon.privacy.encrypted.models import EncryptedModel
+from koinon.privacy.rep4.adversary import SeededRng
+from koinon.wire.encrypted import EncryptedQuestion, FetchEncryptedOffer, OfferWork
+
+UNIT = 1_000_000
+FEE, BOND = TokenAmount(UNIT // 2), TokenAmount(20 * UNIT)
+NAMES = ("provider-0", "provider-1", "provider-2")
+ROWS = np.array([[1.0, 20.0, 0.5], [9.0, 80.0, 4.5], [5.0, 50.0, 2.5], [2.0, 90.0, 1.0]])
+
+
+async def client_of(network: Network) -> tuple[Context, Trained]:
+    """The publisher of a study that is trained, with rows on its disk."""
+    trained, _ = await trained_model(network)
+    publisher = await network.node("publisher", ("publisher",))
+    keep(publisher.memory, trained)
+    OutsourceRole(publisher).attach()
+    lines = [",".join(column.name for column in COLUMNS), *(",".join(map(repr, row)) for row in ROWS.tolist())]
+    (publisher.home.path / "rows.csv").write_text("\n".join(lines) + "\n")
+    return publisher, trained
+
+
+async def worker_of(network: Network, name: str, fee: TokenAmount = FEE, role: type[WorkRole] = WorkRole) -> Context:
+    context = await network.node(name, ("service",))
+    role(context, EncryptedModelsRole(context)).attach()
+    await ordered(context, "work.take", orders.TakeWork(fee, BOND), orders.Nothing)
+    return context
+
+
+def job(client: Context, trained: Trained, workers: list[Context], **changes: object) -> orders.Outsource:
+    wanted = orders.Outsource(
+        study=trained.study.number,
+        path=str(client.home.path / "rows.csv"),
+        workers=tuple(worker.account for worker in workers),
+        agree=2,
+        piece_rows=2,
+        fee=FEE,
+        bond=BOND,
+        contract=b"",
+        seconds=600,
+        claim_seconds=300,
+    )
+    return msgspec.structs.replace(wanted, **changes)
+
+
+def in_the_clear(rows: np.ndarray) -> np.ndarray:
+    low, high = (np.array([getattr(column, end) for column in COLUMNS]) for end in ("low", "high"))
+    scaled = 2 * (rows - low) / (high - low) - 1
+    return np.asarray(1 / (1 + np.exp(-(scaled @ np.array(COEFFICIENTS) + INTERCEPT))))
+
+
+class LyingWork(WorkRole):
+    """A worker that adds a little to one weight."""
+
+    def _add(self, job: outsourcing.Job, model: EncryptedModel) -> None:
+        first = model.layers[0]
+        weights = ((first.weights[0][0] + 1e-5, *first.weights[0][1:]),)
+        super()._add(job, EncryptedModel((msgspec.structs.replace(first, weights=weights),), model.link))
+
+
+async def wealth_of(network: Network, contexts: list[Context]) -> list[int]:
+    return [int(await network.suite.token.balance_of(one.account)) for one in contexts]
+
+
+async def failure(asker: Context, worker: Context, question: EncryptedQuestion) -> str:
+    """What a worker says to a question that it cannot answer."""
+    with pytest.raises(KoinonError) as refused:
+        await asker.transport.call(worker.transport.endpoint, question)
+    return str(refused.value)
+
+
+@pytest.mark.long
+async def test_a_sample_of_strangers_that_answer_and_of_one_that_answers_otherwise(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outsourcing, "POLL_SECONDS", 0.1)
+    client, trained = await client_of(network)
+    roles = (WorkRole, LyingWork, WorkRole)
+    workers = [await worker_of(network, name, role=role) for name, role in zip(NAMES, roles, strict=True)]
+    everybody = [client, *workers]
+    before = await wealth_of(network, everybody)
+    # With this draw the liar is asked about one piece or more.
+    client.rng = SeededRng(b"draw")
+    done = await ordered(client, "work.outsource", job(client, trained, workers), orders.WorkDone)
+    np.testing.assert_allclose(done.values, in_the_clear(ROWS), atol=1e-3)
+    assert (done.outputs, done.charged, done.silent) == (1, (workers[1].account,), ())
+
+    contract = Outsourcing(client.client, done.contract)
+    terms = await contract.terms_of(done.job)
+    named = job_name(done.contract, done.job)
+    question = EncryptedQuestion(named, b"", (), b"")
+    task, domain = encode(Task(1, done.contract, done.job, 2)), await contract.domain()
+    beyond = EncryptedQuestion(named, b"", (), task)
+    again = EncryptedQuestion(named, b"", (), encode(Task(domain.chain_id, done.contract, done.job, 0)))
+    other = EncryptedQuestion("mine", b"", (), task)
+    for asker, asked, sentence in (
+        (workers[0], FetchEncryptedOffer(named), "only the client of the work"),
+        (workers[0], question, "only the client of the work"),
+        (client, question, "names no piece of the work"),
+        (client, beyond, "names no piece of the work"),
+        (client, other, "did not take the work that the question names"),
+    ):
+        with pytest.raises(Refused, match=sentence):
+            await asker.transport.call(workers[2].transport.endpoint, asked)
+    # Twice it may find out that this is no question; then it does not look any more.
+    told = [await failure(client, workers[2], again) for _ in range(3)]
+    assert "answers 2 questions for a piece" in told[-1]
+
+    network.chain.time = int(terms.deadline) + terms.claim_seconds + 4
+    for context in everybody:
+        await until(lambda context=context: not outsourcing.kept_jobs(context))  # type: ignore[misc]
+    after = await wealth_of(network, everybody)
+    gained = [new - old for old, new in zip(before, after, strict=True)]
+    assert gained == [-4 * FEE, 2 * FEE, -BOND, 2 * FEE]
+    # Whoever was outvoted pays nobody who could gain by it.
+    assert await contract.credit_of(NOBODY) == BOND
+    assert await contract.total_held() == 0
+
+
+async def test_offers_that_a_worker_does_not_take_cost_nothing(network: Network) -> None:
+    client, trained = await client_of(network)
+    worker = await worker_of(network, NAMES[0], fee=TokenAmount(UNIT))
+    other = await network.node(NAMES[1], ("service",))
+    WorkRole(other, EncryptedModelsRole(other)).attach()
+    everybody = [client, worker, other]
+    wanted = job(client, trained, [worker, other])
+    before = await wealth_of(network, everybody)
+    for changes, sentence in (
+        ({"study": 77}, "opened no result of study 77"),
+        ({"piece_rows": 10**6}, "a piece has 1 to"),
+        ({"workers": (worker.account, worker.account)}, "name 2 different workers or more"),
+        ({"workers": (worker.account,)}, "name 2 different workers or more"),
+        ({"path": str(client.home.path / "none.csv")}, "none.csv"),
+        ({"contract": network.suite.token.address}, "there is no Outsourcing contract of this version"),
+        ({"contract": b"short"}, "there is no Outsourcing contract of this version"),
+    ):
+        with pytest.raises(KoinonError, match=sentence):
+            await ordered(client, "work.outsource", msgspec.structs.replace(wanted, **changes), orders.WorkDone)
+    assert await wealth_of(network, everybody) == before
+
+    with pytest.raises(Unavailable, match="0 of 2 workers take part and 2 are needed; the fees come back"):
+        await ordered(client, "work.outsource", wanted, orders.WorkDone)
+    (open_job,) = outsourcing.kept_jobs(client)
+    model = encode(encrypted_model_of(trained))
+    mine = await Outsourcing.deploy(client.client, network.suite.token.address, client.account)
+    with pytest.raises(Refused, match="takes no encrypted work"):
+        await client.transport.call(other.transport.endpoint, OfferWork(open_job.contract, open_job.number, model))
+    for sender, offer, sentence in (
+        (client, OfferWork(open_job.contract, open_job.number, model), "works from 1 tokens a piece"),
+        (other, OfferWork(open_job.contract, open_job.number, model), "offered by the node whose account opened it"),
+        (client, OfferWork(open_job.contract, 99, model), "nothing has the number 99"),
+        (client, OfferWork(open_job.contract, open_job.number, b"no model"), "EncryptedModel"),
+        (client, OfferWork(mine.address, 1, model), "gives the bonds of outvoted workers to somebody"),
+        (client, OfferWork(network.suite.token.address, 1, model), "no Outsourcing contract"),
+    ):
+        with pytest.raises(KoinonError, match=sentence):
+            await sender.transport.call(worker.transport.endpoint, offer)
+    assert outsourcing.kept_jobs(worker) == []
+    assert (await wealth_of(network, everybody))[1:] == before[1:]
+
+
+def encrypted_model_of(trained: Trained) -> EncryptedModel:
+    return encrypted_model(trained, open_study(decode(SignedStudy, trained.study.signed)))
