@@ -110,6 +110,9 @@ class DelayedLink:
     async def send(self, frame: bytes, /) -> None:
         await self._link.send(DELAY.pack(time.time() + self._seconds) + frame)
 
+    def send_now(self, frame: bytes, /) -> bool:
+        return self._link.send_now(DELAY.pack(time.time() + self._seconds) + frame)
+
     async def receive(self) -> bytes:
         frame = await self._link.receive()
         await asyncio.sleep(max(0.0, DELAY.unpack(frame[: DELAY.size])[0] - time.time()))

@@ -121,6 +121,20 @@ def test_sign_of_every_edge_value() -> None:
     assert (computed(comparison.negative, words) == words >> np.uint64(63)).all()
 
 
+@pytest.mark.parametrize(("limit", "drop"), [(2.0**62, 0), (2.0**62, 17), (2.0**46, 20), (2.0**30, 0)])
+def test_positive_part_is_the_number_truncated_or_nothing(limit: float, drop: int) -> None:
+    random = np.random.default_rng(drop)
+    values = (random.uniform(-1, 1, 3001) * limit * 2.0 ** -random.integers(0, 40, 3001)).astype(np.int64)
+    exact = limit / 2.0**drop >= 2**31 - 2
+    got = signed(computed(lambda p, a: comparison.positive_part(p, a, limit, drop, drop), values.view(np.uint64)))
+    assert (got[values < 0] == 0).all()
+    large = values >= (0 if exact else 2 << drop)
+    error = got - (values >> drop)
+    assert set(np.unique(error[large])) <= ({0, 1} if drop else {0})
+    # What is almost 0 may also become 0.
+    assert set(np.unique(got[(values >= 0) & ~large])) <= {0, 1, 2}
+
+
 NARROW = 2**31 - 3
 
 

@@ -249,6 +249,11 @@ def gram(party: Party, x: Shares, y: Shares) -> Generator[None, None, Shares]:
     return arithmetic.multiply(party, square(x), square(x), Product.GRAM)
 
 
+def positive_part(party: Party, x: Shares, y: Shares) -> Generator[None, None, Shares]:
+    del y
+    return comparison.positive_part(party, x, 2.0**40, 20, 20)
+
+
 def opening(party: Party, x: Shares, y: Shares) -> Generator[None, None, np.ndarray]:
     """Opens only the product."""
     product = yield from arithmetic.multiply(party, x, y)
@@ -259,6 +264,7 @@ ALONE = {
     "matrix product": (matrix_product, SECRETS),
     "truncated matrix product": (truncated_matrix_product, SECRETS),
     "Gram matrix": (gram, SECRETS),
+    "positive part": (positive_part, SECRETS),
     # An opening tells its output: what it must not tell is which of the factors with this product they were.
     "opening": (opening, ((6, 35), (-14, -15))),
 }

@@ -36,6 +36,12 @@ class MemoryLink:
         await self.mute.wait()
         await self._outbox.put(frame)
 
+    def send_now(self, frame: bytes, /) -> bool:
+        if not self.mute.is_set() or self._outbox.full():
+            return False
+        self._outbox.put_nowait(frame)
+        return True
+
     async def receive(self) -> bytes:
         frame = await self._inbox.get()
         if frame is None:

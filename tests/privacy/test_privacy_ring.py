@@ -62,6 +62,16 @@ def test_gram_cross_products_are_exact(rows: int, columns: int, seed: int) -> No
         assert (result[i, j] == want).all()
 
 
+def test_gram_cross_products_of_the_largest_limbs_are_exact() -> None:
+    """Both lower limbs at their largest absolute value: the sums of added limbs come closest to 2⁵³."""
+    for word in (2**64 - 2**21 - 2**43 - 2**63, 2**21 - 1 + ((2**21 - 1) << 22)):
+        held = {j: np.full((1024, 3), np.uint64(word % 2**64) * np.uint64(j == 0)) for j in (0, 2, 3)}
+        result = gram_cross_products(held, [(0, 2), (0, 3), (2, 3)], frozenset({(0, 2)}))
+        assert (result[0, 2] == held[0].T @ held[0]).all()
+        assert not result[0, 3].any()
+        assert not result[2, 3].any()
+
+
 def test_transposing_moves_every_nibble_to_its_place() -> None:
     for group in range(4):
         for digit in range(4):

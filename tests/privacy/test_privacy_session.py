@@ -339,14 +339,18 @@ def test_numbers_outside_the_range_are_refused_and_their_owner_named(case: str) 
         assert ending.abort.complaint.reason == abort.BAD_INPUT
 
 
-def test_streams_give_every_operation_its_own_words() -> None:
-    from koinon.privacy.rep4.streams import Stream
+def test_a_tape_gives_every_draw_its_own_words() -> None:
+    from koinon.privacy.rep4.streams import Tape
 
-    stream = Stream(bytes(32))
-    first, second = stream.draw(0, (300_000,)), stream.draw(1, (300_000,))
-    assert not np.intersect1d(first, second).size
-    assert (stream.draw(0, (10,)) == first[:10]).all()
-    assert (Stream(bytes([1]) * 32).draw(0, (10,)) != first[:10]).all()
+    shapes = [(300_000,), (), (3, 5), (0,), *((500 + number,) for number in range(40)), (70_000,), (7,)]
+    tape, again = Tape(bytes(32)), Tape(bytes(32))
+    drawn = [tape.draw(shape) for shape in shapes]
+    assert [each.shape for each in drawn] == shapes
+    # Not one word twice; and whoever draws as much stays at the same place.
+    words = np.concatenate([each.reshape(-1) for each in drawn])
+    assert len(np.unique(words)) == len(words)
+    assert all((again.draw(shape) == each).all() for shape, each in zip(shapes, drawn, strict=True))
+    assert (Tape(bytes([1]) * 32).draw((10,)) != drawn[0][:10]).all()
 
 
 def test_the_same_words_come_out_whatever_the_keys() -> None:

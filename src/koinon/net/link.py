@@ -49,6 +49,18 @@ class FrameLink:
             else:
                 await self.stream.write_large(_DATA, parts)
 
+    def send_now(self, frame: bytes, /) -> bool:
+        """Send one frame of up to 256 KiB without waiting.
+
+        Returns:
+            Whether it was sent. Nothing is where the peer does not keep up, a ``send`` is under way, the frame is
+            longer, or the link is gone.
+        """
+        if len(frame) > _WHOLE_BYTES or self._writing.locked() or not self.stream.keeps_up:
+            return False
+        self.stream.write_frame(_DATA, frame)
+        return True
+
     async def receive(self) -> bytes:
         """The next frame; for one task at a time. Raises Unavailable once the link is gone and nothing is left."""
         return bytes(await self._inbox.take())

@@ -88,7 +88,7 @@ LARGEST_INVERSE_ROOT: Final = 2.0 ** (LEVELS + 1)
 
 
 def sigmoid(x: Secret, fraction_bits: int) -> Generator[None, None, Secret]:
-    """1 / (1 + e^−x) with an error below SIGMOID_ERROR: 21 parallel comparisons, then a quadratic; nine rounds.
+    """1 / (1 + e^−x) with an error below SIGMOID_ERROR: 21 parallel comparisons, then a quadratic; six rounds.
 
     Args:
         x: any shape, with at least ``fraction_bits`` fraction bits; an exact product need not be truncated first.
@@ -152,7 +152,7 @@ def coarse_sigmoid(x: Secret) -> Generator[None, None, Secret]:
 
 
 def inverse_square_root(x: Secret, unit: int) -> Generator[None, None, Secret]:
-    """(x / unit)^−½ for x / unit in [4^−LEVELS, 1], with a relative error below 10⁻⁵ + unit · 2^−38; 13 rounds.
+    """(x / unit)^−½ for x / unit in [4^−LEVELS, 1], with a relative error below 10⁻⁵ + unit · 2^−38; ten rounds.
 
     Many parallel comparisons find the cell that x lies in, so that no Newton steps are needed.
 

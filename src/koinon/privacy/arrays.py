@@ -30,6 +30,7 @@ from koinon.privacy.secret import (
     multiply,
     negative,
     noise,
+    positive_part,
     public,
     truncate,
 )
@@ -507,7 +508,7 @@ def square_root(x: SecretArray, lowest: float) -> SecretArray:
 
 def relu(x: SecretArray) -> SecretArray:
     """max(x, 0)."""
-    return where(x < 0, 0.0, x)
+    return _made(lambda s: positive_part(s, s.fraction_bits), (x,), x.shape, x.precision, is_bit=x.is_bit)
 
 
 def softmax(x: SecretArray) -> SecretArray:

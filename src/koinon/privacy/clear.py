@@ -72,6 +72,11 @@ class ClearMachine:
         yield from ()
         return data >> np.uint64(63)
 
+    def positive_part(self, data: Words, limit: float, ignored: int, drop: int) -> Protocol:
+        del limit, ignored
+        yield from ()
+        return _shifted(data * (np.uint64(1) - (data >> np.uint64(63))), drop)
+
     def noise(self, shape: tuple[int, ...], deviation: int) -> Words:
         count = prod(shape)
         drawn = np.frombuffer(self._rng.bytes(8 * WORDS * NOISE_PARTS * count), "<u8").astype(np.uint64)

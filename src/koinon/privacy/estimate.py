@@ -15,8 +15,8 @@ Protocol = Generator[None, None, Outline]
 
 MULTIPLY: Final = (1, 48)
 """(rounds, bytes per result over all parties) of one exact product; likewise below."""
-MULTIPLY_TRUNCATE: Final = (3, 88)
-TRUNCATE: Final = (3, 56)
+MULTIPLY_TRUNCATE: Final = (2, 89)
+TRUNCATE: Final = (2, 57)
 NEGATIVE: Final = (4, 284)
 NARROW: Final = (4, 168)
 """The sign of a word below NARROW_LIMIT in size."""
@@ -75,6 +75,10 @@ class OutlineMachine:
 
     def negative(self, data: Outline, limit: float, drop: int) -> Protocol:
         return self._cost(data.shape, NARROW if limit / 2.0**drop < NARROW_LIMIT else NEGATIVE)
+
+    def positive_part(self, data: Outline, limit: float, ignored: int, drop: int) -> Protocol:
+        rounds, size = NARROW if limit / 2.0**ignored < NARROW_LIMIT else NEGATIVE
+        return self._cost(data.shape, (rounds, size + MULTIPLY[1] + (TRUNCATE[1] if drop else 0)))
 
     def noise(self, shape: tuple[int, ...], deviation: int) -> Outline:
         del deviation

@@ -2,7 +2,7 @@
 
 V ← αV (2 − HV), with the factor α of each step chosen so that small eigenvalues of HV grow almost fourfold and none
 leaves (0, 1] (lemma LR-INVERSE). HV is not computed anew: it is multiplied by the same α (2 − HV), so that both
-products share their three rounds. Rounding errors of HV are not corrected by later steps; they grow no faster than V,
+products share their two rounds. Rounding errors of HV are not corrected by later steps; they grow no faster than V,
 so that V is right to κ units in the last place of H, as its own rounding would make it anyway.
 """
 
@@ -30,7 +30,7 @@ def widest_bits(condition: float) -> int:
 
 
 def inverse(scaled: Secret, condition: float) -> Generator[None, None, Secret]:
-    """V ≤ H⁻¹ with HV ≥ 0.99, (p, p): three rounds for every fourfold of κ, and about nine.
+    """V ≤ H⁻¹ with HV ≥ 0.99, (p, p): two rounds for every fourfold of κ, and about six.
 
     Args:
         scaled: H · quarters(1/κ) / 4, (p, p), with at most ``widest_bits(κ)`` fraction bits.

@@ -94,6 +94,14 @@ class Machine(Protocol):
             drop: low bits that may be ignored: from 0 to 2^(drop + 1) either answer will do.
         """
 
+    def positive_part(self, data: Any, limit: float, ignored: int, drop: int) -> Generator[None, None, Any]:
+        """⌊data / 2^drop⌋, or one more, where the word is not negative, else 0.
+
+        Args:
+            limit: no word is larger in absolute value; below 2⁶² if ``drop`` is not 0.
+            ignored: a word from 0 to 2^(ignored + 1) may also become 0.
+        """
+
     def noise(self, shape: tuple[int, ...], deviation: int) -> Any:
         """Words that are integers around 0, drawn in secret; see ``noise`` below."""
 
@@ -263,7 +271,7 @@ def multiply(
 
     Args:
         fraction_bits: of the result; None keeps the exact product with left's and right's bits together (one round),
-            otherwise the surplus is truncated in the same protocol (three rounds; error below one unit in the last
+            otherwise the surplus is truncated in the same protocol (two rounds; error below one unit in the last
             place above the floor).
         plus: added before truncation; has the fraction bits of the exact product.
         claim: a proven bound on the result.
@@ -293,7 +301,7 @@ def multiply(
 
 
 def truncate(value: Secret, fraction_bits: int) -> Generator[None, None, Secret]:
-    """The same numbers with fewer fraction bits, rounded down or up: three rounds."""
+    """The same numbers with fewer fraction bits, rounded down or up: two rounds."""
     drop = value.fraction_bits - fraction_bits
     if drop == 0:
         return value
@@ -322,6 +330,25 @@ def negative(value: Secret, fraction_bits: int | None = None) -> Generator[None,
     for start in range(0, size, MOST_COMPARED):
         parts += [(yield from value.machine.negative(flat[start : start + MOST_COMPARED].data, limit, drop))]
     return Secret(value.machine, value.machine.join(parts, 0), 0, 1.0).reshape(*value.shape)
+
+
+def positive_part(value: Secret, fraction_bits: int) -> Generator[None, None, Secret]:
+    """max(value, 0) in four rounds for every MOST_COMPARED words, right to two units in the last place.
+
+    Args:
+        fraction_bits: of the result; no more than those of ``value``.
+    """
+    drop = value.fraction_bits - fraction_bits
+    if not 0 <= drop <= WIDEST_DROP:
+        raise ValueError(f"{value.fraction_bits} fraction bits cannot be truncated to {fraction_bits}")
+    limit, machine, flat = value.bound * 2.0**value.fraction_bits, value.machine, value.reshape(-1)
+    parts: list[Any] = []
+    for start in range(0, max(prod(value.shape), 1), MOST_COMPARED):
+        part = flat[start : start + MOST_COMPARED].data
+        parts += [(yield from machine.positive_part(part, limit, drop, drop))]
+    data = parts[0] if len(parts) == 1 else machine.join(parts, 0)
+    bound = value.bound + (2.0**-fraction_bits if drop else 0.0)
+    return Secret(machine, data, fraction_bits, bound).reshape(*value.shape)
 
 
 def shuffled(value: Secret) -> Generator[None, None, Secret]:

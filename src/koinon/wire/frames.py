@@ -139,6 +139,11 @@ class FrameStream(asyncio.BufferedProtocol, ABC):
         """Whether frames can still be written."""
         return self._transport is not None and self._problem is None and not self._transport.is_closing()
 
+    @property
+    def keeps_up(self) -> bool:
+        """Whether the peer takes what is written, so that a frame can be written without waiting."""
+        return self.stalled_since is None and self.is_open
+
     def write_frame(self, head: FrameHead, *parts: Buffer) -> None:
         """Hand a frame to the transport whole; ``drain`` afterwards waits until the peer keeps up.
 

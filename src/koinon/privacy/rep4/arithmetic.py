@@ -1,6 +1,8 @@
 """Products and truncation on shares (docs/spec/rep4.md). Generators: every ``yield`` ends one round."""
 
 from collections.abc import Generator
+from dataclasses import dataclass
+from math import prod
 from typing import Any, Final
 
 import numpy as np
@@ -66,7 +68,7 @@ def multiply(party: Party, left: Shares, right: Shares, kind: Product = Product.
 def multiply_truncate(
     party: Party, left: Shares, right: Shares, kind: Product, drop: int, plus: Shares | None
 ) -> Protocol:
-    """⌊(left · right + plus) / 2^drop⌋, or one more: three rounds (REP4-FUSED)."""
+    """⌊(left · right + plus) / 2^drop⌋, or one more: two rounds (REP4-FUSED)."""
     shape = shape_of(left, right, kind)
     crossed = cross_terms(left, right, kind, party.position)
     known: dict[Pair, np.ndarray] = {pair: value for pair, value in crossed.items() if value is not None}
@@ -104,7 +106,7 @@ def multiply_truncate(
         send(0, 2, 3, (1, 3), b2),
         send(1, 0, 3, (2, 3), mask, *_negated(me, b1, b2)),
     ]
-    halves = _mask_halves(party, mask, shape, drop)
+    halves = _halves(party, mask, shape, drop)
     yield
     masked = None
     if me == 2:
@@ -115,13 +117,13 @@ def multiply_truncate(
 
 
 def truncate(party: Party, value: Shares, drop: int) -> Protocol:
-    """⌊value / 2^drop⌋, or one more, for |value| < 2⁶²: three rounds (REP4-TRUNCATE)."""
+    """⌊value / 2^drop⌋, or one more, for |value| < 2⁶²: two rounds (REP4-TRUNCATE)."""
     shape, me = value.shape, party.position
     mask = _truncation_mask(party, shape)
     lower = [None if mask is None else value.part(j) + mask for j in (2, 3)]
     to_second = party.joint(0, 1, 2, lower[0], shape, np.uint64)
     to_third = party.joint(1, 0, 3, lower[1], shape, np.uint64)
-    halves = _mask_halves(party, mask, shape, drop)
+    halves = _halves(party, mask, shape, drop)
     yield
     masked = None
     if me == 2:
@@ -145,7 +147,25 @@ def open_to_all(party: Party, value: Shares) -> Generator[None, None, np.ndarray
 
 
 # Truncation, from the masked value on. r = stream 2 + stream 3 is known to positions 0 and 1; positions 2 and 3 learn
-# c = value + 2⁶² + r, which is uniform to them.
+# c = value + 2⁶² + r, which is uniform to them. Positions 0 and 1 learn the top bit of c under a flip s that only
+# positions 2 and 3 know; its product with the top bit of r is made before c is known.
+
+
+@dataclass(frozen=True, slots=True)
+class _Halves:
+    """What is shared beside the masked value.
+
+    Attributes:
+        low: (r mod 2⁶³) >> drop.
+        top: r's top bit.
+        flip: the bit s.
+        flips: s in the clear, eight to a byte; None at positions 0 and 1.
+    """
+
+    low: Shares
+    top: Shares
+    flip: Shares
+    flips: np.ndarray | None
 
 
 def _truncation_mask(party: Party, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -161,33 +181,59 @@ def _carry_type(drop: int) -> Any:
     return np.uint32 if drop <= _NARROW_CARRY_DROP else np.uint64
 
 
-def _split(words: np.ndarray, drop: int) -> tuple[np.ndarray, np.ndarray]:
-    """(word mod 2⁶³) >> drop, and the top bit."""
-    return (words & _LOW_63) >> np.uint64(drop), (words >> np.uint64(63)).astype(_carry_type(drop))
+def _low_half(words: np.ndarray, drop: int) -> np.ndarray:
+    """(word mod 2⁶³) >> drop."""
+    low = words & _LOW_63
+    low >>= np.uint64(drop)
+    return np.asarray(low)
 
 
-def _mask_halves(party: Party, mask: np.ndarray | None, shape: tuple[int, ...], drop: int) -> tuple[Shares, Shares]:
-    low, top = (None, None) if mask is None else _split(mask, drop)
-    return (
+def _halves(party: Party, mask: np.ndarray | None, shape: tuple[int, ...], drop: int) -> _Halves:
+    carry, size, me = _carry_type(drop), _packed_size(shape), party.position
+    zeroth, first = party.draw(0, size, np.uint8), party.draw(1, size, np.uint8)
+    flips = zeroth ^ first if zeroth is not None and first is not None else None
+    low, top, flip = None, None, None
+    if me < 2:
+        assert mask is not None
+        low, top = _low_half(mask, drop), (mask >> np.uint64(63)).astype(carry)
+    else:
+        assert flips is not None
+        flip = _unpacked(flips, shape).astype(carry)
+    return _Halves(
         joint_input(party, LOWER, low, shape),
-        joint_input(party, LOWER, top, shape, _carry_type(drop)),
+        joint_input(party, LOWER, top, shape, carry),
+        joint_input(party, UPPER, flip, shape, carry),
+        flips,
     )
 
 
-def _unmask(
-    party: Party, masked: np.ndarray | None, halves: tuple[Shares, Shares], shape: tuple[int, ...], drop: int
-) -> Protocol:
-    low, top = (None, None) if masked is None else _split(masked + np.uint64(1 << _OFFSET_BITS), drop)
+def _unmask(party: Party, masked: np.ndarray | None, halves: _Halves, shape: tuple[int, ...], drop: int) -> Protocol:
+    low, flipped, size = None, None, _packed_size(shape)
+    if masked is not None:
+        assert halves.flips is not None
+        shifted = masked + np.uint64(1 << _OFFSET_BITS)
+        low = _low_half(shifted, drop)
+        flipped = np.packbits((shifted >> np.uint64(63)).astype(np.uint8).reshape(-1)) ^ halves.flips
     masked_low = joint_input(party, UPPER, low, shape)
-    masked_top = joint_input(party, UPPER, top, shape, _carry_type(drop))
-    mask_low, mask_top = halves
-    yield
-    both = yield from multiply(party, mask_top, masked_top)
-    borrow = mask_top + masked_top + _scaled(both, -2)
-    lifted = borrow.rearranged(lambda v: v.astype(np.uint64) << np.uint64(63 - drop), np.uint64)
-    result = masked_low + _scaled(mask_low, -1) + lifted
-    offset = np.full(shape, (1 << 64) - (1 << (_OFFSET_BITS - drop)), np.uint64)
-    return result + constant(offset, party.position)
+    told = party.joint(2, 3, 0, flipped, size, np.uint8), party.joint(3, 2, 1, flipped, size, np.uint8)
+    both = yield from multiply(party, halves.top, halves.flip)
+    hidden = _unpacked(next(each for each in told if each is not None), shape)
+    # The carry is hidden ⊕ (top ⊕ flip), with hidden public.
+    other, shift = halves.top + halves.flip + _scaled(both, -2), np.uint64(63 - drop)
+    carry = _carry_type(drop)
+    sign = carry(1) - carry(2) * hidden.astype(carry)
+    lifted = other.rearranged(lambda v: (v * sign).astype(np.uint64) << shift, np.uint64)
+    result = masked_low + _scaled(halves.low, -1) + lifted
+    offset = np.uint64((1 << 64) - (1 << (_OFFSET_BITS - drop)))
+    return result + constant((hidden.astype(np.uint64) << shift) + offset, party.position)
+
+
+def _packed_size(shape: tuple[int, ...]) -> tuple[int]:
+    return (-(-prod(shape) // 8),)
+
+
+def _unpacked(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.unpackbits(bits, count=prod(shape)).reshape(shape)
 
 
 def _scaled(value: Shares, factor: int) -> Shares:

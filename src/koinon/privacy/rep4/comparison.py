@@ -15,11 +15,11 @@ Those products depend on no data; they are computed in rounds 1 and 2, so that e
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from koinon.privacy.rep4.arithmetic import LOWER, UPPER, Protocol, joint_input, multiply
+from koinon.privacy.rep4.arithmetic import LOWER, UPPER, Protocol, joint_input, multiply, truncate
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.products import Pair, cross_terms
 from koinon.privacy.rep4.ring import transpose_nibbles
@@ -115,6 +115,7 @@ _UPPER_SUM: Final = _sum_of([("g3",), ("p3", "g2")])
 _NARROW: Final = 2.0**31 - 2
 _MOST_DROPPED: Final = 32
 """Low bits: of what is left at least 32 must be right, because that is where a narrow word has its top bit."""
+_MINUS_TWO: Final = np.uint64((1 << 64) - 2)
 
 
 def _bytes_to_digits(entry: list[int]) -> np.ndarray:
@@ -136,6 +137,46 @@ def negative(party: Party, value: Shares, limit: float = 2.0**63, drop: int = 0)
         drop: how many low bits may be left out to make words narrow, of which at most 32 are: a word from 0 to
             2^(drop + 1) then counts as negative or not, by chance.
     """
+    carry, top, _ = yield from _masked_sign(party, value, limit, drop, None)
+    return _unmasked(party, top, carry)
+
+
+def positive_part(party: Party, value: Shares, limit: float, ignored: int, drop: int) -> Protocol:
+    """⌊value / 2^drop⌋, or one more, where a word is not negative, else 0: four rounds (REP4-POSITIVE).
+
+    Args:
+        limit: no word is larger in absolute value; below 2⁶² if ``drop`` is not 0.
+        ignored: as ``drop`` of ``negative``: a word from 0 to 2^(ignored + 1) may also become 0.
+    """
+    kept = truncate(party, value, drop) if drop else _at_once(value)
+    carry, _, chosen = yield from _masked_sign(party, value, limit, ignored, kept)
+    assert chosen is not None
+    number, product = chosen
+    # number · (1 − sign) with sign = carry + (1 − 2 · carry) · top.
+    others = np.uint64(1) - carry
+    sign = np.uint64(1) | carry * _MINUS_TWO
+    result: Shares = number.rearranged(lambda part: part * others) + product.rearranged(lambda part: -(part * sign))
+    return result
+
+
+def _unmasked(party: Party, top: Shares, carry: np.ndarray) -> Shares:
+    """carry ⊕ top = carry + (1 − 2 · carry) · top, with the carry public."""
+    sign = np.uint64(1) | carry * _MINUS_TWO
+    signed: Shares = top.rearranged(lambda part: part * sign)
+    return signed + constant(carry, party.position)
+
+
+def _masked_sign(
+    party: Party, value: Shares, limit: float, drop: int, kept: Protocol | None
+) -> Generator[None, None, tuple[np.ndarray, Shares, tuple[Shares, Shares] | None]]:
+    """The public bit and the shared one whose XOR says whether a word is negative.
+
+    Args:
+        kept: computes, in at most two rounds, numbers that are multiplied by the shared bit in the third.
+
+    Returns:
+        The bits; and ``kept``'s numbers with those products, or None.
+    """
     me, shape, drop = party.position, value.shape, min(drop, _MOST_DROPPED)
     total = value.part(2) + value.part(3) if me < 2 else value.part(0) + value.part(1)
     narrow = limit / 2.0**drop < _NARROW
@@ -152,13 +193,17 @@ def negative(party: Party, value: Shares, limit: float = 2.0**63, drop: int = 0)
     join_masks = _drawn(party, lanes_shape)
     bit_mask = {j: mask & np.uint8(1) for j, mask in _drawn(party, shape).items()}
     lanes = {j: _lanes(pads[0] ^ pads[1], join_masks[j]) for j, pads in digit_masks.items()}
-    digits, products, top = yield from together(
+    digits, products, top, numbers = yield from together(
         _compared_digits(party, number, digit_masks, lanes_shape),
         _products(party, lanes, lanes_shape),
         _masked_top(party, top_bit.astype(np.uint64), bit_mask, shape),
+        _at_once(None) if kept is None else kept,
     )
     joined = _join(digits, products, np.uint8(0x0F))
-    both = yield from _opened(party, {j: share ^ join_masks[j] for j, share in joined.items()}, lanes_shape)
+    both, product = yield from together(
+        _opened(party, {j: share ^ join_masks[j] for j, share in joined.items()}, lanes_shape),
+        _at_once(None) if numbers is None else multiply(party, top, numbers),
+    )
     inputs = _bits(both.reshape(lanes_shape)) << np.uint8(_GROUPS)
     if narrow:
         halves = [_evaluated(half, inputs, products, np.uint8(0x10)) for half in (_LOWER_SUM, _UPPER_SUM)]
@@ -167,10 +212,12 @@ def negative(party: Party, value: Shares, limit: float = 2.0**63, drop: int = 0)
         last = _evaluated(_LESS_SUM, inputs, products, np.uint8(0x10))
     hidden = {j: (share >> np.uint8(_GROUPS)) ^ bit_mask[j] for j, share in last.items()}
     carry = np.asarray((yield from _opened(party, hidden, shape)), np.uint64)
-    # carry ⊕ top = carry + (1 − 2 · carry) · top, with the carry public.
-    sign = np.uint64(1) | carry * np.uint64((1 << 64) - 2)
-    signed: Shares = top.rearranged(lambda part: part * sign)
-    return signed + constant(carry, me)
+    return carry, top, None if numbers is None else (numbers, product)
+
+
+def _at_once(value: Any) -> Generator[None, None, Any]:
+    yield from ()
+    return value
 
 
 # Rounds 1 and 2.

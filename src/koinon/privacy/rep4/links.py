@@ -1,7 +1,9 @@
 """Drive one party over real links: send a round's frames, wait for its peers' frames, never longer than agreed.
 
 Each peer has a reader and a writer of its own, so that a peer which does not read delays nobody else's frames, and a
-complaint is heard at once, whatever round it is. A party that stops tells the others why before it hangs up.
+complaint is heard at once, whatever round it is. A frame goes to the writer only if its link cannot take it at once,
+and the run is woken once a round, by the last frame it waits for. A party that stops tells the others why before it
+hangs up.
 """
 
 import asyncio
@@ -91,6 +93,7 @@ class _Exchange:
         self._complaints: list[tuple[int, bytes]] = []
         self._gone: set[int] = set()
         self._deaf: set[int] = set()
+        self._awaited: set[int] = set()
         self._news = asyncio.Event()
         self._space = {peer: asyncio.Event() for peer in links}
         self._work = {peer: asyncio.Event() for peer in links}
@@ -110,21 +113,23 @@ class _Exchange:
     def post(self, party: Party) -> None:
         """Hand over the frames of this round. Raises CommitteeAbort about a peer that takes none."""
         for peer, frame in party.send_frames().items():
-            if len(self._outgoing[peer]) >= _FRAMES_BEHIND:
+            waiting = self._outgoing[peer]
+            if not waiting and self._links[peer].send_now(frame):
+                continue
+            if len(waiting) >= _FRAMES_BEHIND:
                 raise party.complain(abort.SILENCE, peer)
-            self._outgoing[peer].append(frame)
+            waiting.append(frame)
             self._work[peer].set()
 
     async def collect(self, party: Party, expected: frozenset[int], seconds: float) -> dict[int, bytes]:
         """One frame from each expected peer. Raises CommitteeAbort on a complaint, silence or a lost link."""
-        missing = sorted(expected)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not self._heard(party):
-                    missing = [peer for peer in sorted(expected) if not self._arrived[peer]]
-                    if not missing:
+                    self._awaited = {peer for peer in expected if not self._arrived[peer]}
+                    if not self._awaited:
                         return {peer: self._take(peer) for peer in expected}
-                    if not self._gone.isdisjoint(missing):
+                    if not self._gone.isdisjoint(self._awaited):
                         break
                     self._news.clear()
                     await self._news.wait()
@@ -187,7 +192,9 @@ class _Exchange:
                     self._news.set()
                     continue
                 self._arrived[peer].append(frame)
-                self._news.set()
+                self._awaited.discard(peer)
+                if not self._awaited:
+                    self._news.set()
                 while len(self._arrived[peer]) >= _FRAMES_AHEAD:
                     self._space[peer].clear()
                     await self._space[peer].wait()

@@ -52,6 +52,9 @@ class Rep4Machine:
     def negative(self, data: Shares, limit: float, drop: int) -> Protocol:
         return comparison.negative(self.party, data, limit, drop)
 
+    def positive_part(self, data: Shares, limit: float, ignored: int, drop: int) -> Protocol:
+        return comparison.positive_part(self.party, data, limit, ignored, drop)
+
     def noise(self, shape: tuple[int, ...], deviation: int) -> Shares:
         """Component j is a variable that the three holders of its key draw alike; who lacks it knows nothing of it."""
         drawn = [self.party.draw(index, (*shape, WORDS)) for index in range(NOISE_PARTS)]

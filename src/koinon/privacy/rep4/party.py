@@ -29,7 +29,7 @@ from koinon.privacy.rep4 import abort
 from koinon.privacy.rep4.abort import CommitteeAbort
 from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES, Heads, chained, packed, seal, sealed_by, unpacked
 from koinon.privacy.rep4.signing import Signatures
-from koinon.privacy.rep4.streams import Stream
+from koinon.privacy.rep4.streams import Tape
 from koinon.privacy.rep4.transcript import Transcript
 from koinon.wire.committee import (
     NOBODY,
@@ -117,7 +117,6 @@ class Party:
         session: 32 bytes all four agreed on; every hash and signature is bound to it.
         signatures: of this session.
         round: number of the current round.
-        operation: number of the next drawing from the streams; counts alike in all four parties.
         keys: secret kⱼ for every component j this position holds; empty before key agreement.
         sent, received: BLAKE3 chain heads of the frames to and from each peer.
         bytes_sent: in data frames.
@@ -133,12 +132,11 @@ class Party:
         self.signatures = signatures
         self.transcript = transcript
         self.round = 0
-        self.operation = 0
         self.keys: dict[int, bytes] = {}
         self.sent = dict.fromkeys(self.peers, bytes(HASH_BYTES))
         self.received = dict.fromkeys(self.peers, bytes(HASH_BYTES))
         self.bytes_sent = 0
-        self._streams: dict[int, Stream] = {}
+        self._tapes: dict[int, Tape] = {}
         self._joint: list[JointMessage] = []
         self._announcements: list[Announcement] = []
         self._routes: list[tuple[Path, list[np.ndarray]]] | None = None
@@ -149,23 +147,21 @@ class Party:
     # What a protocol uses.
 
     def install_keys(self, keys: Mapping[int, bytes]) -> None:
-        """Use these component keys from now on; each key must be installed once only, as nonces count from 0."""
+        """Use these component keys from now on; each key must be installed once only, as its nonces count from 0."""
         if self.keys:
             raise ValueError("the keys of a session are installed once")
         self.keys = dict(keys)
-        self._streams = {j: Stream(secret) for j, secret in keys.items()}
+        self._tapes = {j: Tape(secret) for j, secret in keys.items()}
         self._hash_keys = {j: tagged_hash(_HASH_KEY_DOMAIN, secret) for j, secret in keys.items()}
 
     def draw(self, index: int, shape: tuple[int, ...], dtype: Any = np.uint64) -> np.ndarray | None:
         """Words that all holders of component ``index`` draw alike; None at the one position that must not.
 
-        All four parties call this in the same order: the operation is counted even where nothing is drawn.
+        All holders must call this in the same order, with the same shapes and types.
         """
-        operation = self.operation
-        self.operation += 1
         if index == self.position:
             return None
-        return self._streams[index].draw(operation, shape, dtype)
+        return self._tapes[index].draw(shape, dtype)
 
     def joint(
         self, sender: int, backup: int, receiver: int, value: np.ndarray | None, shape: tuple[int, ...], dtype: Any

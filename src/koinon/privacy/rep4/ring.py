@@ -1,8 +1,9 @@
 """Local arithmetic modulo 2⁶⁴ on NumPy arrays: exact matrix products through floating-point BLAS, nibbles transposed.
 
 A word is written in three balanced limbs, a = a₀ + 2²² a₁ + 2⁴⁴ a₂ with |a₀|, |a₁| ≤ 2²¹ and |a₂| ≤ 2¹⁹, modulo 2⁶⁴.
-Limb products are summed in float64. Over a block of at most 1,024 terms no sum exceeds 2 · 1024 · 2⁴² = 2⁵³, so every
-sum is exact; the products of weight 2⁶⁶ and above vanish modulo 2⁶⁴.
+Limb products are summed in float64. Over a block of at most 1,024 terms no sum exceeds 2 · 1024 · 2⁴² = 2⁵³, and over
+512 terms no sum of products of two added limbs exceeds 512 · 2⁴⁴ = 2⁵³. So every sum is exact;
+the products of weight 2⁶⁶ and above vanish modulo 2⁶⁴.
 """
 
 from typing import Final
@@ -13,8 +14,10 @@ Words = np.ndarray
 """uint64 array."""
 
 LIMB_BITS: Final = 22
-_TOP_LIMB_BITS: Final = 20
+_ABOVE_LIMB: Final = np.int64(64 - LIMB_BITS)
 _BLOCK_TERMS: Final = 1024
+_SQUARED_TERMS: Final = 512
+"""Terms of a block of XᵀX: there two limbs are added before they are multiplied, so that a term may reach 2⁴⁴."""
 _BLAS_PAYS_FROM: Final = 60_000
 """Multiplications below which NumPy's integer matmul is faster than splitting."""
 THIN: Final = 64
@@ -25,16 +28,18 @@ _NIBBLE_SWAPS: Final = ((2, 4), (3, 5))
 def balanced_limbs(words: Words) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The three signed limbs of each word, as int64."""
     rest = words.view(np.int64)
-    low, rest = _take_limb(rest, LIMB_BITS)
-    middle, rest = _take_limb(rest, LIMB_BITS)
-    top, _ = _take_limb(rest, _TOP_LIMB_BITS)
+    low, rest = _take_limb(rest)
+    middle, top = _take_limb(rest)
     return low, middle, top
 
 
-def _take_limb(values: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    half, mask = np.int64(1 << (bits - 1)), np.int64((1 << bits) - 1)
-    limb = ((values + half) & mask) - half
-    return limb, (values - limb) >> np.int64(bits)
+def _take_limb(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest limb, sign-extended, and what remains above it; the last remainder is the top limb."""
+    limb = values << _ABOVE_LIMB
+    limb >>= _ABOVE_LIMB
+    rest = values - limb
+    rest >>= np.int64(LIMB_BITS)
+    return limb, rest
 
 
 class MatrixLimbs:
@@ -81,30 +86,65 @@ def gram_cross_products(
 ) -> dict[tuple[int, int], Words]:
     """For components of an (n, d) matrix X: xᵢᵀxⱼ + xⱼᵀxᵢ for each pair (i, j), plus xᵢᵀxᵢ if it is in ``diagonal``.
 
-    One pass over the rows; the limbs of a block are made once and used for every pair.
+    With S(x) = xᵀx it is S(xᵢ + xⱼ) − S(xᵢ) − S(xⱼ): a square costs less than half of what a product does, and every
+    component is squared once for all pairs. One pass over the rows.
     """
     rows, columns = next(iter(components.values())).shape
-    crossed = {pair: np.zeros((columns, columns), np.int64) for pair in pairs}
-    squared = {pair[0]: np.zeros((columns, columns), np.int64) for pair in pairs if pair in diagonal}
-    for start in range(0, rows, _BLOCK_TERMS):
-        limbs = {
-            j: [limb.astype(np.float64) for limb in balanced_limbs(words[start : start + _BLOCK_TERMS])]
-            for j, words in components.items()
-        }
-        ascending = {j: np.concatenate(parts, axis=0) for j, parts in limbs.items()}
-        descending = {j: np.concatenate(parts[::-1], axis=0) for j, parts in limbs.items()}
-        height = min(_BLOCK_TERMS, rows - start)
-        for i, j in pairs:
-            _add_limb_products(crossed[i, j], ascending[i].T, descending[j], height)
-        for i, total in squared.items():
-            _add_square(total, limbs[i])
+    wanted = {*pairs, *((j, j) for _, j in pairs), *((i, i) for i, j in pairs if (i, j) not in diagonal)}
+    squares = {pair: np.zeros((columns, columns), np.int64) for pair in sorted(wanted)}
+    added = np.empty((min(rows, _SQUARED_TERMS), columns), np.uint64)
+    square = _BlockSquare(added.shape)
+    for start in range(0, rows, _SQUARED_TERMS):
+        here = {j: words[start : start + _SQUARED_TERMS] for j, words in components.items()}
+        for (i, j), total in squares.items():
+            words = here[i] if i == j else np.add(here[i], here[j], out=added[: len(here[i])])
+            square.add_to(total, words)
     result = {}
-    for pair in pairs:
-        total = crossed[pair] + crossed[pair].T
-        if pair in diagonal:
-            total += squared[pair[0]]
-        result[pair] = total.view(np.uint64)
+    for i, j in pairs:
+        total = squares[i, j] - squares[j, j]
+        if (i, j) not in diagonal:
+            total -= squares[i, i]
+        result[i, j] = total.view(np.uint64)
     return result
+
+
+class _BlockSquare:
+    """xᵀx of blocks of words, in memory that is used again for every block."""
+
+    __slots__ = ("_limbs", "_room")
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._room = np.empty((2, *shape), np.int64)
+        self._limbs = np.empty((4, *shape), np.float64)
+
+    def add_to(self, total: np.ndarray, words: Words) -> None:
+        """total += xᵀx modulo 2⁶⁴, for at most _SQUARED_TERMS rows.
+
+        The middle term a₀ᵀa₁ + a₁ᵀa₀ is (a₀ + a₁)ᵀ(a₀ + a₁) − a₀ᵀa₀ − a₁ᵀa₁: of a square BLAS computes one half.
+        """
+        low, middle, top, both = self._split(words)
+        low_square, middle_square, crossed = low.T @ low, middle.T @ middle, both.T @ both
+        crossed -= low_square
+        crossed -= middle_square
+        high = (low.T @ top).astype(np.int64)
+        total += low_square.astype(np.int64)
+        total += crossed.astype(np.int64) << np.int64(LIMB_BITS)
+        total += (high + high.T + middle_square.astype(np.int64)) << np.int64(2 * LIMB_BITS)
+
+    def _split(self, words: Words) -> np.ndarray:
+        """(4, rows, columns): the limbs as float64, and the sum of the lower two."""
+        limb, rest = self._room[:, : len(words)]
+        limbs = self._limbs[:, : len(words)]
+        values = words.view(np.int64)
+        for number in range(2):
+            np.left_shift(values, _ABOVE_LIMB, out=limb)
+            np.right_shift(limb, _ABOVE_LIMB, out=limb)
+            np.subtract(values, limb, out=rest)
+            np.right_shift(rest, np.int64(LIMB_BITS), out=rest)
+            limbs[number], values = limb, rest
+        limbs[2] = rest
+        np.add(limbs[0], limbs[1], out=limbs[3])
+        return limbs
 
 
 def _add_limb_products(total: np.ndarray, left: np.ndarray, right: np.ndarray, width: int) -> None:
@@ -134,15 +174,6 @@ def _add_thin_products(total: np.ndarray, products: list[np.ndarray]) -> None:
     for k, each in enumerate(products):
         for j in range(3 - k):
             total += each[j * rows : (j + 1) * rows].astype(np.int64) << np.int64((j + k) * LIMB_BITS)
-
-
-def _add_square(total: np.ndarray, limbs: list[np.ndarray]) -> None:
-    low, middle, top = limbs
-    low_middle = (low.T @ middle).astype(np.int64)
-    low_top = (low.T @ top).astype(np.int64)
-    total += (low.T @ low).astype(np.int64)
-    total += (low_middle + low_middle.T) << np.int64(LIMB_BITS)
-    total += (low_top + low_top.T + (middle.T @ middle).astype(np.int64)) << np.int64(2 * LIMB_BITS)
 
 
 def _blocks(words: Words, axis: int) -> list[Words]:

@@ -1,7 +1,8 @@
 """Pseudorandom words by (key, operation, block): AES-128 in counter mode.
 
 The 16-byte counter block is the operation's number (8 bytes, big end first) and the block within it (8 bytes), so that
-no two operations ever share a block and no party can fall out of step by drawing more or less than another.
+no two operations ever share a block. The four parties of a session draw from a ``Tape``: one operation is a large draw,
+or a piece from which many small ones are cut.
 """
 
 from math import prod
@@ -15,6 +16,9 @@ from koinon.crypto.hash import tagged_hash
 _CHUNK: Final = 1 << 20
 _ZEROS: Final = memoryview(bytes(_CHUNK))
 _BLOCK_BYTES: Final = 16
+_PIECE_BYTES: Final = 32 * 1024
+_LARGE_BYTES: Final = 8 * 1024
+"""Draws from here on have an operation of their own."""
 _KEY_DOMAIN: Final = "koinon/rep4/stream-key/1"
 
 
@@ -37,3 +41,30 @@ class Stream:
             size = min(_CHUNK, count - start)
             self._encryptor.update_into(_ZEROS[:size], room[start : start + size + _BLOCK_BYTES - 1])
         return np.ndarray(shape, dtype, buffer)
+
+
+class Tape:
+    """The words of one key in order: whoever draws the same shapes and types is at the same place (REP4-NONCE)."""
+
+    __slots__ = ("_operation", "_piece", "_stream", "_used")
+
+    def __init__(self, secret: bytes) -> None:
+        self._stream = Stream(secret)
+        self._operation = 0
+        self._piece = np.empty(0, np.uint8)
+        self._used = 0
+
+    def draw(self, shape: tuple[int, ...], dtype: Any = np.uint64) -> np.ndarray:
+        """The next uniform words, of an unsigned ``dtype``."""
+        size = prod(shape) * np.dtype(dtype).itemsize
+        if size >= _LARGE_BYTES:
+            return self._stream.draw(self._next(), shape, dtype)
+        begin = self._used
+        if begin + size > len(self._piece):
+            begin, self._piece = 0, self._stream.draw(self._next(), (_PIECE_BYTES,), np.uint8)
+        self._used = begin + -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
+        return np.ndarray(shape, dtype, self._piece, begin)
+
+    def _next(self) -> int:
+        self._operation += 1
+        return self._operation - 1
