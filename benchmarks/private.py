@@ -44,7 +44,7 @@ from private_peers import spu
 
 from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
-from koinon.kernel.effects import Link
+from koinon.kernel.effects import PromptLink
 from koinon.kernel.ids import NodeId
 from koinon.privacy.rep4 import arithmetic, links
 from koinon.privacy.rep4.agreement import agree
@@ -100,7 +100,7 @@ class Order:
 class DelayedLink:
     """A link whose frames arrive a fixed time after they were sent; both ends read the same clock."""
 
-    def __init__(self, link: Link, seconds: float) -> None:
+    def __init__(self, link: PromptLink, seconds: float) -> None:
         self._link, self._seconds = link, seconds
 
     @property
@@ -136,7 +136,7 @@ async def position(channel: AsyncChannel) -> None:
         order = Order(**json.loads(await channel.receive()))
         ids = [NodeId(bytes.fromhex(node)) for node, _ in table]
         party = Party(prepare.position, SESSION, NodeSignatures(key, (ids[0], ids[1], ids[2], ids[3])))
-        peers: dict[int, Link] = {}
+        peers: dict[int, PromptLink] = {}
         for peer in party.peers:
             if party.position < peer:
                 peers[peer] = await transport.link(Endpoint(ids[peer], "127.0.0.1", table[peer][1]), "bench")

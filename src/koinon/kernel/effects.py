@@ -69,10 +69,14 @@ class Link(Protocol):
 
     async def send(self, frame: bytes, /) -> None: ...
 
-    def send_now(self, frame: bytes, /) -> bool:
-        """Send without waiting; False, and nothing was sent, where only ``send`` can."""
-        ...
-
     async def receive(self) -> bytes: ...
 
     async def close(self) -> None: ...
+
+
+class PromptLink(Link, Protocol):
+    """A link that can also be handed a frame without waiting."""
+
+    def send_now(self, frame: bytes, /) -> bool:
+        """Whether it was sent; where it was not, only ``send`` can."""
+        ...

@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from koinon.crypto.signature import NodeKey, verify_node_signature
-from koinon.kernel.effects import Link
 from koinon.kernel.errors import InvalidInput, KoinonError, MalformedMessage, Unavailable
 from koinon.kernel.ids import NodeId
+from koinon.net.link import FrameLink
 from koinon.net.transport import Transport
 from koinon.wire.catalogue import Message, from_frame, to_frame
 from koinon.wire.committee import POSITIONS, Peer, Prepare, Run
@@ -55,7 +55,7 @@ def check_seats(prepare: Prepare, run: Run, key: NodeKey) -> None:
     check_certificates(prepare.session, run.peers)
 
 
-async def dialled(transport: Transport, endpoint: Endpoint, label: str, seconds: float) -> Link:
+async def dialled(transport: Transport, endpoint: Endpoint, label: str, seconds: float) -> FrameLink:
     """Dial until the peer answers; it may still be starting. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while True:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from koinon.kernel.effects import Link
+from koinon.kernel.effects import PromptLink
 from koinon.kernel.errors import KoinonError
 from koinon.net.transport import Transport
 from koinon.privacy.rep4 import abort, links
@@ -15,7 +15,7 @@ from koinon.privacy.seats import FourPeers, dialled, endpoint_of
 @asynccontextmanager
 async def connected(
     transport: Transport, party: Party, session: bytes, peers: FourPeers, seconds: float
-) -> AsyncIterator[dict[int, Link]]:
+) -> AsyncIterator[dict[int, PromptLink]]:
     """Links to the three other positions, closed at the end.
 
     Args:
@@ -26,12 +26,12 @@ async def connected(
         CommitteeAbort: about a peer that does not come; those that came are told.
     """
     label = f"rep4 {session.hex()}"
-    open_links: dict[int, Link] = {}
+    open_links: dict[int, PromptLink] = {}
 
     async def connect(position: int) -> None:
         endpoint = endpoint_of(peers[position])
         if party.position < position:
-            link: Link = await dialled(transport, endpoint, label, seconds)
+            link: PromptLink = await dialled(transport, endpoint, label, seconds)
         else:
             link = await transport.accept_link(endpoint.node_id, label, seconds)
         open_links[position] = link

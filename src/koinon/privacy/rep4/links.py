@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from koinon.kernel.effects import Link
+from koinon.kernel.effects import PromptLink
 from koinon.kernel.errors import KoinonError
 from koinon.privacy.rep4 import abort
 from koinon.privacy.rep4.abort import CommitteeAbort
@@ -36,7 +36,7 @@ Progress = Callable[[int], None]
 async def run(
     party: Party,
     protocol: Generator[None, None, Any],
-    links: Mapping[int, Link],
+    links: Mapping[int, PromptLink],
     *,
     silence_seconds: float,
     deadline_seconds: float,
@@ -77,7 +77,7 @@ async def run(
             raise
 
 
-async def say_farewell(links: Mapping[int, Link], problem: CommitteeAbort) -> None:
+async def say_farewell(links: Mapping[int, PromptLink], problem: CommitteeAbort) -> None:
     """Tell the peers that are connected why the run will not begin."""
     async with _Exchange(links) as exchange:
         await exchange.tell_all(complaint_frame(problem.complaint))
@@ -86,7 +86,7 @@ async def say_farewell(links: Mapping[int, Link], problem: CommitteeAbort) -> No
 class _Exchange:
     """Frames in and out of three links, each with its own reader and writer task."""
 
-    def __init__(self, links: Mapping[int, Link]) -> None:
+    def __init__(self, links: Mapping[int, PromptLink]) -> None:
         self._links = links
         self._arrived: dict[int, deque[bytes]] = {peer: deque() for peer in links}
         self._outgoing: dict[int, deque[bytes]] = {peer: deque() for peer in links}
@@ -98,6 +98,9 @@ class _Exchange:
         self._space = {peer: asyncio.Event() for peer in links}
         self._work = {peer: asyncio.Event() for peer in links}
         self._tasks: list[asyncio.Task[None]] = []
+        self._loop = asyncio.get_running_loop()
+        self._latest = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> "_Exchange":
         for peer, link in self._links.items():
@@ -106,6 +109,8 @@ class _Exchange:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -123,16 +128,15 @@ class _Exchange:
 
     async def collect(self, party: Party, expected: frozenset[int], seconds: float) -> dict[int, bytes]:
         """One frame from each expected peer. Raises CommitteeAbort on a complaint, silence or a lost link."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not self._heard(party):
-                    self._awaited = {peer for peer in expected if not self._arrived[peer]}
-                    if not self._awaited:
-                        return {peer: self._take(peer) for peer in expected}
-                    if not self._gone.isdisjoint(self._awaited):
-                        break
-                    self._news.clear()
-                    await self._news.wait()
+        self._wait_until(self._loop.time() + seconds)
+        while not self._heard(party):
+            self._awaited = {peer for peer in expected if not self._arrived[peer]}
+            if not self._awaited:
+                return {peer: self._take(peer) for peer in expected}
+            if not self._gone.isdisjoint(self._awaited) or self._loop.time() >= self._latest:
+                break
+            self._news.clear()
+            await self._news.wait()
         missing = [peer for peer in sorted(expected) if not self._arrived[peer]]
         raise await self._explained(party, missing)
 
@@ -153,6 +157,21 @@ class _Exchange:
         for peer in self._links:
             self._outgoing[peer].append(frame)
             self._work[peer].set()
+
+    def _wait_until(self, latest: float) -> None:
+        """Wake the run then. One timer serves all rounds: it goes off at an earlier round's time and is set anew."""
+        self._latest = latest
+        if self._alarm is None or latest < self._alarm.when():
+            self._ring()
+
+    def _ring(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._loop.time() < self._latest:
+            self._alarm = self._loop.call_at(self._latest, self._ring)
+        else:
+            self._news.set()
 
     def _heard(self, party: Party) -> list[CommitteeAbort]:
         """Complaints about silence so far. Raises the first one about anything else: that one explains itself."""
@@ -181,7 +200,7 @@ class _Exchange:
         self._space[peer].set()
         return self._arrived[peer].popleft()
 
-    async def _read(self, peer: int, link: Link) -> None:
+    async def _read(self, peer: int, link: PromptLink) -> None:
         try:
             complaints = 0
             while complaints < _MOST_COMPLAINTS:
@@ -202,7 +221,7 @@ class _Exchange:
             self._gone.add(peer)
             self._news.set()
 
-    async def _write(self, peer: int, link: Link) -> None:
+    async def _write(self, peer: int, link: PromptLink) -> None:
         try:
             while True:
                 while self._outgoing[peer]:

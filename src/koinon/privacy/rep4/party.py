@@ -27,7 +27,7 @@ from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Forged, MalformedMessage
 from koinon.privacy.rep4 import abort
 from koinon.privacy.rep4.abort import CommitteeAbort
-from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES, Heads, chained, packed, seal, sealed_by, unpacked
+from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES, Heads, chained, head_in, packed, seal, sealed_by, unpacked
 from koinon.privacy.rep4.signing import Signatures
 from koinon.privacy.rep4.streams import Tape
 from koinon.privacy.rep4.transcript import Transcript
@@ -49,6 +49,8 @@ LONGEST_COMPLAINT: Final = 1024
 COMPLAINT_DOMAIN: Final = "koinon/rep4/complaint/1"
 _HASH_DOMAIN: Final = "koinon rep4 joint message 2"
 _HASH_KEY_DOMAIN: Final = "koinon/rep4/joint-message-key/1"
+_JOINED_BYTES: Final = 64 * 1024
+"""Up to here it is cheaper to copy values together than to hash them one by one."""
 _ANNOUNCEMENT_DOMAIN: Final = "koinon rep4 announcements 1"
 
 Path = tuple[int, int, int]
@@ -92,21 +94,33 @@ class Frame:
         return FrameDigests(tuple(self.sent), _announced(self.announcements), tuple(self.hashes))
 
     def encoded(self, sealed: bytes) -> bytes:
-        bodies: list[Any] = [value.reshape(-1).data.cast("B") for value in self.values if value.size]
-        bodies += self.announcements
-        bodies += [backed.digest for backed in self.hashes]
-        bodies.append(sealed)
-        length = sum(len(body) for body in bodies)
-        return b"".join([HEADER.pack(MAGIC, DATA, 0, 0, self.round, length), *bodies])
+        others = [*self.announcements, *[backed.digest for backed in self.hashes], sealed]
+        length = sum([value.nbytes for value in self.values]) + sum(map(len, others))
+        return b"".join(
+            [HEADER.pack(MAGIC, DATA, 0, 0, self.round, length), *[value.data for value in self.values], *others]
+        )
 
 
 @dataclass(slots=True)
 class _Received:
-    """What a peer's frame said, besides the values: hashes of others' values, and its seal."""
+    """What a peer's frame said, besides the values: hashes of others' values, and its seal, as it came."""
 
     hashes: list[RouteDigest]
     announcements: list[bytes]
-    sealed: Seal
+    sealed: bytes
+
+
+@dataclass(slots=True)
+class _Due:
+    """What this round's frame from one peer holds, in its order."""
+
+    messages: list[JointMessage] = field(default_factory=list)
+    announcements: list[Announcement] = field(default_factory=list)
+    backed: list[Path] = field(default_factory=list)
+
+    def length(self) -> int:
+        values = sum([message.value.nbytes for message in self.messages])
+        return values + sum([each.length for each in self.announcements]) + HASH_BYTES * len(self.backed) + SEAL_BYTES
 
 
 class Party:
@@ -139,7 +153,8 @@ class Party:
         self._tapes: dict[int, Tape] = {}
         self._joint: list[JointMessage] = []
         self._announcements: list[Announcement] = []
-        self._routes: list[tuple[Path, list[np.ndarray]]] | None = None
+        self._routes: dict[Path, list[JointMessage]] = {}
+        self._due: dict[int, _Due] = {}
 
     def __repr__(self) -> str:
         return f"Party({self.position}, round {self.round})"
@@ -171,17 +186,26 @@ class Party:
         Returns:
             The value at sender and backup; at the receiver an array that holds it after the round; None outside.
         """
-        if self.position == receiver:
+        position, path = self.position, (sender, backup, receiver)
+        if position == receiver:
             held = np.empty(shape, dtype)
-        elif self.position in (sender, backup):
+        elif position in (sender, backup):
             if value is None:
                 raise ValueError(f"position {self.position} must know what it sends or backs up")
             whole = value if value.shape == shape else np.broadcast_to(value, shape)
             held = np.ascontiguousarray(whole, dtype)
         else:
             return None
-        self._joint.append(JointMessage(sender, backup, receiver, held))
-        self._routes = None
+        message = JointMessage(sender, backup, receiver, held)
+        self._joint.append(message)
+        if path in self._routes:
+            self._routes[path].append(message)
+        else:
+            self._routes[path] = [message]
+        if position == receiver:
+            self._due_from(sender).messages.append(message)
+            if len(self._routes[path]) == 1:
+                self._due_from(backup).backed.append(path)
         return held
 
     def tell(self, receiver: int, content: bytes) -> None:
@@ -191,7 +215,7 @@ class Party:
     def hear(self, sender: int, length: int) -> Announcement:
         """Expect ``length`` bytes from one peer in this round."""
         expected = Announcement(sender, self.position, length)
-        self._announcements.append(expected)
+        self._due_from(sender).announcements.append(expected)
         return expected
 
     # What a driver uses.
@@ -202,22 +226,17 @@ class Party:
 
     def compose(self) -> dict[int, Frame]:
         """The frames of this round by peer; a peer to whom there is nothing to say gets none."""
-        frames: dict[int, Frame] = {}
-
-        def to(peer: int) -> Frame:
-            return frames.setdefault(peer, Frame(self.round))
-
+        frames = {peer: Frame(self.round) for peer in self.peers}
         for message in self._joint:
             if message.sender == self.position:
-                to(message.receiver).values.append(message.value)
+                frames[message.receiver].values.append(message.value)
         for announcement in self._announcements:
-            if announcement.sender == self.position:
-                to(announcement.receiver).announcements.append(announcement.content)
-        for path, values in self._paths():
+            frames[announcement.receiver].announcements.append(announcement.content)
+        for path, values in self._values():
             if self.position != path[2]:
-                frame, digest = to(path[2]), RouteDigest(*path, self._digest(path, values))
+                frame, digest = frames[path[2]], RouteDigest(*path, self._digest(path, values))
                 (frame.sent if path[0] == self.position else frame.hashes).append(digest)
-        return frames
+        return {peer: each for peer, each in frames.items() if each.sent or each.hashes or each.announcements}
 
     def send_frames(self) -> dict[int, bytes]:
         """The frames of this round, entered in the chains, sealed and encoded."""
@@ -238,12 +257,7 @@ class Party:
 
     def expected(self) -> frozenset[int]:
         """The peers from whom this round needs a frame."""
-        joint = {p for m in self._joint if m.receiver == self.position for p in (m.sender, m.backup)}
-        return frozenset(joint | {a.sender for a in self._announcements if a.receiver == self.position})
-
-    def longest_frame(self, peer: int) -> int:
-        """The number of bytes the frame from ``peer`` has in this round."""
-        return HEADER.size + self._payload_length(peer)
+        return frozenset(self._due)
 
     def receive_frames(self, frames: Mapping[int, bytes]) -> None:
         """Take the frames of this round, one from every expected peer, and check everything in them.
@@ -253,16 +267,17 @@ class Party:
                 but the complaint.
         """
         received: dict[int, _Received] = {}
-        for peer in sorted(self.expected()):
+        for peer in sorted(self._due):
             frame = frames.get(peer)
             if frame is None:
                 raise self.complain(abort.SILENCE, peer)
-            received[peer] = self._take(peer, frame)
+            received[peer] = self._take(peer, frame, self._due[peer])
         self._check(received)
         if self.transcript is not None:
             self.transcript.keep({peer: frames[peer] for peer in received})
         self._joint.clear()
-        self._routes = None
+        self._routes.clear()
+        self._due.clear()
         self._announcements.clear()
         self.round += 1
 
@@ -293,14 +308,15 @@ class Party:
         signature = self.signatures.sign(COMPLAINT_DOMAIN, abort.statement(blank))
         return CommitteeAbort(structs.replace(blank, signature=signature), self.position)
 
-    def _paths(self) -> list[tuple[Path, list[np.ndarray]]]:
-        """The values of this round by route, as far as this party knows or learns them."""
-        if self._routes is None:
-            groups: dict[Path, list[np.ndarray]] = {}
-            for message in self._joint:
-                groups.setdefault((message.sender, message.backup, message.receiver), []).append(message.value)
-            self._routes = sorted(groups.items(), key=lambda group: group[0])
-        return self._routes
+    def _due_from(self, peer: int) -> _Due:
+        due = self._due.get(peer)
+        if due is None:
+            due = self._due[peer] = _Due()
+        return due
+
+    def _values(self) -> list[tuple[Path, list[np.ndarray]]]:
+        """By route, in their order, what this party sends, backs up or was sent in this round."""
+        return [(path, [message.value for message in self._routes[path]]) for path in sorted(self._routes)]
 
     def _digest(self, path: Path, values: list[np.ndarray]) -> bytes:
         """What a backup sends and both seal: a hash that only the three of the route can make (REP4-UNGUESSED).
@@ -308,24 +324,20 @@ class Party:
         The fourth hears it within chain heads, and could otherwise test guesses of the values with it.
         """
         (outsider,) = set(POSITIONS) - set(path)
-        hasher = blake3(derive_key_context=_HASH_DOMAIN)
-        hasher.update(self._hash_keys[outsider] + self.session + self.round.to_bytes(4, "little") + bytes(path))
+        start = self._hash_keys[outsider] + self.session + self.round.to_bytes(4, "little") + bytes(path)
+        if sum([value.nbytes for value in values]) <= _JOINED_BYTES:
+            whole = b"".join([start, *[value.data for value in values]])
+            return blake3(whole, derive_key_context=_HASH_DOMAIN).digest()
+        hasher = blake3(start, derive_key_context=_HASH_DOMAIN)
         for value in values:
             if value.size:
                 hasher.update(value.reshape(-1).data.cast("B"))
         return hasher.digest()
 
-    def _payload_length(self, peer: int) -> int:
-        values = sum(m.value.nbytes for m in self._joint if m.sender == peer and m.receiver == self.position)
-        heard = sum(a.length for a in self._announcements if a.sender == peer and a.receiver == self.position)
-        routes = {(m.sender, m.receiver) for m in self._joint if m.backup == peer and m.receiver == self.position}
-        return values + heard + HASH_BYTES * len(routes) + SEAL_BYTES
-
     def _check(self, received: Mapping[int, _Received]) -> None:
         """Compare every value with its hash and every frame with its seal, and enter the frames in the chains."""
-        digests = [
-            RouteDigest(*path, self._digest(path, values)) for path, values in self._paths() if path[2] == self.position
-        ]
+        to_me = [(path, values) for path, values in self._values() if path[2] == self.position]
+        digests = [RouteDigest(*path, self._digest(path, values)) for path, values in to_me]
         previous = dict(self.received)
         frames = {
             peer: FrameDigests(
@@ -340,12 +352,15 @@ class Party:
         for mine in digests:
             if mine not in received[mine.backup].hashes:
                 problem = self.complain(abort.MISMATCH, mine.sender, mine.backup)
-                pair = [SealedFrame(received[p].sealed, previous[p], frames[p]) for p in (mine.sender, mine.backup)]
+                pair = [
+                    SealedFrame(unpacked(received[p].sealed, self.session, p, self.round), previous[p], frames[p])
+                    for p in (mine.sender, mine.backup)
+                ]
                 if all(self._is_sealed(each.seal) for each in pair):
                     problem.evidence = PairEvidence(problem.complaint, *pair)
                 raise problem
         for peer, said in received.items():
-            if said.sealed.sent[_place(peer, self.position)] != self.received[peer]:
+            if head_in(said.sealed, _place(peer, self.position)) != self.received[peer]:
                 raise self.complain(abort.MALFORMED, peer)
 
     def _is_sealed(self, sealed: Seal) -> bool:
@@ -353,29 +368,27 @@ class Party:
         ours = self.received[sealed.position]
         return sealed.sent[_place(sealed.position, self.position)] == ours and sealed_by(self.signatures, sealed)
 
-    def _take(self, peer: int, frame: bytes) -> _Received:
-        length = self._payload_length(peer)
+    def _take(self, peer: int, frame: bytes, due: _Due) -> _Received:
+        length = due.length()
         header = HEADER.pack(MAGIC, DATA, 0, 0, self.round, length)
         if len(frame) != HEADER.size + length or frame[: HEADER.size] != header:
             raise self.complain(abort.MALFORMED, peer)
         room, offset = memoryview(frame), HEADER.size
-        for message in self._joint:
-            if message.sender == peer and message.receiver == self.position:
-                size, value = message.value.nbytes, message.value
-                np.copyto(value, np.frombuffer(room[offset : offset + size], value.dtype).reshape(value.shape))
-                offset += size
+        for message in due.messages:
+            size = message.value.nbytes
+            if size:
+                message.value.data.cast("B")[:] = room[offset : offset + size]
+            offset += size
         heard = []
-        for announcement in self._announcements:
-            if announcement.sender == peer and announcement.receiver == self.position:
-                announcement.content = bytes(room[offset : offset + announcement.length])
-                heard.append(announcement.content)
-                offset += announcement.length
+        for announcement in due.announcements:
+            announcement.content = bytes(room[offset : offset + announcement.length])
+            heard.append(announcement.content)
+            offset += announcement.length
         hashes = []
-        for path, _ in self._paths():
-            if path[1] == peer and path[2] == self.position:
-                hashes.append(RouteDigest(*path, bytes(room[offset : offset + HASH_BYTES])))
-                offset += HASH_BYTES
-        return _Received(hashes, heard, unpacked(frame[offset:], self.session, peer, self.round))
+        for path in sorted(due.backed):
+            hashes.append(RouteDigest(*path, bytes(room[offset : offset + HASH_BYTES])))
+            offset += HASH_BYTES
+        return _Received(hashes, heard, frame[offset:])
 
 
 def complaint_frame(complaint: Complaint) -> bytes:

@@ -25,10 +25,7 @@ Heads = tuple[bytes, bytes, bytes]
 
 def chained(head: bytes, frame: FrameDigests) -> bytes:
     """The head of a link's chain after one more frame."""
-    hasher = blake3(derive_key_context=_CHAIN_DOMAIN)
-    hasher.update(head)
-    hasher.update(encode(frame))
-    return hasher.digest()
+    return blake3(head + encode(frame), derive_key_context=_CHAIN_DOMAIN).digest()
 
 
 def seal(signatures: Signatures, session: bytes, position: int, round_number: int, sent: Heads) -> Seal:
@@ -57,6 +54,11 @@ def covers(sealed: SealedFrame, receiver: int) -> bool:
 def packed(sealed: Seal) -> bytes:
     """A seal as the end of a frame."""
     return b"".join([*sealed.sent, sealed.signature])
+
+
+def head_in(content: bytes, place: int) -> bytes:
+    """The head at one place, ascending by peer, of a seal at the end of a frame."""
+    return content[place * HASH_BYTES : (place + 1) * HASH_BYTES]
 
 
 def unpacked(content: bytes, session: bytes, position: int, round_number: int) -> Seal:

@@ -25,7 +25,7 @@ class FaultyParty(Party):
         if fault is not None and self.round >= fault.round:
             for message in self.outgoing():
                 if (message.sender, message.receiver) == (self.position, fault.peer) and message.value.size:
-                    message.value, self._routes = flipped(message.value, fault.bit), None
+                    message.value = flipped(message.value, fault.bit)
                     self._fault = None
                     break
         return super().send_frames()

@@ -13,7 +13,7 @@ from typing import Final
 from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.codec import encode
-from koinon.kernel.effects import Link
+from koinon.kernel.effects import PromptLink
 from koinon.kernel.errors import Forged, InvalidInput
 from koinon.net.transport import Transport
 from koinon.privacy.backend import Program
@@ -104,7 +104,7 @@ async def _take_part(
 
 
 async def _accepted_inputs(
-    party: Party, prepare: Prepare, run: Run, program: Program, peers: dict[int, Link]
+    party: Party, prepare: Prepare, run: Run, program: Program, peers: dict[int, PromptLink]
 ) -> list[Shares]:
     """Check every package against its manifest and the program. Raises CommitteeAbort, after telling the peers."""
     accepted = []
