@@ -2,6 +2,7 @@
 
     PYTHONPATH=src python benchmarks/private.py                 a table
     PYTHONPATH=src python benchmarks/private.py --json
+    PYTHONPATH=src python benchmarks/private.py --device gpu
     PYTHONPATH=src python benchmarks/private.py --peers         SPU beside it, where `make peers` has installed it
 
 Times are wall-clock seconds of the slowest position, medians over the runs, without the start of the processes. Jobs on
@@ -46,7 +47,7 @@ from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.effects import PromptLink
 from koinon.kernel.ids import NodeId
-from koinon.privacy.rep4 import arithmetic, links
+from koinon.privacy.rep4 import accelerated, arithmetic, links
 from koinon.privacy.rep4.agreement import agree
 from koinon.privacy.rep4.checkpoint import checkpoint
 from koinon.privacy.rep4.party import Party
@@ -268,8 +269,11 @@ async def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--rtt", type=float, nargs="*", default=[20.0], help="milliseconds, beside 0")
     parser.add_argument("--only", nargs="*", default=[], help="jobs whose name contains one of these")
+    parser.add_argument("--device", choices=("gpu", "cpu"), help="large matrix products through JAX on this")
     parser.add_argument("--peers", action="store_true", help="run SPU too")
     options = parser.parse_args()
+    if options.device:
+        os.environ[accelerated.SETTING] = options.device
     load = os.getloadavg()[0]
 
     def wanted(names: Sequence[str]) -> list[str]:
@@ -280,6 +284,7 @@ async def main() -> None:
     for rtt in options.rtt:
         rows += await measure(wanted(FAR), options.repetitions, rtt) if wanted(FAR) else []
     machine = {"processors": os.cpu_count(), "system": platform.platform(), "load": load}
+    machine |= {"device": options.device} if options.device else {}
     report = {"machine": machine, "rows": rows, **({"peers": spu(options.repetitions)} if options.peers else {})}
     print(json.dumps(report, indent=2) if options.json else _table(rows))
     if options.peers and not options.json:

@@ -26,7 +26,16 @@ _SOCKET_BYTES: Final = 1024 * 1024
 _LINGER_SECONDS: Final = 5.0
 """How long a child may live after it closed its channel."""
 
-_INHERITED: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
+_INHERITED: Final = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "COVERAGE_PROCESS_START",
+    "KOINON_ACCELERATOR",
+)
 _ONE_THREAD: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 

@@ -6,20 +6,25 @@ Limb products are summed in float64. Over a block of at most 1,024 terms no sum 
 the products of weight 2⁶⁶ and above vanish modulo 2⁶⁴.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from koinon.privacy.rep4.accelerated import Accelerator
 
 Words = np.ndarray
 """uint64 array."""
 
 LIMB_BITS: Final = 22
 _ABOVE_LIMB: Final = np.int64(64 - LIMB_BITS)
-_BLOCK_TERMS: Final = 1024
+BLOCK_TERMS: Final = 1024
 _SQUARED_TERMS: Final = 512
 """Terms of a block of XᵀX: there two limbs are added before they are multiplied, so that a term may reach 2⁴⁴."""
 _BLAS_PAYS_FROM: Final = 60_000
 """Multiplications below which NumPy's integer matmul is faster than splitting."""
+_DEVICE_PAYS_FROM: Final = 1 << 27
+"""Multiplications below which a product stays here: each shape is compiled once, which takes about half a second."""
 THIN: Final = 64
 """Rows or columns of a product below which the memory that holds the other factor sets the pace."""
 _NIBBLE_SWAPS: Final = ((2, 4), (3, 5))
@@ -75,6 +80,9 @@ def matrix_product(left: MatrixLimbs, right: MatrixLimbs) -> Words:
     (rows, terms), columns = left.words.shape, right.words.shape[1]
     if rows * terms * columns < _BLAS_PAYS_FROM:
         return np.asarray(left.words @ right.words)
+    device = _device_for(rows * terms * columns)
+    if device is not None:
+        return device.product(left.words, right.words)
     total = np.zeros((rows, columns), np.int64)
     for a, b in zip(left.left(), right.right(), strict=True):
         _add_limb_products(total, a, b, a.shape[1] // 3)
@@ -90,6 +98,9 @@ def gram_cross_products(
     component is squared once for all pairs. One pass over the rows.
     """
     rows, columns = next(iter(components.values())).shape
+    device = _device_for(rows * columns * columns)
+    if device is not None:
+        return _gram_on(device, components, pairs, diagonal)
     wanted = {*pairs, *((j, j) for _, j in pairs), *((i, i) for i, j in pairs if (i, j) not in diagonal)}
     squares = {pair: np.zeros((columns, columns), np.int64) for pair in sorted(wanted)}
     added = np.empty((min(rows, _SQUARED_TERMS), columns), np.uint64)
@@ -105,6 +116,30 @@ def gram_cross_products(
         if (i, j) not in diagonal:
             total -= squares[i, i]
         result[i, j] = total.view(np.uint64)
+    return result
+
+
+def _device_for(multiplications: int) -> "Accelerator | None":
+    if multiplications < _DEVICE_PAYS_FROM:
+        return None
+    # Late: it imports this module, and most runs have no product so large.
+    from koinon.privacy.rep4.accelerated import accelerator
+
+    return accelerator()
+
+
+def _gram_on(
+    device: "Accelerator",
+    components: dict[int, Words],
+    pairs: list[tuple[int, int]],
+    diagonal: frozenset[tuple[int, int]],
+) -> dict[tuple[int, int], Words]:
+    result = {}
+    for i, j in pairs:
+        crossed = device.product(components[i].T, components[j])
+        result[i, j] = crossed + crossed.T
+        if (i, j) in diagonal:
+            result[i, j] += device.product(components[i].T, components[i])
     return result
 
 
@@ -178,10 +213,10 @@ def _add_thin_products(total: np.ndarray, products: list[np.ndarray]) -> None:
 
 def _blocks(words: Words, axis: int) -> list[Words]:
     length = words.shape[axis]
-    starts = range(0, length, _BLOCK_TERMS)
+    starts = range(0, length, BLOCK_TERMS)
     if axis == 1:
-        return [np.ascontiguousarray(words[:, s : s + _BLOCK_TERMS]) for s in starts]
-    return [np.ascontiguousarray(words[s : s + _BLOCK_TERMS]) for s in starts]
+        return [np.ascontiguousarray(words[:, s : s + BLOCK_TERMS]) for s in starts]
+    return [np.ascontiguousarray(words[s : s + BLOCK_TERMS]) for s in starts]
 
 
 def _swap_masks() -> list[tuple[np.uint64, np.uint64]]:
