@@ -159,10 +159,10 @@ def test_a_sample_of_what_owners_of_different_columns_type(place: Place) -> None
         for name, other in both.items()
     ]
     told = [process.communicate(timeout=300) for process in running]
-    assert [json.loads(out) for out, _ in told] == [
-        {"own": 60, "learned": True, "in_both": 40},
-        {"own": 70, "learned": False},
-    ]
+    first, second = (json.loads(out) for out, _ in told)
+    assert {"own": 60, "learned": True, "in_both": 40}.items() <= first.items()
+    assert {"own": 70, "learned": False}.items() <= second.items()
+    assert first["sent_bytes"] == second["received_bytes"] > 10_000
     found = (place.folder / "north-both.csv").read_text().split()
     assert sorted(found) == sorted(["id", *map(str, COMMON)])
     assert not (place.folder / "south-both.csv").exists()

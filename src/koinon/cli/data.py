@@ -146,7 +146,8 @@ def intersect(
     found = order(folder, "data.intersect", wanted, orders.Intersected, "intersect", quiet=as_json)
     learned = found.common >= 0
     facts: dict[str, Any] = {"own": found.rows, "learned": learned}
-    print_facts(facts | ({"in_both": found.common} if learned else {}), as_json=as_json)
+    facts |= {"in_both": found.common} if learned else {}
+    print_facts(facts | {"sent_bytes": found.sent, "received_bytes": found.received}, as_json=as_json)
 
 
 @data.command()

@@ -12,6 +12,7 @@ from koinon.kernel.quantities import Seconds
 from koinon.net.link import FrameLink
 from koinon.node.context import Context
 from koinon.wire.catalogue import Failure, from_frame, number_of, to_frame
+from koinon.wire.committee import Progress
 from koinon.wire.failures import error_of
 from koinon.wire.joins import FindIntersection, IntersectionFound
 from koinon.worker import Limits, Worker
@@ -31,6 +32,8 @@ MEMORY_BYTES: Final = 4 * 1024**3
 """A million identifiers on each side take 0.6 GB."""
 _FRAME_BYTES: Final = 66 * 1024**2
 _ENDED: Final = b""
+_PROGRESS: Final = number_of(Progress).to_bytes(2, "big")
+_LAST: Final = tuple(number_of(kind).to_bytes(2, "big") for kind in (IntersectionFound, Failure))
 
 
 @dataclass(frozen=True)
@@ -57,19 +60,32 @@ class Occasion:
         return f"intersection {self.session.hex()}"
 
 
+@dataclass
+class Watch:
+    """What can be seen of an intersection from outside.
+
+    Attributes:
+        linked: called when the other owner's node is there.
+        progress: called with how much is done, from 0 to 1; anew where a link broke and all begins again.
+        sent, received: bytes of frames to and from the other owner's node so far.
+    """
+
+    linked: Callable[[], None] = lambda: None
+    progress: Callable[[float], None] = lambda _: None
+    sent: int = 0
+    received: int = 0
+
+
 async def intersection(
     context: Context,
     occasion: Occasion,
     identifiers: Sequence[str],
     seconds: Seconds,
-    linked: Callable[[], None] = lambda: None,
+    watch: Watch | None = None,
 ) -> "IndexArray | None":
     """Find out with another owner who is in both sets.
 
     Waits for the other owner's node within the time; where a link breaks, all begins anew, a few times.
-
-    Args:
-        linked: called when the other owner's node is there.
 
     Returns:
         The numbers of ``identifiers`` that both have, ascending; None where this owner agreed to learn nothing.
@@ -80,14 +96,14 @@ async def intersection(
         Unavailable: it ended every run before it was done, or this node's own child did.
         Expired: not done within the time.
     """
-    runs = 0
+    runs, watch = 0, watch or Watch()
     try:
         async with asyncio.timeout(seconds):
             while True:
                 link, first = await _linked(context, occasion)
-                linked()
+                watch.linked()
                 try:
-                    return await _found(link, first, occasion, identifiers, seconds)
+                    return await _found(link, first, occasion, identifiers, seconds, watch)
                 except Unavailable:
                     runs += 1
                     if runs == MOST_RUNS:
@@ -121,7 +137,12 @@ async def _linked(context: Context, occasion: Occasion) -> tuple[FrameLink, byte
 
 
 async def _found(
-    link: FrameLink, first: bytes | None, occasion: Occasion, identifiers: Sequence[str], seconds: Seconds
+    link: FrameLink,
+    first: bytes | None,
+    occasion: Occasion,
+    identifiers: Sequence[str],
+    seconds: Seconds,
+    watch: Watch,
 ) -> "IndexArray | None":
     limits = Limits(
         memory_bytes=MEMORY_BYTES,
@@ -135,10 +156,11 @@ async def _found(
     async with Worker.start("koinon.privacy.joins.worker:main", limits) as worker:
         await worker.send(to_frame(work))
         if first is not None:
+            watch.received += len(first)
             await worker.send(first)
-        listening = asyncio.create_task(_to_child(link, worker), name="frames of the other owner")
+        listening = asyncio.create_task(_to_child(link, worker, watch), name="frames of the other owner")
         try:
-            result = await _to_peer(link, worker)
+            result = await _to_peer(link, worker, watch)
         except (InvalidInput, Forged):
             # The other owner is not to wait for somebody who will not go on.
             with suppress(Unavailable):
@@ -151,7 +173,7 @@ async def _found(
     return _numbers(result, len(identifiers))
 
 
-async def _to_child(link: FrameLink, worker: Worker) -> None:
+async def _to_child(link: FrameLink, worker: Worker, watch: Watch) -> None:
     """Until the other owner is gone, which the child is told: it may have all it needs."""
     with suppress(Unavailable):
         while True:
@@ -160,15 +182,21 @@ async def _to_child(link: FrameLink, worker: Worker) -> None:
             except Unavailable:
                 await worker.send(_ENDED)
                 return
+            watch.received += len(frame)
             await worker.send(frame)
 
 
-async def _to_peer(link: FrameLink, worker: Worker) -> IntersectionFound:
-    last = tuple(number_of(kind).to_bytes(2, "big") for kind in (IntersectionFound, Failure))
-    while not (frame := await worker.receive()).startswith(last):
+async def _to_peer(link: FrameLink, worker: Worker, watch: Watch) -> IntersectionFound:
+    while not (frame := await worker.receive()).startswith(_LAST):
+        if frame.startswith(_PROGRESS):
+            progress = from_frame(frame)
+            assert isinstance(progress, Progress)
+            watch.progress(progress.done / max(progress.total, 1))
+            continue
         # The child hears of a link that is gone with the other owner's frames, and may have all it needs.
         with suppress(Unavailable):
             await link.send(frame)
+            watch.sent += len(frame)
     found = from_frame(frame)
     if isinstance(found, Failure):
         raise error_of(found)

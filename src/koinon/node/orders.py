@@ -105,10 +105,15 @@ class Intersect(Record, frozen=True):
 
 
 class Intersected(Record, frozen=True):
-    """How many people went in, and how many both have; −1 where only the other owner learns it."""
+    """How many people went in, and how many both have; −1 where only the other owner learns it.
+
+    ``sent`` and ``received`` are bytes of what the two owners' nodes said to each other, over all runs.
+    """
 
     rows: int
     common: int
+    sent: int = 0
+    received: int = 0
 
 
 class AddRows(Record, frozen=True):

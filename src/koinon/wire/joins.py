@@ -75,7 +75,8 @@ class FindIntersection(Message, frozen=True):
 @message(0x0A08, limit=(64 << 20) + 256)
 class IntersectionFound(Message, frozen=True):
     """The child's last frame: numbers of the identifiers that both owners have, ascending, 4 bytes each, little end
-    first. ``learned`` is false where this owner agreed to learn nothing; frames before it are for the other owner.
+    first. ``learned`` is false where this owner agreed to learn nothing. Frames before it are for the other owner, but
+    for Progress.
     """
 
     learned: bool

@@ -19,7 +19,7 @@ from koinon.kernel.ids import Hash32, NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.node.context import Context
 from koinon.node.datasets import Datasets, write_private
-from koinon.node.intersections import Occasion, intersection
+from koinon.node.intersections import Occasion, Watch, intersection
 from koinon.node.matching import common_rows
 from koinon.node.orders import Intersect, Intersected
 from koinon.node.roles.studies import fetch_study
@@ -94,22 +94,20 @@ class PeopleDesk:
         peers = sorted((order.peer, self._context.keys.node.node_id))
         session = tagged_hash(_OCCASION_DOMAIN, order.occasion.encode(), *peers)
         occasion = Occasion(order.peer, session, order.asks, order.both_learn, order.most)
-        narrator.say(f"{stored.rows} people here; waiting for the other owner's node", 0.1)
-        found = await intersection(
-            self._context,
-            occasion,
-            identifiers,
-            Seconds(order.seconds),
-            lambda: narrator.say("both nodes compute", 0.3),
+        narrator.say(f"{stored.rows} people here; waiting for the other owner's node", 0.05)
+        watch = Watch(
+            lambda: narrator.say("both nodes compute", 0.1),
+            lambda share: narrator.say(f"both nodes compute, {share:.0%}", 0.1 + 0.8 * share),
         )
+        found = await intersection(self._context, occasion, identifiers, Seconds(order.seconds), watch)
         if found is None:
             narrator.say("done; only the other owner learns who is in both", 1.0)
-            return Intersected(stored.rows, NOT_TOLD)
+            return Intersected(stored.rows, NOT_TOLD, watch.sent, watch.received)
         if path is not None:
             lines = "\n".join(["id", *(identifiers[row] for row in found)]) + "\n"
             await asyncio.to_thread(write_private, path, lines.encode())
         narrator.say(f"{len(found)} people are in both", 1.0)
-        return Intersected(stored.rows, len(found))
+        return Intersected(stored.rows, len(found), watch.sent, watch.received)
 
     def stop_matching(self, number: int) -> None:
         """The study has ended: nobody needs to know any more who is in all data."""

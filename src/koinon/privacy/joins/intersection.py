@@ -205,6 +205,20 @@ def begin(terms: Terms, identifiers: Sequence[str], rng: Rng) -> Greeting:
     return Greeting(terms, encoded, rng.bytes(_SALT_BYTES))
 
 
+def share_done(state: State) -> float:
+    """How much of an intersection is behind this owner, from 0 to 1, by the batches that have come."""
+    match state:
+        case AwaitingCorrections():
+            return min(len(state.rows) * BINS_AT_ONCE / state.bins, 1.0) / 2
+        case AwaitingValues():
+            return 0.5 + min(state.received * ITEMS_AT_ONCE / (CHOICES * state.others), 1.0) / 2
+        case AwaitingMembers():
+            return 0.5
+        case Finished():
+            return 1.0
+    return 0.0
+
+
 def step(state: State, event: Event, rng: Rng) -> tuple[State, tuple[Effect, ...]]:
     """Advance one owner's side.
 

@@ -1,6 +1,7 @@
 """One owner's side of an intersection over a link to the other owner."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import numpy as np
@@ -8,14 +9,36 @@ import numpy as np
 from koinon.kernel.effects import Link, Rng
 from koinon.kernel.errors import Expired, MalformedMessage
 from koinon.kernel.quantities import Seconds
-from koinon.privacy.joins.intersection import Begin, Event, Greeting, Learned, Received, State, step
+from koinon.privacy.joins.intersection import (
+    Begin,
+    Event,
+    Greeting,
+    Learned,
+    Received,
+    State,
+    share_done,
+    step,
+)
 from koinon.wire.catalogue import pack, unpack
 
 _NUMBER_BYTES: Final = 2
 
 
-async def intersect(link: Link, side: Greeting, rng: Rng, seconds: Seconds) -> np.ndarray | None:
+async def _unseen(_: float) -> None:
+    """For who does not want to know how far it is."""
+
+
+async def intersect(
+    link: Link,
+    side: Greeting,
+    rng: Rng,
+    seconds: Seconds,
+    progress: Callable[[float], Awaitable[None]] = _unseen,
+) -> np.ndarray | None:
     """Carry an intersection out.
+
+    Args:
+        progress: told after every step how much is done, from 0 to 1.
 
     Returns:
         The numbers of this owner's items that both have, ascending; None where it agreed to learn nothing.
@@ -37,6 +60,7 @@ async def intersect(link: Link, side: Greeting, rng: Rng, seconds: Seconds) -> n
                         return effect.members
                     number, body = pack(effect.message)
                     await link.send(number.to_bytes(_NUMBER_BYTES, "big") + body)
+                await progress(share_done(state))
                 frame = await link.receive()
                 if len(frame) < _NUMBER_BYTES:
                     raise MalformedMessage("a frame begins with the number of its message")

@@ -1,7 +1,7 @@
 """The child process of one intersection: ``koinon.privacy.joins.worker:main``. It has no network of its own.
 
     node → FindIntersection, then the other owner's frames
-    child → frames for the other owner, then IntersectionFound or Failure
+    child → frames for the other owner, Progress between them, then IntersectionFound or Failure
 
 What the other owner sends is read here and not in the node; whatever it does to this process, the node goes on.
 """
@@ -16,10 +16,13 @@ from koinon.kernel.quantities import Seconds
 from koinon.privacy.joins.intersection import Terms, begin
 from koinon.privacy.joins.session import intersect
 from koinon.wire.catalogue import Failure, Message, from_frame, number_of, to_frame
+from koinon.wire.committee import Progress
 from koinon.wire.failures import failure_of
 from koinon.wire.joins import FindIntersection, IntersectionFound
 from koinon.worker.channel import AsyncChannel
 
+STEPS: Final = 20
+"""Parts in which the node is told how far it is."""
 _FAILURE: Final = number_of(Failure).to_bytes(2, "big")
 
 
@@ -68,6 +71,14 @@ async def _found(channel: AsyncChannel) -> IntersectionFound:
         raise MalformedMessage("a child for intersections begins with FindIntersection")
     rng = SystemRng()
     side = begin(Terms(work.session, work.asks, work.both_learn, work.most), work.identifiers, rng)
-    members = await intersect(_Relayed(channel), side, rng, Seconds(work.seconds))
+    told = 0
+
+    async def progress(share: float) -> None:
+        nonlocal told
+        if (done := int(share * STEPS)) > told:
+            told = done
+            await channel.send(to_frame(Progress("intersect", done, STEPS)))
+
+    members = await intersect(_Relayed(channel), side, rng, Seconds(work.seconds), progress)
     found = b"" if members is None else members.astype("<u4").tobytes()
     return IntersectionFound(members is not None, found)
