@@ -28,10 +28,10 @@ HOLDERS = {"age": "north", "dose": "south", "size": "west"}
 IDS = {"north": range(1000, 1060), "south": range(1020, 1090), "west": range(1010, 1070)}
 """Forty people are with all three, 1020 to 1059."""
 JOINING_POLICY = (
-    DEFAULT_POLICY.replace('["logistic-regression/1"]', '["statistics/1", "linear-regression/1", "k-means/1"]')
+    DEFAULT_POLICY.replace('["logistic-regression/1"]', '["statistics/1", "linear-regression/1", "contingency/1"]')
     .replace(
         '["coefficients", "intercept", "worth"]',
-        '["mean", "variance", "correlation", "histogram", "quartiles", "coefficients", "intercept", "score"]',
+        '["mean", "variance", "correlation", "histogram", "quartiles", "coefficients", "intercept", "score", "counts"]',
     )
     .replace("minimum_parties = 3", "minimum_parties = 2")
     .replace('["agreed", "oblivious"]', '["psi", "oblivious"]')
@@ -47,15 +47,26 @@ def value_of(column: str, person: int) -> float:
     return float({"age": age, "dose": age / 20 - 2.5 + noise / 4, "size": 5 + noise}[column])
 
 
-def write_rows(path: Path, column: str, ids: Sequence[int], key: str = "patient") -> None:
+def write_rows(
+    path: Path,
+    column: str,
+    ids: Sequence[int],
+    key: str = "patient",
+    value: Callable[[str, int], float] = value_of,
+) -> None:
     """A file of one column and ids, in an order of the owner's own."""
     order = np.random.default_rng(len(ids)).permutation(np.array(ids))
-    lines = [f"{person},{value_of(column, int(person))!r}" for person in order]
+    lines = [f"{person},{value(column, int(person))!r}" for person in order]
     path.write_text("\n".join([f"{key},{column}", *lines]) + "\n")
 
 
 async def owner_of(
-    network: Network, name: str, ids: Sequence[int], policy: str = JOINING_POLICY, column: str = ""
+    network: Network,
+    name: str,
+    ids: Sequence[int],
+    policy: str = JOINING_POLICY,
+    column: str = "",
+    value: Callable[[str, int], float] = value_of,
 ) -> Context:
     """An owner's node with one column of these people, by default its own, following the chain."""
     context = await network.node(name, ("data",))
@@ -64,7 +75,7 @@ async def owner_of(
     home.policy.write_text(policy, "utf-8")
     column = column or next(own for own, holder in HOLDERS.items() if holder == name)
     path = home.path / "rows.csv"
-    write_rows(path, column, ids)
+    write_rows(path, column, ids, value=value)
     Datasets(home.datasets).add(path, Schema((Column(column, *RANGES[column]),), ""), "", context.rng, "patient")
     role = DataRole(context)
     role.attach()

@@ -1,6 +1,7 @@
 """Bad input of studies at real nodes: one clear sentence, nothing kept or leaked, the money where it was."""
 
 import asyncio
+import os
 from dataclasses import dataclass
 
 import msgspec
@@ -8,10 +9,17 @@ import pytest
 from node_joins_world import IDS, committee_of, draft_of, money_of, ordered, owner_of, publisher_of
 from node_market_world import Network, keys_of
 
+from koinon.contracts.studies import StudyPhase
+from koinon.crypto.hash import tagged_hash
+from koinon.jobs.sessions import study_key
+from koinon.journey import study as proposing
 from koinon.journey.results import Study, Trained
-from koinon.kernel.errors import InvalidInput, Refused
+from koinon.kernel.errors import InvalidInput, KoinonError, Refused
+from koinon.node.context import Context
 from koinon.node.datasets import Datasets
+from koinon.node.matching import NARROWING
 from koinon.node.orders import AddData, DataAdded, ProposeStudy
+from koinon.node.roles.studies import fetch_study
 from koinon.privacy import sharing
 
 GOOD = [f"{1000 + row},{20 + row % 50}.5" for row in range(30)]
@@ -25,6 +33,7 @@ class Bad:
     header: str = "patient,age"
     low: float = 0.0
     high: float = 100.0
+    target: str = ""
 
 
 def changed(row: int, line: str) -> list[str]:
@@ -49,6 +58,15 @@ def changed(row: int, line: str) -> list[str]:
         Bad("no such column", GOOD, "'age' missing", header="patient,years"),
         Bad("no ids", [line.partition(",")[2] for line in GOOD], "'patient' missing", header="age"),
         Bad("nothing", [], "0 rows"),
+        Bad("no target", GOOD, "the target column 'ill' is missing", target="ill"),
+        Bad("a target that is none", [f"{line},2" for line in GOOD], "must be 0 or 1", "patient,age,ill", target="ill"),
+        Bad(
+            "one answer for all",
+            [f"{line},1" for line in GOOD],
+            "rows of both kinds are needed",
+            "patient,age,ill",
+            target="ill",
+        ),
     ],
     ids=lambda bad: bad.name,
 )
@@ -57,7 +75,7 @@ async def test_rows_that_no_study_can_use_are_refused_whole(network: Network, ba
     kept = Datasets(owner.home.datasets).all()
     path = owner.home.path / "bad.csv"
     path.write_text("\n".join([bad.header, *bad.lines]) + "\n")
-    order = AddData(str(path), "", (("age", bad.low, bad.high),), "patient")
+    order = AddData(str(path), bad.target, (("age", bad.low, bad.high),), "patient")
     with pytest.raises(InvalidInput) as refused:
         await ordered(owner, "data.add", order, DataAdded)
     assert bad.sentence in str(refused.value)
@@ -77,6 +95,9 @@ async def test_rows_that_no_study_can_use_are_refused_whole(network: Network, ba
         ('join = "psi"', 'join = "all"', "no join is called 'all'"),
         ('join = "psi"', "", "owners of different columns must agree on the people"),
         ('owner = "south"', 'owner = "east"', "comes from 'east', who is no owner"),
+        ('algorithm = "statistics/1"', 'algorithm = "linear-regression/1"', "must be among coefficients"),
+        ("high = 100.0", "high = 1e300", "no data set here has the study's columns"),
+        ('name = "age"', 'name = "dose"', "two columns have the same name"),
     ],
 )
 async def test_a_study_that_does_not_fit_the_owners_costs_nothing(
@@ -92,6 +113,85 @@ async def test_a_study_that_does_not_fit_the_owners_costs_nothing(
         await ordered(publisher, "study.propose", ProposeStudy(text.replace(old, new)), Study)
     assert await money_of(publisher) == before
     assert await network.suite.studies.count() == 0
+
+
+async def test_a_study_without_its_target_costs_nothing(network: Network) -> None:
+    publisher = await publisher_of(network)
+    before = await money_of(publisher)
+    for target in ("", "weight"):
+        draft = draft_of(("north", "south"), "psi", "linear-regression/1", ("coefficients",), target=target)
+        with pytest.raises(InvalidInput, match="must be one of the columns, with its range"):
+            await ordered(publisher, "study.propose", ProposeStudy(draft), Study)
+    assert await money_of(publisher) == before
+
+
+async def test_fractions_where_codes_are_due_are_refused_before_money_moves(network: Network) -> None:
+    publisher = await publisher_of(network)
+    for name, column in (("north", "age"), ("south", "dose")):
+        owner = await owner_of(network, name, IDS[name])
+        path = owner.home.path / "codes.csv"
+        path.write_text("\n".join([f"patient,{column}", *(f"{one},{one % 4}.5" for one in IDS[name])]) + "\n")
+        await ordered(owner, "data.add", AddData(str(path), "", ((column, 0.0, 4.0),), "patient"), DataAdded)
+    before = await money_of(publisher)
+    draft = draft_of(("north", "south"), "oblivious", "contingency/1", ("counts",))
+    draft = draft.replace("high = 100.0", "high = 4.0").replace("high = 5.0", "high = 4.0").replace("-5.0", "0.0")
+    with pytest.raises(Refused, match=r"column '(age|dose)' holds fractions, .* takes whole numbers there; recode it"):
+        await ordered(publisher, "study.propose", ProposeStudy(draft), Study)
+    assert await money_of(publisher) == before
+
+
+async def test_owners_of_a_publisher_that_vanishes_lose_nothing(network: Network) -> None:
+    publisher = await publisher_of(network)
+    owners = [await owner_of(network, name, IDS[name]) for name in ("north", "south")]
+    before = [await money_of(context) for context in owners]
+    study = await ordered(publisher, "study.propose", ProposeStudy(draft_of(("north", "south"), "oblivious")), Study)
+    studies = network.suite.studies
+    for place in (1, 2):
+        while not (await studies.party_of(study.number, place)).revealed:
+            await asyncio.wait([asyncio.ensure_future(studies.study_of(study.number))], timeout=0.1)
+    await publisher.close()
+    network.chain.time = (await studies.study_of(study.number)).deadline + 2
+    await studies.expire(study.number)
+    assert (await studies.study_of(study.number)).phase == StudyPhase.ENDED
+    after = [await money_of(context) for context in owners]
+    assert all(now >= then for now, then in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize("frame", [b"", b"\x0a", os.urandom(5000), bytes([10, 2]) + bytes(100_000)], ids=len)
+async def test_an_owner_that_sends_garbage_while_people_are_matched_costs_nothing(
+    network: Network, monkeypatch: pytest.MonkeyPatch, frame: bytes
+) -> None:
+    publisher = await publisher_of(network)
+    north = await owner_of(network, "north", IDS["north"])
+    liar = await network.node("south")
+    monkeypatch.setattr(proposing, "_consult", _not_asked)
+    before = await money_of(publisher)
+    there = asyncio.Event()
+
+    def heard(sentence: str) -> None:
+        if "proposed to" in sentence:
+            there.set()
+
+    draft = draft_of(("north", "south"), "psi")
+    proposed = asyncio.create_task(ordered(publisher, "study.propose", ProposeStudy(draft), Study, heard))
+    await there.wait()
+    key = study_key(await fetch_study(liar, 1), 1)
+    session = tagged_hash("koinon/study/intersection/1", key, NARROWING, (1).to_bytes(2, "big"))
+    link = await liar.transport.accept_link(north.keys.node.node_id, f"intersection {session.hex()}", 120.0)
+    await link.send(frame)
+    with pytest.raises(KoinonError, match="the escrow and all bonds are back"):
+        await proposed
+    assert await money_of(publisher) == before
+    assert kept_rows(north) is None
+
+
+def kept_rows(context: Context) -> bytes | None:
+    """What an owner's node has noted of who is in all data of the first study."""
+    return context.memory.get(b"common-rows/" + (1).to_bytes(8, "big"))
+
+
+async def _not_asked(*_: object) -> None:
+    """In place of asking the owners before money moves."""
 
 
 @pytest.mark.long

@@ -286,6 +286,27 @@ async def test_only_who_asks_learns_where_that_was_agreed(network: Network) -> N
     assert [(each.rows, each.common) for each in (first, second)] == [(60, 40), (70, -1)]
 
 
+@pytest.mark.long
+async def test_a_sample_of_twenty_thousand_people_each_with_progress(network: Network) -> None:
+    owners = [
+        await owner_of(network, name, range(start, start + 20_000), value=lambda _, person: person % 4 + 0.5)
+        for name, start in (("north", 10_000), ("south", 15_000))
+    ]
+    orders = [order_of(owners[0], owners[1], most=20_000), order_of(owners[1], owners[0], most=20_000, asks=False)]
+    said: list[list[str]] = [[], []]
+    found = await asyncio.gather(
+        *(
+            ordered(context, "data.intersect", order, Intersected, notes.append)
+            for context, order, notes in zip(owners, orders, said, strict=True)
+        )
+    )
+    assert [(one.rows, one.common) for one in found] == [(20_000, 15_000)] * 2
+    for notes in said:
+        shares = [int(note.rpartition(" ")[2][:-1]) for note in notes if note.startswith("both nodes compute,")]
+        assert shares == sorted(set(shares))
+        assert shares
+
+
 @pytest.mark.parametrize(
     ("first", "second", "sentence"),
     [

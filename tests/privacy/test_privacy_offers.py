@@ -367,6 +367,26 @@ def test_constant_and_collinear_columns_are_handled(scene: Scene, names: tuple[s
     assert np.abs(found[names[0]][2] - 10 * found[names[0]][1]).max() < 0.1 * (1 + np.abs(found[names[0]][2]).max())
 
 
+WITH_FEATURES = [scene for scene in SCENES if {column.name for column in FEATURES} <= {c.name for c in scene.columns}]
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        pytest.param(scene, id=scene.program, marks=[pytest.mark.long] if scene.program in MANY_ROUNDS else [])
+        for scene in WITH_FEATURES
+    ],
+)
+def test_no_program_is_upset_by_constant_and_collinear_columns(scene: Scene) -> None:
+    """Whatever it makes of them is a number, and no bound that it claims is exceeded: the reference engine looks."""
+    rows = scene.rows.copy()
+    for column, values in zip(FEATURES, degenerate().T, strict=True):
+        rows[:, [one.name for one in scene.columns].index(column.name)] = values
+    found = tables(replace(scene, rows=rows), ClearBackend(), by_columns=False)
+    assert found
+    assert all(np.isfinite(values).all() for name, values in found.items() if name != "correlation p")
+
+
 PENALTIES = {
     "linear-regression/1": (0.01, 300.0, 20.0),
     "logistic-regression/1": (0.01, 300.0, 20.0),

@@ -128,7 +128,10 @@ async def _linked(context: Context, occasion: Occasion) -> tuple[FrameLink, byte
             link = await context.transport.link(record.endpoint, occasion.label, LINK_SECONDS)
             try:
                 async with asyncio.timeout(FIRST_FRAME_SECONDS):
-                    return link, await link.receive()
+                    first = await link.receive()
+                if not first:
+                    raise MalformedMessage("the other owner's node began with an empty frame")
+                return link, first
             except BaseException:
                 await link.close()
                 raise
