@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
 _LINKS: Final = {"Sigmoid": Link.SIGMOID, "Softmax": Link.SOFTMAX}
+_AFFINE: Final = frozenset({"Add", "Div", "Gemm", "MatMul", "Mul", "Pow", "Sub"})
 _SAME: Final = frozenset({"Identity", "Cast"})
 _RESHAPED: Final = frozenset({"Flatten", "Reshape", "Squeeze"})
 """Where there is one number for each row, it stays the same."""
@@ -102,6 +103,8 @@ def _take(chain: _Chain, node: "NodeProto", value: str, numbers: dict[str, np.nd
     if node.op_type in _LINKS:
         chain.link = _LINKS[node.op_type]
         return
+    if node.op_type not in _AFFINE:
+        raise _unable(node)
     others = [name for name in node.input if name != value]
     if node.op_type == "Mul" and not others:
         chain.squared()
@@ -128,10 +131,14 @@ def _take(chain: _Chain, node: "NodeProto", value: str, numbers: dict[str, np.nd
         case "Div" if leads and (column != 0).all():
             chain.scaled(1 / column)
         case _:
-            raise InvalidInput(
-                f"operator {node.op_type} cannot be computed on encrypted rows; a model for them has dense layers with"
-                " squares between, and a sigmoid or softmax at its end"
-            )
+            raise _unable(node)
+
+
+def _unable(node: "NodeProto") -> InvalidInput:
+    return InvalidInput(
+        f"operator {node.op_type} cannot be computed on encrypted rows; a model for them has dense layers with squares"
+        " between, and a sigmoid or softmax at its end"
+    )
 
 
 def _product(chain: _Chain, node: "NodeProto", matrix: np.ndarray, rest: list[np.ndarray]) -> None:
