@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,8 @@ def awaited(url: str, look: Callable[[], list[Any]], count: int) -> list[Any]:
         async with ChainClient([url]) as client:
             await client.block()
 
+    last = time.monotonic() + ENOUGH_SECONDS
     while len(found := look()) < count:
+        assert time.monotonic() < last, "it never came"
         asyncio.run(pause())
     return found

@@ -5,23 +5,22 @@ import numpy as np
 import pytest
 from node_cases_world import until
 from node_joins_world import ordered
-from node_market_world import COEFFICIENTS, COLUMNS, INTERCEPT, Network, trained_model
+from node_market_world import COEFFICIENTS, COLUMNS, INTERCEPT, Network
+from onnx import load_from_string
 
 from koinon.contracts.outsourcing import Outsourcing
 from koinon.jobs.outsourcing import Task, job_name
-from koinon.jobs.study import SignedStudy, open_study
-from koinon.journey.results import Trained
-from koinon.kernel.codec import decode, encode
+from koinon.kernel.codec import encode
 from koinon.kernel.errors import KoinonError, Refused, Unavailable
 from koinon.kernel.quantities import TokenAmount
+from koinon.models.onnx_export import LogisticParameters, export_logistic
 from koinon.node import orders
 from koinon.node.context import Context
-from koinon.node.outsourced_models import encrypted_model
 from koinon.node.roles import outsourcing
 from koinon.node.roles.encrypted_models import EncryptedModelsRole
 from koinon.node.roles.outsourcing import NOBODY, OutsourceRole, WorkRole
-from koinon.node.roles.results import keep
 from koinon.privacy.encrypted.models import EncryptedModel
+from koinon.privacy.encrypted.onnx_layers import layers_of
 from koinon.privacy.rep4.adversary import SeededRng
 from koinon.wire.encrypted import EncryptedQuestion, FetchEncryptedOffer, OfferWork
 
@@ -31,15 +30,18 @@ NAMES = ("provider-0", "provider-1", "provider-2")
 ROWS = np.array([[1.0, 20.0, 0.5], [9.0, 80.0, 4.5], [5.0, 50.0, 2.5], [2.0, 90.0, 1.0]])
 
 
-async def client_of(network: Network) -> tuple[Context, Trained]:
-    """The publisher of a study that is trained, with rows on its disk."""
-    trained, _ = await trained_model(network)
-    publisher = await network.node("publisher", ("publisher",))
-    keep(publisher.memory, trained)
-    OutsourceRole(publisher).attach()
+LOW, HIGH = (np.array([getattr(column, end) for column in COLUMNS]) for end in ("low", "high"))
+PARAMETERS = LogisticParameters(LOW, HIGH, np.array(COEFFICIENTS), INTERCEPT)
+
+
+async def client_of(network: Network) -> Context:
+    """A node with a model and rows on its disk."""
+    client = await network.node("buyer", ("publisher",))
+    OutsourceRole(client).attach()
     lines = [",".join(column.name for column in COLUMNS), *(",".join(map(repr, row)) for row in ROWS.tolist())]
-    (publisher.home.path / "rows.csv").write_text("\n".join(lines) + "\n")
-    return publisher, trained
+    (client.home.path / "rows.csv").write_text("\n".join(lines) + "\n")
+    (client.home.path / "model.onnx").write_bytes(export_logistic(PARAMETERS))
+    return client
 
 
 async def worker_of(network: Network, name: str, fee: TokenAmount = FEE, role: type[WorkRole] = WorkRole) -> Context:
@@ -49,9 +51,9 @@ async def worker_of(network: Network, name: str, fee: TokenAmount = FEE, role: t
     return context
 
 
-def job(client: Context, trained: Trained, workers: list[Context], **changes: object) -> orders.Outsource:
-    wanted = orders.Outsource(
-        study=trained.study.number,
+def job(client: Context, workers: list[Context]) -> orders.Outsource:
+    return orders.Outsource(
+        model=str(client.home.path / "model.onnx"),
         path=str(client.home.path / "rows.csv"),
         workers=tuple(worker.account for worker in workers),
         agree=2,
@@ -62,12 +64,10 @@ def job(client: Context, trained: Trained, workers: list[Context], **changes: ob
         seconds=600,
         claim_seconds=300,
     )
-    return msgspec.structs.replace(wanted, **changes)
 
 
 def in_the_clear(rows: np.ndarray) -> np.ndarray:
-    low, high = (np.array([getattr(column, end) for column in COLUMNS]) for end in ("low", "high"))
-    scaled = 2 * (rows - low) / (high - low) - 1
+    scaled = 2 * (rows - LOW) / (HIGH - LOW) - 1
     return np.asarray(1 / (1 + np.exp(-(scaled @ np.array(COEFFICIENTS) + INTERCEPT))))
 
 
@@ -96,14 +96,14 @@ async def test_a_sample_of_strangers_that_answer_and_of_one_that_answers_otherwi
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outsourcing, "POLL_SECONDS", 0.1)
-    client, trained = await client_of(network)
+    client = await client_of(network)
     roles = (WorkRole, LyingWork, WorkRole)
     workers = [await worker_of(network, name, role=role) for name, role in zip(NAMES, roles, strict=True)]
     everybody = [client, *workers]
     before = await wealth_of(network, everybody)
     # With this draw the liar is asked about one piece or more.
     client.rng = SeededRng(b"draw")
-    done = await ordered(client, "work.outsource", job(client, trained, workers), orders.WorkDone)
+    done = await ordered(client, "work.outsource", job(client, workers), orders.WorkDone)
     np.testing.assert_allclose(done.values, in_the_clear(ROWS), atol=1e-3)
     assert (done.outputs, done.charged, done.silent) == (1, (workers[1].account,), ())
 
@@ -140,15 +140,19 @@ async def test_a_sample_of_strangers_that_answer_and_of_one_that_answers_otherwi
 
 
 async def test_offers_that_a_worker_does_not_take_cost_nothing(network: Network) -> None:
-    client, trained = await client_of(network)
+    client = await client_of(network)
     worker = await worker_of(network, NAMES[0], fee=TokenAmount(UNIT))
     other = await network.node(NAMES[1], ("service",))
     WorkRole(other, EncryptedModelsRole(other)).attach()
     everybody = [client, worker, other]
-    wanted = job(client, trained, [worker, other])
+    wanted = job(client, [worker, other])
+    narrow = client.home.path / "narrow.csv"
+    narrow.write_text("size\n1.5\n2.5\n")
     before = await wealth_of(network, everybody)
     for changes, sentence in (
-        ({"study": 77}, "opened no result of study 77"),
+        ({"model": str(client.home.path / "rows.csv")}, "rows.csv is not an ONNX model"),
+        ({"model": str(client.home.path / "none.onnx")}, "cannot read none.onnx"),
+        ({"path": str(narrow)}, "the model takes rows of 3 numbers; the file has 1 columns"),
         ({"piece_rows": 10**6}, "a piece has 1 to"),
         ({"workers": (worker.account, worker.account)}, "name 2 different workers or more"),
         ({"workers": (worker.account,)}, "name 2 different workers or more"),
@@ -163,7 +167,7 @@ async def test_offers_that_a_worker_does_not_take_cost_nothing(network: Network)
     with pytest.raises(Unavailable, match="0 of 2 workers take part and 2 are needed; the fees come back"):
         await ordered(client, "work.outsource", wanted, orders.WorkDone)
     (open_job,) = outsourcing.kept_jobs(client)
-    model = encode(encrypted_model_of(trained))
+    model = encode(layers_of(load_from_string(export_logistic(PARAMETERS))))
     mine = await Outsourcing.deploy(client.client, network.suite.token.address, client.account)
     with pytest.raises(Refused, match="takes no encrypted work"):
         await client.transport.call(other.transport.endpoint, OfferWork(open_job.contract, open_job.number, model))
@@ -179,7 +183,3 @@ async def test_offers_that_a_worker_does_not_take_cost_nothing(network: Network)
             await sender.transport.call(worker.transport.endpoint, offer)
     assert outsourcing.kept_jobs(worker) == []
     assert (await wealth_of(network, everybody))[1:] == before[1:]
-
-
-def encrypted_model_of(trained: Trained) -> EncryptedModel:
-    return encrypted_model(trained, open_study(decode(SignedStudy, trained.study.signed)))

@@ -16,9 +16,9 @@ LONGEST: Final = click.IntRange(120, 30 * 86400)
 
 
 @click.command()
-@click.argument("number", type=click.IntRange(1))
+@click.argument("model", type=click.Path(path_type=Path))
 @HOME
-@click.option("--rows", "file", type=click.Path(path_type=Path), required=True, help="CSV or Parquet, named columns.")
+@click.option("--rows", "file", type=click.Path(path_type=Path), required=True, help="CSV or Parquet, numbers only.")
 @click.option(
     "--worker",
     "cards",
@@ -31,12 +31,12 @@ LONGEST: Final = click.IntRange(120, 30 * 86400)
 @click.option("--piece", default=1000, show_default=True, type=click.IntRange(1), help="Rows in a piece.")
 @click.option("--fee", default="0.1", callback=amount, show_default=True, help="Tokens to each that agrees, a piece.")
 @click.option("--bond", default="20", callback=amount, show_default=True, help="Tokens that a wrong answer costs.")
-@click.option("--contract", help="Address of an Outsourcing contract. [default: a new one]")
+@click.option("--contract", help="Address of an Outsourcing contract. [default: this node's own]")
 @click.option("--seconds", default=3600, show_default=True, type=LONGEST, help="Time for all of it.")
 @click.option("--claim-seconds", default=3600, show_default=True, type=LONGEST, help="Then, to charge wrong answers.")
 @JSON
 def outsource(
-    number: int,
+    model: Path,
     folder: Path,
     file: Path,
     cards: tuple[Path, ...],
@@ -49,7 +49,7 @@ def outsource(
     claim_seconds: int,
     as_json: bool,
 ) -> None:
-    """Have strangers answer about rows that they do not see, with the model of study NUMBER, which they do see.
+    """Have strangers answer about rows that they do not see, with an ONNX MODEL, which they do see.
 
     Every piece goes to several of them, drawn for it. Answers are compared byte by byte: who agrees is paid, who signed
     another answer loses its bond. AGREE of them who lie together and are drawn together win.
@@ -58,7 +58,7 @@ def outsource(
     from koinon.node import orders
 
     wanted = orders.Outsource(
-        study=number,
+        model=str(model.resolve()),
         path=str(file.resolve()),
         workers=tuple(Identity.read(card).account for card in cards),
         agree=agree,

@@ -9,6 +9,7 @@ A worker gives ``serve`` its ``receipts_of``: it signs for jobs that it joined, 
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from koinon.contracts.eip712 import Domain
 from koinon.contracts.outsourcing import Outsourcing, SignedAnswer, answer_digest
@@ -16,7 +17,9 @@ from koinon.crypto.signature import AccountKey, recover_address
 from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.errors import KoinonError, Refused
 from koinon.kernel.ids import Address, Hash32, to_hex
-from koinon.privacy.encrypted.outsourcing import Outsourced, PaidWork, SignedPiece
+
+if TYPE_CHECKING:
+    from koinon.privacy.encrypted.outsourcing import Outsourced, PaidWork, SignedPiece
 
 
 class Task(Record, frozen=True):
@@ -58,12 +61,14 @@ def receipts_of(key: AccountKey, domain: Domain, jobs: Collection[int]) -> Calla
     return signed
 
 
-def paid_work(domain: Domain, job: int, workers: Sequence[Address]) -> PaidWork:
+def paid_work(domain: Domain, job: int, workers: Sequence[Address]) -> "PaidWork":
     """A client's side of paid work, for ``outsource``.
 
     Args:
         workers: accounts of the endpoints, in their order.
     """
+
+    from koinon.privacy.encrypted.outsourcing import PaidWork
 
     def is_receipt(stranger: int, piece: int, question: Hash32, answer: Hash32, receipt: bytes) -> bool:
         try:
@@ -77,7 +82,7 @@ def paid_work(domain: Domain, job: int, workers: Sequence[Address]) -> PaidWork:
     return PaidWork(task, is_receipt)
 
 
-async def settle(contract: Outsourcing, job: int, workers: Sequence[Address], result: Outsourced) -> Settled:
+async def settle(contract: Outsourcing, job: int, workers: Sequence[Address], result: "Outsourced") -> Settled:
     """Put every settled piece on the chain, which pays for it, and charge each worker that signed another answer.
 
     Args:
@@ -103,5 +108,5 @@ async def settle(contract: Outsourcing, job: int, workers: Sequence[Address], re
     return Settled(tuple(paid), tuple(charged))
 
 
-def _answer(one: SignedPiece) -> SignedAnswer:
+def _answer(one: "SignedPiece") -> SignedAnswer:
     return SignedAnswer(one.question, one.answer, one.receipt)

@@ -328,13 +328,13 @@ class TakeWork(Record, frozen=True):
 
 
 class Outsource(Record, frozen=True):
-    """Have workers answer about encrypted rows, with the model of a study whose result this node has.
+    """Have workers answer about encrypted rows with an ONNX model. ``model`` and ``path``, of the rows, are files.
 
     Each piece of ``piece_rows`` rows is paid to ``agree`` workers that answer alike. ``contract`` is empty for one of
     this node's own. ``seconds`` is the time for all of it, ``claim_seconds`` after it to charge wrong answers.
     """
 
-    study: int
+    model: str
     path: str
     workers: tuple[Address, ...]
     agree: int

@@ -260,13 +260,10 @@ class Node:
             cases = CasesRole(context)
             cases.attach()
             self._roles["cases"] = cases
-        if "publisher" in self.roles:
-            from koinon.node.roles.outsourcing import OutsourceRole
+        from koinon.node.roles.outsourcing import OutsourceRole, WorkRole
 
-            OutsourceRole(context).attach()
+        OutsourceRole(context).attach()
         if "service" in self.roles:
-            from koinon.node.roles.outsourcing import WorkRole
-
             work = WorkRole(context, self._encrypted_models)
             work.attach()
             self._roles["work"] = work

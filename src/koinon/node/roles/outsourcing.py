@@ -18,8 +18,6 @@ from koinon.contracts.refusals import Reverted
 from koinon.contracts.token import UNLIMITED
 from koinon.contracts.tokens import format_amount
 from koinon.jobs.outsourcing import Task, job_name, paid_work, receipts_of, settle
-from koinon.jobs.study import SignedStudy, open_study
-from koinon.journey.results import Trained
 from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, Refused, Unavailable
 from koinon.kernel.ids import Address, NodeId, to_hex
@@ -27,7 +25,6 @@ from koinon.kernel.quantities import ChainId, Seconds, TokenAmount, UnixSeconds
 from koinon.node import orders
 from koinon.node.context import Context
 from koinon.node.roles.encrypted_models import EncryptedModelsRole
-from koinon.node.roles.results import kept
 from koinon.node.tasks import Narrator
 from koinon.wire.catalogue import Done, Message
 from koinon.wire.discovery import Endpoint
@@ -51,6 +48,7 @@ LARGEST_MODEL: Final = 4 << 20
 NOBODY: Final = Address(bytes(18) + b"\xde\xad")
 """Gets the bonds of outvoted workers: an account without a key, which is part of no work."""
 _TERMS: Final = b"outsourcing/terms"
+_CONTRACT: Final = b"outsourcing/contract"
 _JOBS: Final = b"outsourcing/job/"
 
 
@@ -257,28 +255,30 @@ class OutsourceRole:
         )
 
     def _prepared(self, order: orders.Outsource) -> "tuple[EncryptedModel, np.ndarray]":
-        """The model of a study whose result this node has, and the rows. Raises InvalidInput or Refused."""
+        """The model and the rows. Raises InvalidInput."""
         from koinon.data.table import read_features
-        from koinon.journey.predictors import features_of
-        from koinon.node.outsourced_models import encrypted_model
+        from koinon.node.onnx_files import read_onnx
         from koinon.privacy.encrypted.ckks import rows_for
+        from koinon.privacy.encrypted.onnx_layers import layers_of
 
-        encoded = dict(kept(self._context.memory, order.study)).get("train")
-        if encoded is None:
-            raise Refused(f"this node opened no result of study {order.study}")
-        trained = decode(Trained, encoded)
-        study = open_study(decode(SignedStudy, trained.study.signed))
-        model = encrypted_model(trained, study)
+        model = layers_of(read_onnx(Path(order.model)))
         if not 1 <= order.piece_rows <= rows_for(model.depth):
             raise InvalidInput(f"a piece has 1 to {rows_for(model.depth)} rows, not {order.piece_rows}")
-        names = tuple(column.name for column in features_of(study))
-        return model, read_features(Path(order.path), names, study.target)
+        rows = read_features(Path(order.path), ())
+        if rows.shape[1] != model.features:
+            raise InvalidInput(
+                f"the model takes rows of {model.features} numbers; the file has {rows.shape[1]} columns"
+            )
+        return model, rows
 
     async def _contract(self, order: orders.Outsource, narrator: Narrator) -> Outsourcing:
+        """The contract that the operator names, or one that this node deploys once for all its work."""
         context = self._context
-        if order.contract:
-            return await checked_contract(context, Address(order.contract))
+        named = order.contract or context.memory.get(_CONTRACT)
+        if named:
+            return await checked_contract(context, Address(named))
         contract = await Outsourcing.deploy(context.client, context.suite.token.address, NOBODY)
+        context.memory.write({_CONTRACT: contract.address})
         narrator.say(f"a contract of its own is at {to_hex(contract.address)}", 0.1)
         return contract
 
