@@ -12,6 +12,7 @@ from koinon.contracts.outsourcing import Outsourcing
 from koinon.jobs.outsourcing import Task, job_name
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import KoinonError, Refused, Unavailable
+from koinon.kernel.ids import to_hex
 from koinon.kernel.quantities import TokenAmount
 from koinon.models.onnx_export import LogisticParameters, export_logistic
 from koinon.node import orders
@@ -127,6 +128,14 @@ async def test_a_sample_of_strangers_that_answer_and_of_one_that_answers_otherwi
     # Twice it may find out that this is no question; then it does not look any more.
     told = [await failure(client, workers[2], again) for _ in range(3)]
     assert "answers 2 questions for a piece" in told[-1]
+
+    # A worker that starts again goes on with its jobs, and gets its bond back.
+    await workers[2].close()
+    again_up = await network.node(NAMES[2], ("service",))
+    role = WorkRole(again_up, EncryptedModelsRole(again_up))
+    role.attach()
+    assert role.report() == [f"work {done.job} for {to_hex(client.keys.node.node_id)[:18]}"]
+    everybody[3] = again_up
 
     network.chain.time = int(terms.deadline) + terms.claim_seconds + 4
     for context in everybody:
