@@ -100,7 +100,7 @@ class Bad:
         Bad("one owner", {"owners": ()}, "2 to 16 data owners"),
         Bad("owners' shares too large", {"owner_revenue": 4000}, "exceed the whole"),
         Bad("too few rows", {"minimum_rows": 1}, "minimum_rows"),
-        Bad("settings of another program", {"settings": b"\x91\x01"}, "encoding of a Settings"),
+        Bad("settings of another program", {"settings": b"\x91\x01"}, "not a Settings"),
         Bad("target of a program without", {"algorithm": "statistics/1", "outputs": ("mean",)}, "predicts nothing"),
         Bad(
             "fairness of no model",

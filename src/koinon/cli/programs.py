@@ -176,7 +176,8 @@ async def _tables(folder: Path, number: int) -> "tuple[ResultTable, ...]":
     from koinon.jobs.inputs import layout
     from koinon.journey.predictors import arrays_of
     from koinon.privacy.programs import registry
-    from koinon.privacy.programs.offer import decode_settings, presented
+    from koinon.privacy.programs.offer import decode_settings
+    from koinon.privacy.programs.preparation import presented
 
     trained, study = await _trained(folder, number)
     offer = registry.offer(study.algorithm)

@@ -115,7 +115,7 @@ def new(
     from koinon.node.drafts import Draft, write_draft
     from koinon.node.home import Identity
     from koinon.privacy.programs import registry
-    from koinon.privacy.programs.offer import Target
+    from koinon.privacy.programs.offer import Target, decode_settings, settings_from
 
     if file.exists():
         raise InvalidInput(f"{file.name} exists already; choose another name or remove it")
@@ -135,6 +135,7 @@ def new(
     if sensitive is not None:
         schema.index(sensitive)
     binary = offer.target is Target.BINARY
+    told = read_settings(offer, settings)
     draft = Draft(
         title=title,
         purpose=purpose,
@@ -155,8 +156,8 @@ def new(
             maximum_attempts=attempts,
         ),
         algorithm=program,
-        outputs=outputs or offer.outputs,
-        settings=read_settings(offer, settings),
+        outputs=outputs or registry.outputs_of(offer, decode_settings(offer, settings_from(offer, told))),
+        settings=told,
         holders=holders,
         people=read_root(root) if root is not None else b"",
         epsilon=epsilon,

@@ -71,11 +71,13 @@ def parameters(study: StudyFile, rows: tuple[int, ...]) -> bytes:
 def whole_columns(study: StudyFile) -> tuple[str, ...]:
     """Names of the columns in which the program takes whole numbers only. Raises InvalidInput for unusable settings."""
     from koinon.privacy.programs.offer import decode_settings
+    from koinon.privacy.programs.preparation import whole_names
     from koinon.privacy.programs.registry import offer
 
     found = offer(study.algorithm)
     # Which columns they are depends on nobody's number of rows.
-    return found.whole_columns(layout(study, (1,) * len(study.owners)), decode_settings(found, study.settings))
+    settings = decode_settings(found, study.settings)
+    return (*found.whole_columns(layout(study, (1,) * len(study.owners)), settings), *whole_names(settings))
 
 
 def check_rows(study: StudyFile, table: "Table") -> None:

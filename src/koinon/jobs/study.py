@@ -273,8 +273,7 @@ def _program_problems(study: StudyFile, names: list[str]) -> list[str]:
         return [f"no algorithm is called {study.algorithm[:80]!r}; there is {', '.join(registry.names())}"]
     offer = registry.offer(study.algorithm)
     try:
-        registry.check_outputs(offer, study.outputs)
-        decode_settings(offer, study.settings)
+        registry.check_outputs(offer, study.outputs, decode_settings(offer, study.settings))
     except KoinonError as problem:
         return [str(problem)]
     if study.epsilon and offer.noisy is None:

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from koinon.models.onnx_networks import NetworkLayer
     from koinon.privacy.learn.layers import Layer
     from koinon.privacy.programs.offer import Layout
+    from koinon.privacy.programs.preparation import PreparedSettings
 
     FloatArray = NDArray[np.float64]
 
 BINARY_CLASSIFICATION: Final = "binary-classification"
 CLASSIFICATION: Final = "classification"
 REGRESSION: Final = "regression"
+_UNCUT: Final = 1e15
+"""An end for numbers that are not cut."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,53 @@ def predictor_of(trained: Trained, study: StudyFile) -> Predictor:
         raise InvalidInput(
             f"{study.algorithm} makes no model to be published; see its result with: koinon study result NUMBER"
         )
-    return _PREDICTORS[study.algorithm](arrays_of(trained), study)
+    from koinon.privacy.programs import registry
+    from koinon.privacy.programs.offer import decode_settings
+    from koinon.privacy.programs.preparation import is_prepared
+
+    outputs = arrays_of(trained)
+    settings = decode_settings(registry.offer(study.algorithm), study.settings)
+    if is_prepared(settings):
+        return _prepared(outputs, study, settings)
+    return _PREDICTORS[study.algorithm](outputs, study)
+
+
+def _prepared(outputs: Mapping[str, "FloatArray"], study: StudyFile, settings: "PreparedSettings") -> Predictor:
+    """The model on prepared columns, with the work of preparing rows in front of it."""
+    import msgspec
+    import numpy as np
+
+    from koinon.jobs.inputs import has_binary_target, layout
+    from koinon.models.onnx_preparation import PreparationParameters, check_equal_prepared, export_prepared
+    from koinon.privacy.programs.preparation import PREPARATION, in_units, inside, parts_of
+
+    shared = layout(study, (1,) * len(study.owners))
+    parts = parts_of(shared, settings)
+    _need(outputs, {PREPARATION: (3, len(parts))}, study)
+    beside = study.target if has_binary_target(study) else ""
+    columns = tuple(column for column in inside(shared, settings).columns if column.name != beside)
+    rest = {name: values for name, values in outputs.items() if name != PREPARATION}
+    inner = _PREDICTORS[study.algorithm](rest, msgspec.structs.replace(study, columns=columns))
+    fills, centres, factors = in_units(outputs[PREPARATION], shared, parts)
+    names = [column.name for column in features_of(study)]
+    places = [number for number, part in enumerate(parts) if part.column.name != study.target]
+    chosen = [parts[number] for number in places]
+    free = [not part.scaled and part.code is None for part in chosen]
+    low, high = _ranges(study)
+    parameters = PreparationParameters(
+        low,
+        high,
+        sources=np.array([names.index(shared.columns[part.source].name) for part in chosen]),
+        masks=np.array([-1 if part.mask is None else names.index(shared.columns[part.mask].name) for part in chosen]),
+        fills=fills[places],
+        centres=centres[places],
+        factors=factors[places],
+        lowest=np.where(free, -_UNCUT, [part.column.low for part in chosen]),
+        highest=np.where(free, _UNCUT, [part.column.high for part in chosen]),
+        codes=np.array([-1 if part.code is None else part.code for part in chosen]),
+    )
+    onnx = export_prepared(inner.onnx, parameters)
+    return Predictor(onnx, inner.task, inner.difference + check_equal_prepared(onnx, inner.onnx, parameters))
 
 
 def _logistic_regression(outputs: Mapping[str, "FloatArray"], study: StudyFile) -> Predictor:

@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from koinon.kernel.codec import Record
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray, bounded, matrix_product, reciprocal, where
 from koinon.privacy.backend import Program
@@ -18,13 +17,14 @@ from koinon.privacy.learn.clusters import KMeans
 from koinon.privacy.ordering import one_hot
 from koinon.privacy.programs.groups import check_minimum
 from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, middles, names_of, on_table
+from koinon.privacy.programs.preparation import PreparedSettings
 from koinon.privacy.statistics import PART
 
 NAME: Final = "k-means/1"
 MOST_CLUSTERS: Final = 64
 
 
-class Settings(Record, frozen=True):
+class Settings(PreparedSettings, frozen=True):
     """Attributes:
     clusters: k.
     iterations: of Lloyd's algorithm; public and fixed, so that time tells nothing.

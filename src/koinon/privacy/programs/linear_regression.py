@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from koinon.kernel.codec import Record
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
@@ -17,11 +16,12 @@ from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.linear import FittedLine, LinearRegression, to_units
 from koinon.privacy.learn.selection import check_penalties, chosen
 from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, on_pairs, on_table, tables_of_line
+from koinon.privacy.programs.preparation import PreparedSettings
 
 NAME: Final = "linear-regression/1"
 
 
-class Settings(Record, frozen=True):
+class Settings(PreparedSettings, frozen=True):
     """Attributes:
     penalty: λ of ‖y − Xw − c‖² + λ‖w‖² on standardised columns; 0 for ordinary least squares.
     steps: refinements of the solver; public, so that time tells nothing.

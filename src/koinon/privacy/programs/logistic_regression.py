@@ -45,6 +45,7 @@ from koinon.privacy.programs.offer import (
     tables_of_line,
 )
 from koinon.privacy.programs.planted import judged
+from koinon.privacy.programs.preparation import PreparedSettings
 from koinon.privacy.secret import (
     HEADROOM_BITS,
     Claim,
@@ -103,7 +104,7 @@ class Parameters(Record, frozen=True):
         return Layout(self.rows, self.columns, self.columns[-1].name, self.sources, self.fraction_bits)
 
 
-class Settings(Record, frozen=True):
+class Settings(PreparedSettings, frozen=True):
     """Attributes:
     penalty: λ = 1 / C of scikit-learn.
     iterations: accelerated steps.
@@ -197,7 +198,7 @@ def coefficients_of(table: Secret, penalty: float, iterations: int) -> Generator
 
 def in_study(parameters: Parameters) -> bytes:
     """The same parameters as a study encodes them, with both outputs opened."""
-    settings = Settings(parameters.penalty, parameters.iterations)
+    settings = Settings(penalty=parameters.penalty, iterations=parameters.iterations)
     return encode(
         offer.Parameters(parameters.layout, encode(settings), ("coefficients", "intercept"), parameters.epsilon)
     )

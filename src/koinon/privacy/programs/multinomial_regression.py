@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from koinon.kernel.codec import Record
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
@@ -29,12 +28,13 @@ from koinon.privacy.programs.offer import (
     on_target,
     target_only,
 )
+from koinon.privacy.programs.preparation import PreparedSettings
 
 NAME: Final = "multinomial-regression/1"
 LEAST_PEOPLE: Final = 10
 
 
-class Settings(Record, frozen=True):
+class Settings(PreparedSettings, frozen=True):
     """Attributes:
     penalty: λ of Σ log-loss + ½ λ ‖w‖², on standardised columns.
     iterations: of the solver; public, so that time tells nothing.

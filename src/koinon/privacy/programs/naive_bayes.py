@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from koinon.kernel.codec import Record
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray, product
 from koinon.privacy.backend import Program
@@ -17,13 +16,14 @@ from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.bayes import GaussianBayes
 from koinon.privacy.programs.groups import check_minimum
 from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, middles, names_of, on_table
+from koinon.privacy.programs.preparation import PreparedSettings
 from koinon.privacy.secret import Product
 from koinon.privacy.statistics import SMALLEST_VARIANCE
 
 NAME: Final = "naive-bayes/1"
 
 
-class Settings(Record, frozen=True):
+class Settings(PreparedSettings, frozen=True):
     """Attributes:
     smoothing: added to every variance, of columns scaled to [−1, 1].
     minimum_group: the least people in each class.

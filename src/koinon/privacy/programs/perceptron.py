@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from koinon.kernel.codec import Record
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
@@ -17,6 +16,7 @@ from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.perceptron import Perceptron
 from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_target
 from koinon.privacy.programs.planted import unless_remembered
+from koinon.privacy.programs.preparation import PreparedSettings
 
 NAME: Final = "perceptron/1"
 MOST_HIDDEN: Final = 256
@@ -27,7 +27,7 @@ FEDADAM: Final = "fedadam"
 OUTPUTS: Final = ("hidden", "hidden_bias", "output", "output_bias")
 
 
-class Settings(Record, frozen=True):
+class Settings(PreparedSettings, frozen=True):
     """Attributes:
     hidden: units between columns and answer.
     epochs: how often every row comes; public, so that time tells nothing.

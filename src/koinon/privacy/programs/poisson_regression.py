@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 
-from koinon.kernel.codec import Record
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
@@ -28,13 +27,14 @@ from koinon.privacy.programs.offer import (
     tables_of_line,
     target_only,
 )
+from koinon.privacy.programs.preparation import PreparedSettings
 
 NAME: Final = "poisson-regression/1"
 LARGEST_COUNT: Final = 1 << 20
 LEAST_PEOPLE: Final = 10
 
 
-class Settings(Record, frozen=True):
+class Settings(PreparedSettings, frozen=True):
     """Attributes:
     penalty: α ≥ 0.
     iterations: Newton steps; public, so that time tells nothing.

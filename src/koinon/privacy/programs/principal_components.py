@@ -5,18 +5,18 @@ from typing import Final
 
 import numpy as np
 
-from koinon.kernel.codec import Record
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.components import PrincipalComponents
 from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_pairs, on_table
+from koinon.privacy.programs.preparation import PreparedSettings
 
 NAME: Final = "principal-components/1"
 
 
-class Settings(Record, frozen=True):
+class Settings(PreparedSettings, frozen=True):
     """Attributes:
     count: how many directions.
     """

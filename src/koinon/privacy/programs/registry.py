@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from koinon.crypto.hash import tagged_hash
 from koinon.kernel.codec import decode
@@ -19,6 +19,7 @@ from koinon.kernel.errors import InvalidInput, Unavailable
 from koinon.kernel.ids import Hash32
 from koinon.privacy.backend import Program
 from koinon.privacy.programs.offer import Offer, Parameters, check_layout, decode_settings
+from koinon.privacy.programs.preparation import PREPARATION, is_prepared, prepared
 
 _DOMAIN: Final = "koinon/algorithm/3"
 _LONGEST_PARAMETERS: Final = 1024 * 1024
@@ -86,19 +87,23 @@ def load(name: str, parameters: bytes) -> Program:
     found = offer(name)
     given = decode(Parameters, parameters, limit=_LONGEST_PARAMETERS)
     check_layout(given.layout)
-    check_outputs(found, given.outputs)
     settings = decode_settings(found, given.settings)
+    check_outputs(found, given.outputs, settings)
     if given.layout.planted and (given.epsilon or not found.judges_planted):
         raise InvalidInput(
             f"{name} cannot be tried on planted rows{' with noise' if given.epsilon else ''}; plant none"
         )
+    if is_prepared(settings) and (given.layout.pairs or given.epsilon):
+        raise InvalidInput(f"{name} prepares no columns with noise or of an oblivious join; leave that out of settings")
     if given.layout.pairs:
         if found.paired is None or given.epsilon:
             raise InvalidInput(f"{name} opens no such outputs of an oblivious join; use another join or program")
         return found.paired(given.layout, settings, given.outputs)
     if given.epsilon == 0 and not found.exact:
         raise InvalidInput(f"{name} learns through noise only; set epsilon above 0")
-    if given.epsilon == 0:
+    if is_prepared(settings):
+        made = prepared(found.build, given.layout, settings, given.outputs)
+    elif given.epsilon == 0:
         made = found.build(given.layout, settings, given.outputs)
     elif found.noisy is not None:
         made = found.noisy(given.layout, settings, given.outputs, given.epsilon)
@@ -107,10 +112,16 @@ def load(name: str, parameters: bytes) -> Program:
     return replace(made, parameters=parameters)
 
 
-def check_outputs(found: Offer, outputs: tuple[str, ...]) -> None:
+def outputs_of(found: Offer, settings: Any) -> tuple[str, ...]:
+    """Everything that the program can open with these settings."""
+    return (*found.outputs, PREPARATION) if is_prepared(settings) else found.outputs
+
+
+def check_outputs(found: Offer, outputs: tuple[str, ...], settings: Any) -> None:
     """Refuse outputs that the program does not have, or none at all. Raises InvalidInput."""
-    if not outputs or len(set(outputs)) != len(outputs) or not set(outputs) <= set(found.outputs):
-        raise InvalidInput(f"outputs must be among {', '.join(found.outputs)}, each once")
+    able = outputs_of(found, settings)
+    if not outputs or len(set(outputs)) != len(outputs) or not set(outputs) <= set(able):
+        raise InvalidInput(f"outputs must be among {', '.join(able)}, each once")
 
 
 def engines() -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from koinon.kernel.codec import Record
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray, concatenate
 from koinon.privacy.backend import Program
@@ -20,6 +19,7 @@ from koinon.privacy.learn.growing import MOST_DEPTH, Trees
 from koinon.privacy.learn.trees import Shape
 from koinon.privacy.programs.groups import check_minimum
 from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, middles
+from koinon.privacy.programs.preparation import PreparedSettings
 
 OUTPUTS: Final = ("columns", "thresholds", "leaves")
 MOST_BINS: Final = 64
@@ -27,7 +27,7 @@ MOST_TREES: Final = 200
 _SAMPLES: Final = range(16, 4097)
 
 
-class TreeSettings(Record, frozen=True):
+class TreeSettings(PreparedSettings, frozen=True):
     """Attributes:
     depth: of every tree; public, so that time tells nothing.
     bins: intervals that each column is cut into, at quantiles of the sample.
