@@ -13,6 +13,7 @@ from koinon.kernel.errors import InvalidInput, KoinonError, MalformedMessage, Re
 from koinon.privacy.backend import Backend, PlainInput, Program
 from koinon.privacy.clear import ClearBackend, ClearMachine
 from koinon.privacy.estimate import estimate
+from koinon.privacy.learn import logistic_solver
 from koinon.privacy.programs import logistic_regression, registry
 from koinon.privacy.programs.logistic_regression import Parameters, in_study, to_raw_units
 from koinon.privacy.rep4.adversary import SeededRng
@@ -225,9 +226,9 @@ def test_lemmas_hold_on_hard_rows(kind: str, rows: int, features: int, penalty: 
 def test_the_mean_of_a_million_rows_is_right() -> None:
     """LR-RADIUS needs centred columns: a mean that is off by a thousandth moves narrow ones by a whole deviation."""
     rows = 975_685  # 2³⁰ times its inverse lies half-way between two whole numbers
-    plan = logistic_regression._plan(rows, 1, 1.0, 1, 20)
+    plan = logistic_solver.plan_of(rows, 1, 1.0, 1, 20)
     words = np.full((rows, 1), 1 << 20, np.uint64)
-    protocol = logistic_regression._standardised(Secret(ClearMachine(SeededRng(b"")), words, 20, 1.0), plan)
+    protocol = logistic_solver._standardised(Secret(ClearMachine(SeededRng(b"")), words, 20, 1.0), plan)
     # The reference engine sends nothing, so that its first step is the whole.
     with pytest.raises(StopIteration) as end:
         next(protocol)

@@ -74,6 +74,25 @@ def add(
     print_facts(facts, as_json=as_json)
 
 
+@data.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--column", "columns", multiple=True, required=True, help="May have missing cells; repeat. All owners alike."
+)
+@JSON
+def mask(file: Path, out: Path, columns: tuple[str, ...], as_json: bool) -> None:
+    """Write the CSV FILE as OUT, with missing cells filled in and a 0/1 column for each --column that says where.
+
+    A study then fills them with the mean or median of all owners' cells that are there, inside the computation:
+    --set 'missing=[["age", "age missing"]]'.
+    """
+    from koinon.data.missing import SUFFIX, write_masked
+
+    counts = write_masked(file, out, columns)
+    print_facts({f"{name}{SUFFIX}": count for name, count in counts.items()}, as_json=as_json)
+
+
 @data.command("list")
 @HOME
 @JSON

@@ -33,7 +33,10 @@ COMMANDS: Final = {
     ),
     "suite": ("koinon.cli.suite:suite", "The contracts a network works with: deploy, adopt, show."),
     "account": ("koinon.cli.account:account", "Keys, balances and payments: new, show, pay, approve, withdraw."),
-    "data": ("koinon.cli.data:data", "Your rows, leaving only as shares: add, list, budget, ask, intersect, audit."),
+    "data": (
+        "koinon.cli.data:data",
+        "Your rows, leaving only as shares: mask, add, list, budget, ask, intersect, audit.",
+    ),
     "study": (
         "koinon.cli.study:study",
         "A joint computation: programs, new, estimate, propose, train, result, disclose, opened, judge, accuse, plead, "

@@ -98,15 +98,21 @@ def suggest_ranges(names: tuple[str, ...], values: "FloatArray") -> tuple[Column
     """Public ranges that cover ``values`` (rows, columns) with a margin, rounded outward to two significant digits of
     the span.
 
-    A column without negative values keeps a low of at least 0. The caller shows ``PUBLIC_RANGE_WARNING`` beside them.
+    A column without negative values keeps a low of at least 0; one of only zeros and ones, or of only zeros, is taken
+    to have a range from 0 to 1. The caller shows ``PUBLIC_RANGE_WARNING`` beside them.
 
     Raises:
         InvalidInput: a column is constant, so that it has no span.
     """
+    import numpy as np
+
     columns = []
     for position, name in enumerate(names):
         smallest, largest = float(values[:, position].min()), float(values[:, position].max())
         span = largest - smallest
+        if np.isin(values[:, position], (0.0, 1.0)).all() and not smallest:
+            columns.append(Column(name, 0.0, 1.0))
+            continue
         if not span > 0:
             raise InvalidInput(
                 f"column {name!r} has one value in every row; remove it, it carries nothing to learn from"

@@ -149,7 +149,7 @@ def _checked(raw: "_Raw", schema: Schema, minimum_rows: int) -> Table:
     _check_size(raw, minimum_rows)
     if schema.target:
         _check_target(raw, target, schema.target)
-    _check_variation(features, schema.names)
+    _check_variation(features, schema)
     _check_ranges(raw, features, schema)
     return Table(schema, features, target.copy())
 
@@ -418,8 +418,13 @@ def _check_target(raw: _Raw, target: FloatArray, name: str) -> None:
         raise InvalidInput(f"target {name!r} is {int(target[0])} in every row; rows of both kinds are needed")
 
 
-def _check_variation(features: FloatArray, names: tuple[str, ...]) -> None:
-    constant = tuple(name for name, same in zip(names, (features == features[0]).all(axis=0), strict=True) if same)
+def _check_variation(features: FloatArray, schema: Schema) -> None:
+    """Refuse constant columns, but for those at the low end of their range: an empty pixel, no missing cell, no event.
+
+    Other owners may have some; that this one has none is a fact about its rows as any other.
+    """
+    same = (features == features[0]).all(axis=0) & (features[0] != [column.low for column in schema.columns])
+    constant = tuple(name for name, is_same in zip(schema.names, same, strict=True) if is_same)
     if constant:
         raise InvalidInput(
             f"{list_names(constant)} hold one value in every row; remove constant columns from the study"

@@ -28,6 +28,7 @@ from koinon.privacy.federated.training import (
     privacy_of,
     result,
 )
+from koinon.privacy.learn.logistic_solver import check_settings
 from koinon.privacy.programs import logistic_regression, noisy_network, perceptron
 from koinon.privacy.programs.offer import MOST_ROWS, Layout, Parameters, decode_settings
 from koinon.privacy.sharing import encoded
@@ -106,7 +107,7 @@ def plan_of(name: str, parameters: Parameters) -> TrainingPlan:
         if parameters.settings
         else logistic_regression.Settings()
     )
-    logistic_regression.check_settings(settings.penalty, settings.iterations)
+    check_settings(settings.penalty, settings.iterations)
     features, owners = len(parameters.layout.columns) - 1, len(parameters.layout.rows)
     if parameters.epsilon:
         return _noisy_plan(features, owners, parameters.epsilon)

@@ -33,8 +33,8 @@ from koinon.privacy.arrays import (
     softmax,
 )
 from koinon.privacy.learn.linear import inverse_of
+from koinon.privacy.learn.logistic_solver import check_settings, coefficients_of
 from koinon.privacy.ordering import index_of_largest, one_hot
-from koinon.privacy.programs.logistic_regression import check_settings, coefficients_of
 from koinon.privacy.secret import Claim, Product, Secret
 from koinon.privacy.statistics import SMALLEST_VARIANCE, deviation, standardised
 
