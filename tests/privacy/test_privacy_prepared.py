@@ -25,8 +25,8 @@ from koinon.privacy.backend import Backend, PlainInput
 from koinon.privacy.clear import ClearBackend
 from koinon.privacy.engines import ENGINES
 from koinon.privacy.programs import registry
-from koinon.privacy.programs.offer import Layout, Parameters, decode_settings, settings_from
-from koinon.privacy.programs.preparation import PREPARATION, presented
+from koinon.privacy.programs.offer import PREPARATION, Layout, Parameters, decode_settings, settings_from
+from koinon.privacy.programs.preparation import presented
 from koinon.privacy.rep4.adversary import SeededRng
 from koinon.privacy.rep4.simulation import SimulatedRep4
 from koinon.privacy.valuation.shapley import WORTH

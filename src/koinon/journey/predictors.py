@@ -80,8 +80,7 @@ def predictor_of(trained: Trained, study: StudyFile) -> Predictor:
             f"{study.algorithm} makes no model to be published; see its result with: koinon study result NUMBER"
         )
     from koinon.privacy.programs import registry
-    from koinon.privacy.programs.offer import decode_settings
-    from koinon.privacy.programs.preparation import is_prepared
+    from koinon.privacy.programs.offer import decode_settings, is_prepared
 
     outputs = arrays_of(trained)
     settings = decode_settings(registry.offer(study.algorithm), study.settings)
@@ -97,7 +96,8 @@ def _prepared(outputs: Mapping[str, "FloatArray"], study: StudyFile, settings: "
 
     from koinon.jobs.inputs import has_binary_target, layout
     from koinon.models.onnx_preparation import PreparationParameters, check_equal_prepared, export_prepared
-    from koinon.privacy.programs.preparation import PREPARATION, in_units, inside, parts_of
+    from koinon.privacy.programs.offer import PREPARATION
+    from koinon.privacy.programs.preparation import in_units, inside, parts_of
 
     shared = layout(study, (1,) * len(study.owners))
     parts = parts_of(shared, settings)

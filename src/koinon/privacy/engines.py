@@ -16,8 +16,7 @@ from koinon.privacy.estimate import estimate
 from koinon.privacy.federated import studies as federated
 from koinon.privacy.federated.strategies import ADAM, AVERAGE
 from koinon.privacy.programs import logistic_regression, perceptron
-from koinon.privacy.programs.offer import Parameters, decode_settings
-from koinon.privacy.programs.preparation import is_prepared
+from koinon.privacy.programs.offer import Parameters, decode_settings, is_prepared
 from koinon.privacy.programs.registry import FEDERATED, HE, REP4, offer
 from koinon.privacy.rep4 import simulation
 from koinon.privacy.sums import table as sums

@@ -31,6 +31,8 @@ MOST_ROWS: Final = 1 << 20
 LARGEST_RESULT: Final = 1 << 22
 """Numbers that one study may open."""
 _LONGEST_SETTINGS: Final = 64 * 1024
+PREPARATION: Final = "preparation"
+"""Name of the output that says how columns were prepared; see ``programs.preparation``."""
 
 
 class Target(Enum):
@@ -188,6 +190,11 @@ def smallest_group(settings: Record) -> int | None:
     """The least people behind any count or mean of a group that leaves, or None where no groups are formed."""
     found = getattr(settings, "minimum_group", None)
     return None if found is None else int(found)
+
+
+def is_prepared(settings: object) -> bool:
+    """Whether columns are made ready before the program sees them; see ``programs.preparation``."""
+    return bool(getattr(settings, "prepares", False))
 
 
 def cost(offer: Offer, settings: bytes, epsilon: float) -> Gaussian:

@@ -25,12 +25,10 @@ from koinon.privacy.graph import Leaf, evaluate
 from koinon.privacy.learn.preparation import MeanFill, MedianFill, RangeScaler, StandardScaler, ordinal
 from koinon.privacy.ordering import one_hot
 from koinon.privacy.programs import offer
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable
+from koinon.privacy.programs.offer import PREPARATION, Layout, Offer, ResultTable, is_prepared
 from koinon.privacy.secret import Machine, Secret, multiply
 from koinon.wire.committee import Column
 
-PREPARATION: Final = "preparation"
-"""Name of the output: (3, columns) what stands for a missing number, centre and factor, of columns in [−1, 1]."""
 REACH: Final = 8.0
 """Deviations at which a standardised column is cut."""
 STANDARD: Final = "standard"
@@ -52,10 +50,10 @@ class PreparedSettings(Record, frozen=True):
     missing: tuple[tuple[str, str], ...] = ()
     encode: tuple[str, ...] = ()
 
-
-def is_prepared(settings: object) -> bool:
-    """Whether these settings ask for any preparation."""
-    return isinstance(settings, PreparedSettings) and bool(settings.scale or settings.missing or settings.encode)
+    @property
+    def prepares(self) -> bool:
+        """Whether anything is to be done."""
+        return bool(self.scale or self.missing or self.encode)
 
 
 @dataclass(frozen=True)
@@ -228,7 +226,10 @@ def _codes(column: Column) -> int:
 def _all_ready(
     tables: Sequence[SecretArray], layout: Layout, parts: Sequence[Part], settings: PreparedSettings
 ) -> tuple[list[SecretArray], SecretArray]:
-    """Every owner's table as the program sees it, and (3, columns) what was fitted."""
+    """Every owner's table as the program sees it, and what was fitted: (3, columns) of columns in [−1, 1].
+
+    Its rows are what stands for a missing number, centre and factor.
+    """
     everything = list(enumerate(parts))
     if not layout.sources:
         rows, fitted = _ready(concatenate(tables), range(len(layout.columns)), everything, layout, settings)

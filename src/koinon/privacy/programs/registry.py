@@ -18,8 +18,7 @@ from koinon.kernel.codec import decode
 from koinon.kernel.errors import InvalidInput, Unavailable
 from koinon.kernel.ids import Hash32
 from koinon.privacy.backend import Program
-from koinon.privacy.programs.offer import Offer, Parameters, check_layout, decode_settings
-from koinon.privacy.programs.preparation import PREPARATION, is_prepared, prepared
+from koinon.privacy.programs.offer import PREPARATION, Offer, Parameters, check_layout, decode_settings, is_prepared
 
 _DOMAIN: Final = "koinon/algorithm/3"
 _LONGEST_PARAMETERS: Final = 1024 * 1024
@@ -102,6 +101,9 @@ def load(name: str, parameters: bytes) -> Program:
     if given.epsilon == 0 and not found.exact:
         raise InvalidInput(f"{name} learns through noise only; set epsilon above 0")
     if is_prepared(settings):
+        # Only where it is asked for: the hashes of other programs do not cover it.
+        from koinon.privacy.programs.preparation import prepared
+
         made = prepared(found.build, given.layout, settings, given.outputs)
     elif given.epsilon == 0:
         made = found.build(given.layout, settings, given.outputs)
