@@ -18,7 +18,7 @@ from cli_terminal import Ended, koinon, start
 from joins_network import ANVIL_KEY
 
 from koinon.contracts.client import ChainClient
-from koinon.contracts.studies import StudyPhase
+from koinon.contracts.studies import ChallengeExpired, StudyPhase
 from koinon.contracts.suite import Suite, parse_addresses
 from koinon.journey import results
 from koinon.kernel.errors import KoinonError
@@ -193,6 +193,37 @@ async def ending(work: "asyncio.Task[Any]") -> str:
     except KoinonError as problem:
         return str(problem)
     raise AssertionError("it did not fail")
+
+
+async def test_a_provider_whose_process_freezes_loses_stake_and_the_next_committee_finishes(place: Place) -> None:
+    """It comes before the tests that move the chain's time, by which nodes could not tell how late an answer is."""
+    study = await proposed(place, draft(place, "frozen", "--attempts", "2").read_text())
+    providers = {name: place.network.process(name) for name in place.network.names() if name.startswith("provider")}
+    accounts = {name: place.network.identity(name).account for name in providers}
+    running = {name: process for name, process in providers.items() if process is not None}
+    assert len(running) == 5
+    for process in running.values():  # nobody computes before it is clear who is drawn
+        process.suspend()
+    try:
+        training = asyncio.create_task(trained(place, study))
+
+        async def drawn(_: Suite, state: Any) -> bool:
+            return bool(state.phase == StudyPhase.RUNNING)
+
+        await place.until(study.number, drawn)
+        committee = await place.on_chain(lambda suite: suite.studies.committee_of(study.number, 0))
+        frozen = next(name for name, account in accounts.items() if account == committee[0])
+        for name, process in running.items():
+            if name != frozen:
+                process.resume()
+        ended = await training
+        assert ended.attempt == 1
+        assert accounts[frozen] not in ended.committee
+        (expired,) = await place.on_chain(lambda suite: suite.studies.events(ChallengeExpired, study_id=study.number))
+        assert expired.event.member == accounts[frozen]
+    finally:
+        for process in running.values():
+            process.resume()
 
 
 async def test_an_owner_killed_after_it_signed_costs_the_publisher_nothing(place: Place) -> None:

@@ -5,8 +5,9 @@ import os
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 import pytest
-from node_joins_world import IDS, committee_of, draft_of, money_of, ordered, owner_of, publisher_of
+from node_joins_world import IDS, committee_of, draft_of, money_of, ordered, owner_of, publisher_of, value_of
 from node_market_world import Network, keys_of
 
 from koinon.contracts.studies import StudyPhase
@@ -192,6 +193,24 @@ def kept_rows(context: Context) -> bytes | None:
 
 async def _not_asked(*_: object) -> None:
     """In place of asking the owners before money moves."""
+
+
+@pytest.mark.long
+async def test_columns_of_two_owners_that_say_the_same_share_their_weight(network: Network) -> None:
+    def value(column: str, person: int) -> float:
+        return value_of("age", person) / 10 if column == "size" else value_of(column, person)
+
+    publisher = await publisher_of(network)
+    await committee_of(network)
+    for name, ids in IDS.items():
+        await owner_of(network, name, ids, value=value)
+    draft = draft_of(tuple(IDS), "psi", "linear-regression/1", ("coefficients",), target="dose")
+    study = await ordered(publisher, "study.propose", ProposeStudy(draft), Study)
+    (found,) = (await ordered(publisher, "study.train", study, Trained)).outputs
+    people = range(1020, 1060)
+    slope, _ = np.polyfit([value("age", one) for one in people], [value("dose", one) for one in people], 1)
+    # Of columns scaled to [-1, 1]: 50 years and 5 units of dose.
+    assert found.values == pytest.approx([slope * 50 / 5 / 2] * 2, rel=0.02)
 
 
 @pytest.mark.long
