@@ -431,13 +431,30 @@ def scaled_columns(rows: SecretArray) -> SecretArray:
 
 
 def maximum(left: SecretArray, right: SecretArray | float) -> SecretArray:
-    """The larger of two, elementwise."""
-    return where(left < right, right, left)
+    """The larger of two, elementwise. Four rounds."""
+    return ordered(left, right)[1]
 
 
 def minimum(left: SecretArray, right: SecretArray | float) -> SecretArray:
-    """The smaller of two, elementwise."""
-    return where(left < right, left, right)
+    """The smaller of two, elementwise. Four rounds."""
+    return ordered(left, right)[0]
+
+
+def ordered(left: SecretArray, right: SecretArray | float) -> tuple[SecretArray, SecretArray]:
+    """The smaller and the larger of two, elementwise; four rounds for both."""
+    other = right if isinstance(right, SecretArray) else constant_like(left, right)
+    surplus = relu(left - other)
+
+    def bounded(x: Secret, one: Secret, two: Secret) -> Secret:
+        # SELECT: the result is one of the two.
+        return x.within(Claim("SELECT", max(one.bound, two.bound)))
+
+    bits = left.is_bit and other.is_bit
+    smaller, larger = (
+        _made(bounded, (each, left, other), each.shape, each.precision, is_bit=bits)
+        for each in (left - surplus, other + surplus)
+    )
+    return smaller, larger
 
 
 def clip(x: SecretArray, low: float, high: float) -> SecretArray:

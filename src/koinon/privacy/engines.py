@@ -23,9 +23,9 @@ from koinon.privacy.sums import table as sums
 
 START_SECONDS: Final = 1.5
 """Four workers that start, connect and agree on keys; measured with ``benchmarks/private.py``."""
-_ROUND_SECONDS: Final = 1.3e-3
-_BYTE_SECONDS: Final = 4e-9
-_PRODUCT_SECONDS: Final = 6e-9
+_ROUND_SECONDS: Final = 2e-3
+_BYTE_SECONDS: Final = 6e-9
+_PRODUCT_SECONDS: Final = 4e-9
 """Of computing, on two cores for all four: each round, each byte over all parties, each product in a matrix product."""
 _SETTING_UP_ROUNDS: Final = 14
 """Key agreement, check of the inputs, checkpoints and opening."""

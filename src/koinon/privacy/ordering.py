@@ -1,8 +1,8 @@
 """Largest, smallest, sorted, looked up: what depends on the order of secret numbers, done without showing any of it.
 
 Which numbers are compared with which never depends on the numbers: tournaments for extremes, Batcher's odd-even merge
-network for sorting (K. E. Batcher, "Sorting networks and their applications", 1968). A comparison takes four rounds and
-the exchange that follows it one, however many pairs there are.
+network for sorting (K. E. Batcher, "Sorting networks and their applications", 1968). Putting two in order takes
+four rounds, however many pairs there are; one more where something else is carried along.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,19 @@ from math import ceil, log2
 import numpy as np
 
 from koinon.kernel.errors import InvalidInput
-from koinon.privacy.arrays import SecretArray, concatenate, constant_like, exchange, where
+from koinon.privacy.arrays import SecretArray, concatenate, constant_like, exchange, maximum, ordered, where
 from koinon.privacy.graph import Node
 from koinon.privacy.secret import shuffled
 
 
 def largest(x: SecretArray, axis: int = -1) -> SecretArray:
-    """Largest number along an axis: five rounds for every doubling of its length."""
-    return _champion(_last(x, axis), ())[0]
+    """Largest number along an axis: four rounds for every doubling of its length."""
+    table = _last(x, axis)
+    while (count := table.shape[-1]) > 1:
+        even = count - count % 2
+        best = maximum(table[..., 0:even:2], table[..., 1:even:2])
+        table = concatenate([best, table[..., even:]], -1) if count % 2 else best
+    return table[..., 0]
 
 
 def smallest(x: SecretArray, axis: int = -1) -> SecretArray:
@@ -44,7 +49,8 @@ def sort(x: SecretArray, axis: int = -1, carried: Sequence[SecretArray] = ()) ->
         carried: arrays of x's shape.
 
     Returns:
-        (sorted, *carried), of x's shape: ½ ⌈log₂ n⌉ (⌈log₂ n⌉ + 1) stages of five rounds.
+        (sorted, *carried), of x's shape: ½ ⌈log₂ n⌉ (⌈log₂ n⌉ + 1) stages of four rounds, or five where
+        something is carried.
     """
     columns = [_last(x, axis), *(_last(other, axis) for other in carried)]
     if any(column.shape != columns[0].shape for column in columns):
@@ -123,12 +129,15 @@ def _exchanged(columns: Sequence[SecretArray], low: np.ndarray, high: np.ndarray
     count = columns[0].shape[-1]
     rest = np.setdiff1d(np.arange(count), np.concatenate([low, high]))
     back = np.argsort(np.concatenate([low, high, rest]))
-    swap = columns[0][..., high] < columns[0][..., low]
-    moved = []
-    for column in columns:
-        one, two = exchange(swap, column[..., low], column[..., high])
-        moved.append(concatenate([one, two, column[..., rest]], -1)[..., back])
-    return moved
+    pairs = [(column[..., low], column[..., high]) for column in columns]
+    if len(pairs) == 1:
+        swapped = [ordered(*pairs[0])]
+    else:
+        swap = pairs[0][1] < pairs[0][0]
+        swapped = [exchange(swap, *pair) for pair in pairs]
+    return [
+        concatenate([*pair, column[..., rest]], -1)[..., back] for pair, column in zip(swapped, columns, strict=True)
+    ]
 
 
 def _stages(count: int) -> list[tuple[np.ndarray, np.ndarray]]:

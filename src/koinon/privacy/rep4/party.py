@@ -323,7 +323,7 @@ class Party:
 
         The fourth hears it within chain heads, and could otherwise test guesses of the values with it.
         """
-        (outsider,) = set(POSITIONS) - set(path)
+        outsider = sum(POSITIONS) - sum(path)
         start = self._hash_keys[outsider] + self.session + self.round.to_bytes(4, "little") + bytes(path)
         if sum([value.nbytes for value in values]) <= _JOINED_BYTES:
             whole = b"".join([start, *[value.data for value in values]])
