@@ -98,11 +98,11 @@ class HostileNode(ComputeRole):
 
 
 class FrozenNode(ComputeRole):
-    """A provider under which one worker of the first attempt is stopped by a signal before it gets its order."""
+    """A provider whose worker in the first attempt is stopped by a signal before it gets its order."""
 
     def _run(self, seat: _Seat, run: member.RunWorker) -> None:
         if (seat.state.attempt, seat.state.position) == (0, SEAT):
-            os.kill(next(workers()), signal.SIGSTOP)
+            os.kill(worker_at(run.greetings[SEAT].port), signal.SIGSTOP)
         super()._run(seat, run)
 
 
@@ -111,6 +111,14 @@ def workers() -> Iterator[int]:
     for child in psutil.Process().children(recursive=True):
         if "koinon.privacy.rep4.worker:main" in child.cmdline():
             yield child.pid
+
+
+def worker_at(port: int) -> int:
+    """The one that listens there."""
+    for number in workers():
+        if any(one.laddr.port == port for one in psutil.Process(number).net_connections("tcp")):
+            return number
+    raise AssertionError("no worker listens there")
 
 
 async def committee_with(network: Network, role: Callable[[Context], ComputeRole]) -> None:
