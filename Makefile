@@ -64,14 +64,14 @@ $(VENV)-flower/.done: $(FLOWER)
 	$(VENV)-flower/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(FLOWER) flwr blake3 msgspec safe-pysha3 uvloop psutil
 	touch $@
 
-# SPU with sf-sml, which need CPython 3.11 and older packages than ours, for `benchmarks/private.py --peers`.
+# MPyC, and SPU with sf-sml, which need CPython 3.11 and older packages than ours, for `benchmarks/private.py --peers`.
 PEERS := benchmarks/peers/constraints.txt
 peers: $(VENV)-peers/.done
 
 $(VENV)-peers/.done: $(PEERS)
 	@command -v python3.11 >/dev/null || { echo "SPU needs CPython 3.11; install python3.11"; exit 1; }
 	python3.11 -m venv $(VENV)-peers
-	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(PEERS) spu pandas scikit-learn
+	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(PEERS) spu mpyc gmpy2 pandas scikit-learn
 	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --constraint $(PEERS) sf-sml
 	touch $@
 

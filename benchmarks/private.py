@@ -2,8 +2,12 @@
 
     PYTHONPATH=src python benchmarks/private.py                 a table
     PYTHONPATH=src python benchmarks/private.py --json
+<<<<<<< HEAD
     PYTHONPATH=src python benchmarks/private.py --device gpu
     PYTHONPATH=src python benchmarks/private.py --peers         SPU beside it, where `make peers` has installed it
+=======
+    PYTHONPATH=src python benchmarks/private.py --peers         SPU and MPyC beside it, after `make peers`
+>>>>>>> 334d262 (Answer stored PyTorch and TensorFlow graphs on secret rows; run MPyC beside the private benchmark)
 
 Times are wall-clock seconds of the slowest position, medians over the runs, without the start of the processes. Jobs on
 owners' sums include what the slowest owner computes of its own rows. With a round-trip time every frame arrives half of
@@ -41,7 +45,7 @@ from private_jobs import (
     all_jobs,
     owners_sums,
 )
-from private_peers import spu
+from private_peers import peers
 
 from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
@@ -270,7 +274,7 @@ async def main() -> None:
     parser.add_argument("--rtt", type=float, nargs="*", default=[20.0], help="milliseconds, beside 0")
     parser.add_argument("--only", nargs="*", default=[], help="jobs whose name contains one of these")
     parser.add_argument("--device", choices=("gpu", "cpu"), help="large matrix products through JAX on this")
-    parser.add_argument("--peers", action="store_true", help="run SPU too")
+    parser.add_argument("--peers", action="store_true", help="run SPU and MPyC too")
     options = parser.parse_args()
     if options.device:
         os.environ[accelerated.SETTING] = options.device
@@ -285,7 +289,7 @@ async def main() -> None:
         rows += await measure(wanted(FAR), options.repetitions, rtt) if wanted(FAR) else []
     machine = {"processors": os.cpu_count(), "system": platform.platform(), "load": load}
     machine |= {"device": options.device} if options.device else {}
-    report = {"machine": machine, "rows": rows, **({"peers": spu(options.repetitions)} if options.peers else {})}
+    report = {"machine": machine, "rows": rows, **({"peers": peers(options.repetitions)} if options.peers else {})}
     print(json.dumps(report, indent=2) if options.json else _table(rows))
     if options.peers and not options.json:
         print("\n".join(f"{each['peer']:20} {each['job']:40} {each['answer']}" for each in report["peers"]))

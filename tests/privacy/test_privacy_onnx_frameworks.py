@@ -1,9 +1,15 @@
-"""Models as frameworks export them: scikit-learn's through skl2onnx, on secret rows, against onnxruntime."""
+"""Models as frameworks export them, on secret rows, against ONNX Runtime.
+
+scikit-learn's are exported here through skl2onnx; those of PyTorch and TensorFlow are stored in ``exported`` beside the
+scripts that made them.
+"""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
@@ -26,6 +32,7 @@ from koinon.privacy.computation import Revealed, reveal, run, table
 from koinon.privacy.graphs.onnx_model import evaluate_model
 
 SETTINGS = {"zipmap": False}
+EXPORTED = sorted((Path(__file__).parent / "exported").glob("*.onnx"))
 
 
 def exported(model: Any, rows: np.ndarray, **options: Any) -> Any:
@@ -114,6 +121,44 @@ def test_trees_that_tell_classes(model: Any, output: str) -> None:
 def test_trees_that_tell_numbers(model: Any) -> None:
     features, target = load_diabetes(return_X_y=True)
     compared(model, features * 10, target / 100, "variable")
+
+
+@pytest.mark.parametrize("path", EXPORTED, ids=lambda path: path.stem)
+def test_graphs_that_pytorch_and_tensorflow_wrote(path: Path) -> None:
+    from koinon.privacy import onnxruntime as private
+
+    plain, secret = onnxruntime.InferenceSession(path), private.InferenceSession(path)
+    (rows,) = plain.get_inputs()
+    values = np.random.default_rng(2).uniform(-1, 1, rows.shape).astype(np.float32)
+    (want,) = plain.run(None, {rows.name: values})
+    (found,) = secret.run(None, {rows.name: values}, engine=ClearBackend())
+    assert found.shape == want.shape
+    assert found.dtype == want.dtype
+    assert np.abs(found - want).max() < 2e-3 * max(1.0, np.abs(want).max())
+
+
+def test_both_frameworks_are_there() -> None:
+    producers = {onnx.load(path).producer_name for path in EXPORTED}
+    assert producers == {"pytorch", "tf2onnx"}
+    assert sum(path.stat().st_size for path in EXPORTED) < 20_000
+
+
+def test_an_onnxruntime_session_answers_with_four_parties() -> None:
+    from koinon.privacy import onnxruntime as private
+
+    path = next(path for path in EXPORTED if path.stem == "tensorflow_perceptron")
+    session = private.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (name,) = (each.name for each in session.get_inputs())
+    values = np.random.default_rng(4).uniform(-1, 1, (4, 6)).astype(np.float32)
+    (found,) = session.run([session.get_outputs()[0].name], {name: values})
+    (want,) = onnxruntime.InferenceSession(path).run(None, {name: values})
+    assert np.abs(found - want).max() < 2e-3
+    with pytest.raises(InvalidInput, match="at least one number"):
+        session.run(None, {})
+    with pytest.raises(InvalidInput, match="missing"):
+        session.run(None, {"other": values})
+    with pytest.raises(InvalidInput, match="finite"):
+        session.run(None, {name: values * np.inf})
 
 
 CUT = {"nodes_truenodeids": [0, 0, 0], "nodes_falsenodeids": [0, 0, 0]}

@@ -27,7 +27,7 @@ _EXPONENT_BITS: Final = 16
 """Fraction bits of a public exponent."""
 _LARGEST_POWER: Final = 10.0
 """Exponentials of more than this could outgrow a word."""
-_ERROR_FUNCTION: Final = (1.1283791670955126, 0.10275)
+ERROR_FUNCTION: Final = (1.1283791670955126, 0.10275)
 """erf x ≈ tanh(a x + b x³) with an error below 4 · 10⁻⁴."""
 
 
@@ -101,7 +101,7 @@ def _tangent(_step: Step, x: Hidden) -> Value:
 
 def _error_function(step: Step, x: Hidden) -> Value:
     inside = Hidden(arrays.clip(x.array, -4.0, 4.0), -4.0, 4.0)
-    first, third = _ERROR_FUNCTION
+    first, third = ERROR_FUNCTION
     cube = multiplied(step, squared(step, inside), inside)
     return _tangent(step, added(step, multiplied(step, inside, np.float64(first)), multiplied(step, cube, third)))
 

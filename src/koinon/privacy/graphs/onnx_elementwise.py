@@ -9,6 +9,7 @@ import numpy as np
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy import arrays
 from koinon.privacy.arrays import SecretArray, where
+from koinon.privacy.graphs.jax_approximations import ERROR_FUNCTION
 from koinon.privacy.graphs.onnx_operands import (
     SMALLEST,
     Attributes,
@@ -103,6 +104,12 @@ def _choose(operands: Operands, _attributes: Attributes, _version: int) -> Any:
     return where(condition, secret(first, like), secret(second, like))
 
 
+def _error_function(x: SecretArray) -> SecretArray:
+    first, third = ERROR_FUNCTION
+    inside = arrays.clip(x, -4.0, 4.0)
+    return _tanh(inside * (inside * inside * third + first))
+
+
 ELEMENTWISE: Final[dict[str, Operator]] = {
     "Abs": unary(abs),
     "Add": _binary(lambda x, y: x + y),
@@ -111,6 +118,7 @@ ELEMENTWISE: Final[dict[str, Operator]] = {
     "Div": _divide,
     "Elu": _exponential_unit,
     "Equal": _binary(lambda x, y: x == y),
+    "Erf": unary(_error_function),
     "Exp": unary(arrays.exponential),
     "Greater": _binary(lambda x, y: x > y),
     "GreaterOrEqual": _binary(lambda x, y: x >= y),
