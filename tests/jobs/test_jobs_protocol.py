@@ -197,6 +197,57 @@ class TestMember:
         state, _ = member.step(self.running(), member.AttemptOver())
         assert member.step(state, member.WorkerFinished(output(1), b"d"))[1] == ()
 
+    def signing(self) -> member.MemberState:
+        state, effects = member.step(self.running(), member.WorkerFinished(output(1), b"d"))
+        assert effects == (member.SignDigest(output(1), b"d"), member.StopWorker())
+        return state
+
+    @pytest.mark.parametrize("order", list(itertools.permutations(range(4)))[::3])
+    @pytest.mark.parametrize("liar", [None, 0, 3])
+    def test_the_output_leaves_with_three_signatures_in_hand_and_once(
+        self, order: tuple[int, ...], liar: int | None
+    ) -> None:
+        state, sent, told, agreeing = self.signing(), [], [], set()
+        for seat in order:
+            state, effects = member.step(state, signature(seat, b"x" if seat == liar else b"d"))
+            state, again = member.step(state, signature(seat, b"x"))
+            assert again == ()
+            agreeing |= {seat} - {liar}
+            outputs = [effect for effect in effects if isinstance(effect, member.SendOutput)]
+            assert bool(outputs) == (1 in agreeing and len(agreeing) >= 3 and not sent)
+            sent += outputs
+            told += [effect for effect in effects if isinstance(effect, member.SendSignature)]
+        assert sent == [member.SendOutput(output(1), b"d", b"s1")]
+        assert told == [member.SendSignature(seat, b"d", b"s1") for seat in (0, 2, 3)]
+
+    def test_signatures_that_come_before_its_own_output_count(self) -> None:
+        state = self.running()
+        for event in (signature(2), signature(0), member.WorkerFinished(output(1), b"d")):
+            state, _ = member.step(state, event)
+        assert member.SendOutput(output(1), b"d", b"s1") in member.step(state, signature(1))[1]
+
+    def test_a_result_party_that_does_not_complete_cannot_keep_anybody_from_being_paid(self) -> None:
+        state = self.signing()
+        for event in (signature(1), signature(3), signature(0), member.Tick(Seconds(200)), member.Tick(Seconds(219))):
+            state, effects = member.step(state, event)
+        assert effects == ()
+        state, effects = member.step(state, member.Tick(Seconds(220)))
+        assert effects[1:] == (member.Complete(b"d", (b"s0", b"s1", b"", b"s3")),)
+        assert member.step(state, member.Tick(Seconds(300)))[1] == ()
+
+    def test_with_two_signatures_nothing_leaves_unless_the_study_is_paid(self) -> None:
+        state = self.signing()
+        for event in (signature(1), signature(3), member.Tick(Seconds(900))):
+            state, effects = member.step(state, event)
+            assert not any(isinstance(effect, member.SendOutput | member.Complete) for effect in effects)
+        assert member.step(state, member.AttemptOver())[1] == (member.StopWorker(),)
+        paid = member.step(state, member.AttemptOver(paid=True))[1]
+        assert paid == (member.SendOutput(output(1), b"d", b"s1"), member.StopWorker())
+
+
+def signature(seat: int, digest: bytes = b"d") -> member.SignatureArrived:
+    return member.SignatureArrived(seat, digest, b"s%d" % seat)
+
 
 class TestResult:
     @pytest.mark.parametrize("order", list(itertools.permutations(range(4)))[::5])

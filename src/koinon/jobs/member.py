@@ -8,9 +8,13 @@ receiver leave the study unpaid); a peer that is not there is challenged on the 
 stake only if it stays silent there too. Silence between two nodes proves nothing by itself: the link may be at fault.
 Where the silent one answers on the chain, its node lives and its worker did not: whoever missed it complains then, so
 that others are drawn instead of everybody waiting for the deadline. Nobody loses stake by that.
+
+Who is paid: members exchange their signatures on the output's digest first, and one that has three of them, which pay
+everybody, hands its output to the result party. If that does not put them on the chain, the member does.
 """
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
@@ -25,11 +29,13 @@ class Waits:
         greeting_seconds: for the others' greetings, before it challenges those that are missing.
         shares_seconds: for the owners' packages; a missing owner ends the attempt at its deadline, nobody loses stake.
         silence_seconds: its worker for the frames of one round, before it reports their sender as silent.
+        completion_seconds: for the result party to complete the study, before a member that has three signatures does.
     """
 
     greeting_seconds: int = 6
     shares_seconds: int = 30
     silence_seconds: int = 5
+    completion_seconds: int = 20
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,11 @@ class MemberState:
     challenged: frozenset[int] = frozenset()
     missed: int | None = None
     """Whose frames this member's own worker waited for in vain."""
+    finished: "WorkerFinished | None" = None
+    signatures: "tuple[SignatureArrived, ...]" = ()
+    """Of any members on the output's digest, this one's among them."""
+    sent: Seconds | None = None
+    """When the output was on its way to the result party, about."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,15 @@ class SharesArrived:
 class WorkerFinished:
     output: OutputPackage
     output_digest: bytes
+
+
+@dataclass(frozen=True)
+class SignatureArrived:
+    """A member's signature on the digest of its output; checked to be that of the seat's account."""
+
+    position: int
+    output_digest: bytes
+    signature: bytes
 
 
 @dataclass(frozen=True)
@@ -115,7 +135,9 @@ class Tick:
 
 @dataclass(frozen=True)
 class AttemptOver:
-    """Another attempt was drawn, or the study ended."""
+    """Another attempt was drawn, or the study ended: ``paid`` where three signatures ended it."""
+
+    paid: bool = False
 
 
 MemberEvent = (
@@ -123,6 +145,7 @@ MemberEvent = (
     | PeerGreeted
     | SharesArrived
     | WorkerFinished
+    | SignatureArrived
     | WorkerAborted
     | ChallengedOnChain
     | ChallengeAnswered
@@ -156,11 +179,37 @@ class RunWorker:
 
 
 @dataclass(frozen=True)
-class SendOutput:
-    """Sign the digest and hand components and signature to the result party."""
+class SignDigest:
+    """Check that the output may leave, and sign its digest; the signature comes back as an event."""
 
     output: OutputPackage
     output_digest: bytes
+
+
+@dataclass(frozen=True)
+class SendSignature:
+    """Tell the member at ``position``."""
+
+    position: int
+    output_digest: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class SendOutput:
+    """Hand components and signature to the result party."""
+
+    output: OutputPackage
+    output_digest: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Put three members' signatures on the chain; ``signatures`` by position, empty where there is none."""
+
+    output_digest: bytes
+    signatures: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -191,7 +240,23 @@ class Say:
     sentence: str
 
 
-MemberEffect = StartWorker | Greet | RunWorker | SendOutput | Complain | Challenge | AnswerChallenge | StopWorker | Say
+MemberEffect = (
+    StartWorker
+    | Greet
+    | RunWorker
+    | SignDigest
+    | SendSignature
+    | SendOutput
+    | Complete
+    | Complain
+    | Challenge
+    | AnswerChallenge
+    | StopWorker
+    | Say
+)
+
+SIGNATURES_NEEDED: Final = 3
+"""On one digest, for the contract to pay everybody."""
 
 
 def begin(
@@ -215,7 +280,7 @@ def step(state: MemberState, event: MemberEvent) -> tuple[MemberState, tuple[Mem
         case ChallengeAnswered():
             return state, _without(state, event.position)
         case AttemptOver():
-            return replace(state, phase="left"), () if state.phase == "left" else (StopWorker(),)
+            return _leave(state, event)
         case _ if state.phase in ("done", "aborted", "left"):
             return state, ()
         case WorkerListening() if state.phase == "starting":
@@ -227,12 +292,16 @@ def step(state: MemberState, event: MemberEvent) -> tuple[MemberState, tuple[Mem
         case SharesArrived() if event.owner not in dict(state.packages) and 0 <= event.owner < state.owners:
             return _run_if_complete(replace(state, packages=(*state.packages, (event.owner, event.shares))))
         case WorkerFinished() if state.phase == "running":
-            finished = replace(state, phase="done")
-            return finished, (SendOutput(event.output, event.output_digest), StopWorker())
-        case WorkerAborted():
+            finished = replace(state, phase="signing", finished=event)
+            return finished, (SignDigest(event.output, event.output_digest), StopWorker())
+        case SignatureArrived() if event.position not in {one.position for one in state.signatures}:
+            return _signed(replace(state, signatures=(*state.signatures, event)), event)
+        case WorkerAborted() if state.finished is None:
             return _abort(state, event)
         case Tick() if state.phase == "gathering":
             return _missing(state, event.now)
+        case Tick() if state.phase == "sending":
+            return _completed_late(state, event.now)
     return state, ()
 
 
@@ -249,6 +318,56 @@ def _run_if_complete(
         tuple(packages[owner] for owner in range(state.owners)),
     )
     return replace(state, phase="running"), (*first, run)
+
+
+def _agreeing(state: MemberState) -> dict[int, bytes]:
+    """Signatures on this member's own digest, its own among them, by position."""
+    assert state.finished is not None
+    return {
+        one.position: one.signature for one in state.signatures if one.output_digest == state.finished.output_digest
+    }
+
+
+def _signed(state: MemberState, event: SignatureArrived) -> tuple[MemberState, tuple[MemberEffect, ...]]:
+    """The output goes to the result party only with three signatures in hand: nobody opens what nobody is paid for."""
+    told: tuple[MemberEffect, ...] = ()
+    if event.position == state.position:
+        others = [position for position in range(len(state.members)) if position != state.position]
+        told = tuple(SendSignature(position, event.output_digest, event.signature) for position in others)
+    if state.phase != "signing" or state.finished is None:
+        return state, told
+    agreeing = _agreeing(state)
+    if state.position not in agreeing or len(agreeing) < SIGNATURES_NEEDED:
+        return state, told
+    return replace(state, phase="sending"), (*told, _output_of(state, state.finished))
+
+
+def _output_of(state: MemberState, finished: WorkerFinished) -> SendOutput:
+    return SendOutput(finished.output, finished.output_digest, _agreeing(state)[state.position])
+
+
+def _completed_late(state: MemberState, now: Seconds) -> tuple[MemberState, tuple[MemberEffect, ...]]:
+    if state.sent is None:
+        return replace(state, sent=now), ()
+    if now - state.sent < state.waits.completion_seconds:
+        return state, ()
+    assert state.finished is not None
+    agreeing = _agreeing(state)
+    signatures = tuple(agreeing.get(position, b"") for position in range(len(state.members)))
+    return replace(state, phase="done"), (
+        Say("the result party has not completed the study; this member does"),
+        Complete(state.finished.output_digest, signatures),
+    )
+
+
+def _leave(state: MemberState, event: AttemptOver) -> tuple[MemberState, tuple[MemberEffect, ...]]:
+    left = replace(state, phase="left")
+    if state.phase == "left":
+        return left, ()
+    if event.paid and state.phase == "signing" and state.finished is not None and state.position in _agreeing(state):
+        # Paid by the others' signatures before this member had three: the result party is owed its output.
+        return left, (_output_of(state, state.finished), StopWorker())
+    return left, (StopWorker(),)
 
 
 def _abort(state: MemberState, event: WorkerAborted) -> tuple[MemberState, tuple[MemberEffect, ...]]:

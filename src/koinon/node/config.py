@@ -37,7 +37,7 @@ KEYS: Final = (
 )
 LEAST_KEPT: Final = 256
 """Bodies of blocks that every validator keeps, for peers that were away for a moment."""
-_WAITS: Final = ("greeting_seconds", "shares_seconds", "silence_seconds")
+_WAITS: Final = ("greeting_seconds", "shares_seconds", "silence_seconds", "completion_seconds")
 ROLES: Final = ("validator", "data", "publisher", "compute", "evaluator", "service")
 
 

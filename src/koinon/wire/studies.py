@@ -61,6 +61,17 @@ class DeliverOutput(Message, frozen=True):
     manifests: tuple[ShareManifest, ...]
 
 
+@message(0x0534, answers=(Done,), limit=1024)
+class DeliverSignature(Message, frozen=True):
+    """A committee member tells another its account's signature on the digest of its output; see ``DeliverOutput``."""
+
+    study: int
+    attempt: int
+    position: int
+    output_digest: bytes
+    signature: bytes
+
+
 class WrappedKey(Record, frozen=True):
     """A data key sealed to one node's HPKE key."""
 

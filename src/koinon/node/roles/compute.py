@@ -12,12 +12,13 @@ from typing import Final, TypeVar
 from koinon.contracts.client import Log
 from koinon.contracts.eip712 import result_digest
 from koinon.contracts.studies import Challenged, Complained, Completed, Drawn, Ended, StudyPhase
+from koinon.crypto.signature import recover_address
 from koinon.jobs import gate, member
 from koinon.jobs.inputs import parameters
 from koinon.jobs.sessions import session_key, study_key
 from koinon.jobs.study import StudyFile
 from koinon.kernel.codec import decode
-from koinon.kernel.errors import KoinonError, MalformedMessage, Refused, Unavailable
+from koinon.kernel.errors import Forged, KoinonError, MalformedMessage, Refused, Unavailable
 from koinon.kernel.ids import Address, Hash32, NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.node import disputes
@@ -37,8 +38,9 @@ from koinon.wire.committee import (
     Prepare,
     Progress,
     Run,
+    ShareManifest,
 )
-from koinon.wire.studies import CommitteeHello, DeliverOutput, DeliverShares, FetchSeat, SeatReply
+from koinon.wire.studies import CommitteeHello, DeliverOutput, DeliverShares, DeliverSignature, FetchSeat, SeatReply
 from koinon.worker import Limits, Worker
 
 journal = logging.getLogger("koinon.compute")
@@ -103,10 +105,11 @@ class ComputeRole:
         context.feed.on(studies, Drawn, self._drawn)
         context.feed.on(studies, Challenged, self._challenged)
         context.feed.on(studies, Complained, self._over)
-        context.feed.on(studies, Completed, self._over)
+        context.feed.on(studies, Completed, self._paid)
         context.feed.on(studies, Ended, self._ended)
         context.transport.handle(CommitteeHello, self._hello)
         context.transport.handle(DeliverShares, self._shares)
+        context.transport.handle(DeliverSignature, self._signature)
         context.transport.handle(FetchSeat, self._where)
         if context.config.allow_faults:
             context.board.offer("fault.lie", self._plan_lie)
@@ -175,9 +178,13 @@ class ComputeRole:
             else:
                 await self._answer(event.study_id, event.attempt)
 
-    async def _over(self, event: Complained | Completed, _: Log) -> None:
+    async def _over(self, event: Complained, _: Log) -> None:
         if seat := self._seats.get((event.study_id, event.attempt)):
             seat.events.put_nowait(member.AttemptOver())
+
+    async def _paid(self, event: Completed, _: Log) -> None:
+        if seat := self._seats.get((event.study_id, event.attempt)):
+            seat.events.put_nowait(member.AttemptOver(paid=True))
 
     async def _ended(self, event: Ended, _: Log) -> None:
         for (number, _attempt), seat in self._seats.items():
@@ -196,6 +203,22 @@ class ComputeRole:
         if delivery.shares.manifest.owner != sender:
             raise Refused("shares must come from the owner that signed their manifest")
         self._arrived(delivery.study, delivery.attempt, member.SharesArrived(delivery.owner, delivery.shares), sender)
+        return Done()
+
+    async def _signature(self, sender: NodeId, delivery: DeliverSignature) -> Message:
+        """Take another member's signature, whole or not at all."""
+        seat = self._seats.get((delivery.study, delivery.attempt))
+        if seat is None:
+            state = await self._context.suite.studies.study_of(delivery.study)
+            if (state.phase, state.attempt) != (StudyPhase.RUNNING, delivery.attempt):
+                raise Refused("that attempt is over")
+            raise Unavailable("this node has not taken its seat in that attempt yet; tell it again")
+        event = member.SignatureArrived(delivery.position, delivery.output_digest, delivery.signature)
+        _check_sender(seat, event, sender)
+        digest = await self._digest_of(seat, delivery.output_digest)
+        if recover_address(digest, delivery.signature) != seat.accounts[delivery.position]:
+            raise Forged("the signature on the output digest is not that of the account drawn for that seat")
+        seat.events.put_nowait(event)
         return Done()
 
     async def _where(self, sender: NodeId, request: FetchSeat) -> Message:
@@ -237,6 +260,12 @@ class ComputeRole:
                     context.spawn(self._greet(seat, effect), f"{name} greeting")
                 case member.RunWorker():
                     self._run(seat, effect)
+                case member.SignDigest():
+                    context.spawn(self._sign(seat, effect), f"{name} signature")
+                case member.SendSignature():
+                    context.spawn(self._tell_signature(seat, effect), f"{name} signature to {effect.position}")
+                case member.Complete():
+                    context.spawn(self._complete(seat, effect), f"{name} completion")
                 case member.SendOutput():
                     context.spawn(self._send_output(seat, effect), f"{name} output")
                 case member.Complain():
@@ -340,28 +369,60 @@ class ComputeRole:
             )
         )
 
-    async def _send_output(self, seat: _Seat, effect: member.SendOutput) -> None:
+    async def _sign(self, seat: _Seat, effect: member.SignDigest) -> None:
+        """Sign what may leave; where it may not, this member signs nothing and sends nothing."""
         from koinon.privacy.programs.registry import HE
 
         context, state = self._context, seat.state
-        manifests = tuple(shares.manifest for _, shares in sorted(state.packages, key=lambda entry: entry[0]))
         try:
             check = gate.check_sealed_output if seat.study.engine == HE else gate.check_output
-            await asyncio.to_thread(check, seat.study, manifests, effect.output.count)
+            await asyncio.to_thread(check, seat.study, _manifests(seat), effect.output.count)
         except KoinonError as problem:
             journal.warning("study %d: the output is not signed: %s", state.study, problem)
             return
-        digest = result_digest(
-            await context.suite.studies.domain(), state.study, state.attempt, Hash32(effect.output_digest)
-        )
+        signature = context.keys.account.sign_digest(await self._digest_of(seat, effect.output_digest))
+        seat.events.put_nowait(member.SignatureArrived(state.position, effect.output_digest, signature))
+
+    async def _digest_of(self, seat: _Seat, output_digest: bytes) -> Hash32:
+        if len(output_digest) != 32:
+            raise MalformedMessage("an output digest has 32 bytes")
+        domain = await self._context.suite.studies.domain()
+        return result_digest(domain, seat.state.study, seat.state.attempt, Hash32(output_digest))
+
+    async def _tell_signature(self, seat: _Seat, effect: member.SendSignature) -> None:
+        """Until it is acknowledged or the attempt is over: the other may not have taken its seat yet."""
+        state = seat.state
+        delivery = DeliverSignature(state.study, state.attempt, state.position, effect.output_digest, effect.signature)
+        while seat.state.phase != "left":
+            try:
+                record = await self._context.directory.find_node(state.members[effect.position])
+                await self._context.transport.call(record.endpoint, delivery, CALL_SECONDS)
+                return
+            except Unavailable:
+                await asyncio.sleep(TICK_SECONDS)
+            except Refused as over:
+                journal.info("study %d: seat %d needs no signature: %s", state.study, effect.position, over)
+                return
+
+    async def _complete(self, seat: _Seat, effect: member.Complete) -> None:
+        state = seat.state
+        try:
+            await self._context.suite.studies.complete(
+                state.study, state.attempt, Hash32(effect.output_digest), list(effect.signatures)
+            )
+        except Refused as late:
+            journal.info("study %d: another was faster to complete it: %s", state.study, late)
+
+    async def _send_output(self, seat: _Seat, effect: member.SendOutput) -> None:
+        context, state = self._context, seat.state
         delivery = DeliverOutput(
             state.study,
             state.attempt,
             state.position,
             effect.output,
             effect.output_digest,
-            context.keys.account.sign_digest(digest),
-            manifests,
+            effect.signature,
+            _manifests(seat),
         )
         for _ in range(DELIVERY_TRIES):
             try:
@@ -444,19 +505,27 @@ def _outcome(report: Message) -> member.MemberEvent:
     )
 
 
+def _manifests(seat: _Seat) -> tuple[ShareManifest, ...]:
+    """The owners' that all four compared, in the study's order."""
+    return tuple(shares.manifest for _, shares in sorted(seat.state.packages, key=lambda entry: entry[0]))
+
+
 def _size_of(event: _FromPeer) -> int:
-    if isinstance(event, member.PeerGreeted):
+    if not isinstance(event, member.SharesArrived):
         return 0
     package = event.shares.package
     return len(event.shares.sealed) + sum(len(one.value) for one in (package.components if package else ()))
 
 
-def _check_sender(seat: _Seat, event: _FromPeer, sender: NodeId) -> None:
-    """Greetings come from the node drawn for the seat, shares from the owner of that number. Raises Refused."""
-    if isinstance(event, member.PeerGreeted):
+def _check_sender(seat: _Seat, event: _FromPeer | member.SignatureArrived, sender: NodeId) -> None:
+    """Greetings and signatures come from the node drawn for the seat, shares from the owner of that number.
+
+    Raises Refused.
+    """
+    if not isinstance(event, member.SharesArrived):
         seats = seat.state.members
         if not 0 <= event.position < len(seats) or seats[event.position] != sender:
-            raise Refused("the greeting is not from the node that was drawn for that seat")
+            raise Refused("this is not from the node that was drawn for that seat")
         return
     owners = seat.study.owners
     if not 0 <= event.owner < len(owners) or owners[event.owner].node_id != sender:
