@@ -2,8 +2,8 @@
 
     PYTHONPATH=src python benchmarks/encrypted.py --json
 
-A logistic regression on all 569 rows of scikit-learn's breast-cancer set, and a 30-16-2 network with squares between
-its layers on the same rows; medians of the repeats.
+Sums of 3 and 16 owners as a study adds them; a logistic regression on all 569 rows of scikit-learn's breast-cancer
+set, and a 30-16-2 network with squares between its layers on the same rows; medians of the repeats.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from koinon.privacy.encrypted import ckks
+from koinon.privacy.encrypted import ckks, studies
 from koinon.privacy.encrypted.models import EncryptedModel, Link, layer, linked
 
 
@@ -38,6 +38,25 @@ def once(model: EncryptedModel, rows: np.ndarray) -> dict[str, float]:
         "sent_mib": (len(keys.public) + sum(map(len, columns))) / 2**20,
         "answer_mib": sum(map(len, outputs)) / 2**20,
         "largest_error": float(np.abs(answers - model.in_the_clear(rows)).max()),
+    }
+
+
+def sums(owners: int, numbers: int) -> dict[str, float]:
+    """A study on ciphertexts: what the result party, one owner, one member and the result party again spend."""
+    times = [time.process_time()]
+    keys = ckks.generate(studies.DEPTH)
+    times.append(time.process_time())
+    one = ckks.encrypt_numbers(keys.public, np.ones(numbers), studies.DEPTH)
+    times.append(time.process_time())
+    total = ckks.added([one] * owners, studies.DEPTH)
+    times.append(time.process_time())
+    keys.decrypt([total], numbers, studies.DECIMALS)
+    times.append(time.process_time())
+    names = ("key_seconds", "encrypt_seconds", "add_seconds", "open_seconds")
+    return {
+        **{name: later - earlier for name, earlier, later in zip(names, times[:-1], times[1:], strict=True)},
+        "key_bytes": len(keys.public),
+        "ciphertext_bytes": len(one),
     }
 
 
@@ -63,6 +82,10 @@ def main() -> None:
     for name, model in models.items():
         runs = [once(model, rows) for _ in range(options.repeats)]
         report[name] = {key: float(f"{statistics.median(run[key] for run in runs):.3g}") for key in runs[0]}
+    for owners in (3, 16):
+        runs = [sums(owners, studies.MOST_NUMBERS) for _ in range(options.repeats)]
+        found = {key: float(f"{statistics.median(run[key] for run in runs):.6g}") for key in runs[0]}
+        report[f"sums of {owners}"] = found
     if options.json:
         print(json.dumps(report))
         return

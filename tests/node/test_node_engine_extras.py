@@ -1,4 +1,4 @@
-"""A study on an engine whose library is not installed: refused by sentence before anything is signed, and for free."""
+"""Studies that an engine cannot do with an owner's rows, or not on this machine: refused before anything is signed."""
 
 import importlib.util
 
@@ -30,7 +30,7 @@ async def owners_of(network: Network) -> None:
     for number, name in enumerate(OWNERS):
         context = await network.node(name, ("data",))
         context.home.datasets.mkdir(exist_ok=True)
-        context.home.policy.write_text(JOINING_POLICY.replace('["rep4"]', '["rep4", "he"]'), "utf-8")
+        context.home.policy.write_text(JOINING_POLICY.replace('["rep4"]', '["rep4", "federated", "he"]'), "utf-8")
         path = context.home.path / "rows.csv"
         ages = np.random.default_rng(number).uniform(1, 99, 40)
         path.write_text("\n".join(["age", *(f"{age!r}" for age in ages.tolist())]) + "\n")
@@ -41,7 +41,7 @@ async def owners_of(network: Network) -> None:
         context.spawn(context.feed.follow(), "feed")
 
 
-def draft() -> str:
+def draft(engine: str = "he", output: str = "mean") -> str:
     return write_draft(
         Draft(
             title="Ages",
@@ -54,9 +54,9 @@ def draft() -> str:
             minimum_rows=20,
             terms=Terms(TokenAmount(UNIT), TokenAmount(2 * UNIT), TokenAmount(UNIT), 600, 600, 600, 30, 2),
             algorithm="statistics/1",
-            outputs=("mean",),
+            outputs=(output,),
             settings={},
-            engine="he",
+            engine=engine,
         )
     )
 
@@ -91,6 +91,27 @@ async def test_an_owner_without_the_library_says_so_before_it_signs(
     with pytest.raises(InvalidInput, match=r"pip install 'koinon\[encrypted\]'"):
         await ordered(publisher, "study.propose", ProposeStudy(draft()), Study)
     assert await money_of(publisher) == before
+    assert await network.suite.studies.count() == 0
+
+
+@pytest.mark.parametrize("engine", ["federated", "he"])
+async def test_an_owner_with_too_small_a_group_says_so_before_it_signs(network: Network, engine: str) -> None:
+    """Forty ages in ten bins: some bin of this owner's has one to four people, and its sums would say so."""
+    publisher = await publisher_of(network)
+    await owners_of(network)
+    before = await money_of(publisher)
+    with pytest.raises(InvalidInput, match="fewer than the 5 people of this owner"):
+        await ordered(publisher, "study.propose", ProposeStudy(draft(engine, "histogram")), Study)
+    assert await money_of(publisher) == before
+    assert await network.suite.studies.count() == 0
+
+
+@pytest.mark.parametrize("engine", ["federated", "he"])
+async def test_a_study_whose_sums_say_more_than_it_opens_is_no_study(network: Network, engine: str) -> None:
+    publisher = await publisher_of(network)
+    await owners_of(network)
+    with pytest.raises(InvalidInput, match="say mean too"):
+        await ordered(publisher, "study.propose", ProposeStudy(draft(engine, "variance")), Study)
     assert await network.suite.studies.count() == 0
 
 

@@ -133,7 +133,8 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "worth": ("federated", NAME, {"outputs": ("coefficients", "intercept", "worth")}, "only these"),
     "noise that hides little": ("federated", NAME, {"epsilon": 17.0}, "at most 16"),
     "clear": ("clear", NAME, {}, "reference for tests"),
-    "a program that is no sum": ("he", NAME, {}, "not follow from sums"),
+    "a program that is no sum": ("he", "decision-tree/1", {}, "not follow from sums"),
+    "a program of several rounds": ("he", NAME, {}, "in several rounds"),
     "half of the sums": ("he", naive_bayes.NAME, {"outputs": ("means",), "settings": b""}, "open all of them"),
     "noise on ciphertexts": (
         "he",

@@ -1,24 +1,23 @@
 """Four real worker processes that lead and repeat a training over TLS, and owners with links to the leader."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from committee_scenes import LIMITS, committee, node
 from privacy_scenes import cancer_columns
 from test_privacy_programs import cancer
 
 from koinon.crypto.signature import NodeKey
-from koinon.kernel.codec import decode
+from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.net.transport import Transport
-from koinon.privacy.backend import PlainInput
+from koinon.privacy.backend import PlainInput, named_outputs
 from koinon.privacy.federated import studies, training
 from koinon.privacy.federated.links import Roster, contribute, link_label
 from koinon.privacy.federated.local import LocalFederated
@@ -26,16 +25,15 @@ from koinon.privacy.federated.member import agreed
 from koinon.privacy.opening import reconstruct
 from koinon.privacy.programs import logistic_regression, registry
 from koinon.privacy.programs.logistic_regression import in_study
-from koinon.privacy.programs.offer import Parameters
+from koinon.privacy.programs.offer import Layout, Parameters, settings_from
 from koinon.privacy.rep4.adversary import SeededRng
 from koinon.privacy.seats import certify, dialled, endpoint_of
 from koinon.privacy.sharing import Dealing, attest, deal
 from koinon.wire.catalogue import Failure, Message, from_frame, to_frame
-from koinon.wire.committee import POSITIONS, Aborted, Input, Listening, Output, Peer, Prepare, Progress, Run
-from koinon.worker import Limits, Worker
+from koinon.wire.committee import POSITIONS, Aborted, Input, Output, Peer, Prepare, Progress, Run
+from koinon.worker import Worker
 
 TARGET = "koinon.privacy.federated.member:main"
-LIMITS = Limits(network=True)
 SESSION = bytes([7]) * 32
 DEADLINE = 240.0
 PATIENCE = Seconds(120.0)
@@ -43,28 +41,8 @@ PATIENCE = Seconds(120.0)
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed")
 
 
-def node(position: int) -> NodeKey:
-    return NodeKey.from_seed(bytes([100 + position]) * 32)
-
-
 def owner(number: int) -> NodeKey:
     return NodeKey.from_seed(bytes([200 + number]) * 32)
-
-
-@asynccontextmanager
-async def committee() -> AsyncIterator[tuple[list[Worker], tuple[Peer, Peer, Peer, Peer]]]:
-    async with AsyncExitStack() as stack:
-        starting = (stack.enter_async_context(Worker.start(TARGET, LIMITS)) for _ in POSITIONS)
-        workers = list(await asyncio.gather(*starting))
-        peers = []
-        for i, worker in enumerate(workers):
-            await worker.send(to_frame(Prepare(SESSION, i, os.urandom(32), "127.0.0.1")))
-        for i, worker in enumerate(workers):
-            listening = from_frame(await worker.receive())
-            assert isinstance(listening, Listening)
-            certificate = certify(node(i), SESSION, i, listening.ephemeral)
-            peers.append(Peer(node(i).node_id, listening.ephemeral, certificate, "127.0.0.1", listening.port))
-        yield workers, (peers[0], peers[1], peers[2], peers[3])
 
 
 def study(rows: int = 30) -> tuple[bytes, list[np.ndarray]]:
@@ -74,14 +52,30 @@ def study(rows: int = 30) -> tuple[bytes, list[np.ndarray]]:
     return in_study(given), parts
 
 
-def run_message(peers: tuple[Peer, Peer, Peer, Peer], **changes: Any) -> Run:
-    parameters, parts = study()
+@dataclass(frozen=True)
+class Study:
+    """A program, its parameters, and every owner's rows."""
+
+    name: str
+    parameters: bytes
+    parts: list[np.ndarray]
+
+    @property
+    def given(self) -> Parameters:
+        return decode(Parameters, self.parameters)
+
+
+LOGISTIC = Study(logistic_regression.NAME, *study())
+
+
+def run_message(peers: tuple[Peer, Peer, Peer, Peer], what: Study = LOGISTIC, **changes: Any) -> Run:
+    parameters, parts = what.parameters, what.parts
     columns = decode(Parameters, parameters).layout.columns
     dealing = Dealing(SESSION, 0, bytes(32))
     made = Run(
         peers=peers,
-        program=logistic_regression.NAME,
-        algorithm=registry.algorithm_hash(logistic_regression.NAME, registry.FEDERATED),
+        program=what.name,
+        algorithm=registry.algorithm_hash(what.name, registry.FEDERATED),
         parameters=parameters,
         result_party=bytes(32),
         inputs=tuple(Input(attest(len(part), columns, 20, dealing, owner(i))) for i, part in enumerate(parts)),
@@ -98,10 +92,12 @@ async def answer(worker: Worker, run: Run) -> Message:
     return message
 
 
-async def take_part(peers: tuple[Peer, ...], number: int, leave_in: int | None = None) -> np.ndarray | None:
+async def take_part(
+    peers: tuple[Peer, ...], number: int, leave_in: int | None = None, what: Study = LOGISTIC
+) -> np.ndarray | None:
     """Owner ``number``'s part, honest until the round in which it hangs up, if any."""
-    parameters, parts = study()
-    plan = studies.plan_of_encoded(logistic_regression.NAME, parameters)
+    parameters, parts = what.parameters, what.parts
+    plan = studies.plan_of_encoded(what.name, parameters)
     model = training.check_plan(plan, len(parts))
     rows = studies.rows_of(plan, parts[number], decode(Parameters, parameters).layout)
     roster = Roster(SESSION, NodeId(peers[0].ephemeral), tuple(owner(i).node_id for i in range(len(parts))))
@@ -122,10 +118,10 @@ async def take_part(peers: tuple[Peer, ...], number: int, leave_in: int | None =
             await link.close()
 
 
-async def outcome(runs: list[Run], leaving: dict[int, int], present: tuple[int, ...] = (0, 1, 2)) -> Any:
-    async with committee() as (workers, peers):
+async def outcome(runs: list[Run], leaving: dict[int, int], what: Study = LOGISTIC) -> Any:
+    async with committee(TARGET, SESSION) as (workers, peers):
         asked = [msgspec.structs.replace(run, peers=peers) for run in runs]
-        owners = [asyncio.create_task(take_part(peers, number, leaving.get(number))) for number in present]
+        owners = [asyncio.create_task(take_part(peers, number, leaving.get(number), what)) for number in range(3)]
         answers = await asyncio.gather(*(answer(workers[i], asked[i]) for i in POSITIONS))
         return answers, await asyncio.gather(*owners, return_exceptions=True)
 
@@ -162,6 +158,42 @@ async def test_four_processes_and_three_owners_come_to_one_model() -> None:
     assert np.abs(values - reference((0, 1, 2))).max() < 1e-5
     for model in models:
         assert np.abs(model - values).max() < 1e-5
+
+
+def sums_of(name: str, outputs: tuple[str, ...], epsilon: float = 0.0, **settings: Any) -> Study:
+    """Another program on the same rows."""
+    rows = Layout(LOGISTIC.given.layout.rows, LOGISTIC.given.layout.columns, LOGISTIC.given.layout.target)
+    found = settings_from(registry.offer(name), settings)
+    return Study(name, encode(Parameters(rows, found, outputs, epsilon)), LOGISTIC.parts)
+
+
+SUMMED = {
+    "once": sums_of("comparison/1", ("counts", "means", "variances"), minimum_group=1),
+    "with noise": sums_of("noisy-network/1", ("hidden", "output"), 8.0, hidden=2, epochs=4),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", SUMMED)
+async def test_four_processes_come_to_one_result_of_sums_sample(case: str) -> None:
+    """What four processes vouch for has the declared shapes, and is what one process computes where nobody adds noise.
+
+    An owner that leaves before the only round is left out of counts and means.
+    """
+    what = SUMMED[case]
+    leaving = {1: 0} if case == "once" else {}
+    answers, _ = await outcome([run_message(FOUR, what)] * 4, leaving, what)
+    values = opened(answers)
+    program = registry.load(what.name, what.parameters)
+    outputs = named_outputs(program, values)
+    assert list(outputs) == list(what.given.outputs)
+    if case == "once":
+        kept = np.concatenate([what.parts[0], what.parts[2]])
+        ill = kept[:, -1] == 1.0
+        assert outputs["counts"].tolist() == [len(kept) - ill.sum(), ill.sum()]
+        columns = what.given.layout.columns[:-1]
+        middle, half = np.array([((c.low + c.high) / 2, (c.high - c.low) / 2) for c in columns]).T
+        assert np.abs(outputs["means"][1] - ((kept[ill, :-1] - middle) / half).mean(0)).max() < 1e-5
 
 
 @pytest.mark.long
@@ -233,7 +265,7 @@ def test_an_order_that_makes_no_sense_is_refused_before_anybody_is_called(case: 
         for i in POSITIONS
     )
     prepare, run = Prepare(SESSION, 0, bytes([1]) * 32, "127.0.0.1"), run_message((zeroth, first, second, third))
-    assert agreed(prepare, run, keys[0]).plan.features == 4
+    assert agreed(prepare, run, keys[0]).plan.features == 5
     with pytest.raises(KoinonError) as problem:
         agreed(prepare, change(run), keys[0])
     assert type(problem.value) is kind

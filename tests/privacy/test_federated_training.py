@@ -268,7 +268,7 @@ BAD_PLANS: dict[str, tuple[dict[str, Any], str]] = {
     "no rate": ({"local": LocalPlan(rate=0.0)}, "rate above 0"),
     "rate of nan": ({"local": LocalPlan(rate=np.nan)}, "finite"),
     "negative mu": ({"local": LocalPlan(proximal=-1.0)}, "μ ≥ 0"),
-    "an unknown strategy": ({"server": ServerPlan(kind="median")}, "'average', 'adam', 'newton' or 'sums'"),
+    "an unknown strategy": ({"server": ServerPlan(kind="median")}, "'average', 'adam' or 'sums'"),
     "a floor of 0": ({"server": ServerPlan(kind=ADAM, floor=0.0)}, "floor"),
     "momentum of 1": ({"server": ServerPlan(kind=ADAM, momentum=1.0)}, "below 1"),
     "noise and weights": ({"noise": NoisePlan(1.0, 0, 1e-5)}, "weigh alike"),

@@ -3,14 +3,14 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from committee_scenes import LIMITS, committee, node
 from offer_scenes import SCENES, Scene, inputs_of, layout_of
 from privacy_scenes import cancer_columns
 from test_privacy_programs import cancer, pooled_scores, scores
@@ -47,34 +47,13 @@ from koinon.wire.committee import (
     Progress,
     Run,
 )
-from koinon.worker import Limits, Worker
+from koinon.worker import Worker
 
 TARGET = "koinon.privacy.rep4.worker:main"
-LIMITS = Limits(network=True)
 SESSION = bytes([9]) * 32
 SEED = 1
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed")
-
-
-def node(position: int) -> NodeKey:
-    return NodeKey.from_seed(bytes([100 + position]) * 32)
-
-
-@asynccontextmanager
-async def committee() -> AsyncIterator[tuple[list[Worker], tuple[Peer, Peer, Peer, Peer]]]:
-    async with AsyncExitStack() as stack:
-        starting = (stack.enter_async_context(Worker.start(TARGET, LIMITS)) for _ in POSITIONS)
-        workers = list(await asyncio.gather(*starting))
-        peers = []
-        for i, worker in enumerate(workers):
-            await worker.send(to_frame(Prepare(SESSION, i, os.urandom(32), "127.0.0.1")))
-        for i, worker in enumerate(workers):
-            listening = from_frame(await worker.receive())
-            assert isinstance(listening, Listening)
-            certificate = certify(node(i), SESSION, i, listening.ephemeral)
-            peers.append(Peer(node(i).node_id, listening.ephemeral, certificate, "127.0.0.1", listening.port))
-        yield workers, (peers[0], peers[1], peers[2], peers[3])
 
 
 def small_study() -> tuple[Parameters, list[Any]]:
@@ -122,7 +101,7 @@ async def test_four_processes_train_the_model_of_the_pooled_rows() -> None:
     parts, held_out = cancer(SEED)
     parameters, dealt = study(parts, iterations=40)
     stages: list[Progress] = []
-    async with committee() as (workers, peers):
+    async with committee(TARGET, SESSION) as (workers, peers):
         answers = await asyncio.gather(
             *(answer(workers[i], run_message(i, peers, parameters, dealt), stages.append) for i in POSITIONS)
         )
@@ -155,7 +134,7 @@ async def through_four_processes(scene: Scene, *, by_columns: bool) -> None:
     ]
     outputs = tuple(name for name in offer.outputs if name != WORTH)
     encoded = codec.encode(offers.Parameters(layout, settings, outputs))
-    async with committee() as (workers, peers):
+    async with committee(TARGET, SESSION) as (workers, peers):
         runs = [
             msgspec.structs.replace(
                 run_message(i, peers, small_study()[0], dealt),
@@ -193,7 +172,7 @@ async def test_trees_and_networks_on_split_columns_run_in_four_processes_sample(
 async def test_a_lying_process_is_named_by_the_three_others_and_by_a_judge(tmp_path: Path) -> None:
     parameters, dealt = small_study()
     views = list[OpenedView]()
-    async with committee() as (workers, peers):
+    async with committee(TARGET, SESSION) as (workers, peers):
         runs = [run_message(i, peers, parameters, dealt) for i in POSITIONS]
         runs[1] = msgspec.structs.replace(runs[1], fault=Fault(round=30, peer=0, bit=17))
         answers = await asyncio.gather(*(answer(workers[i], runs[i], views=views) for i in POSITIONS))
@@ -250,7 +229,7 @@ async def test_a_lying_process_is_named_by_the_three_others_and_by_a_judge(tmp_p
 
 async def test_a_killed_process_is_named_and_nobody_waits() -> None:
     parameters, dealt = study(cancer(SEED)[0], iterations=40)
-    async with committee() as (workers, peers):
+    async with committee(TARGET, SESSION) as (workers, peers):
 
         def kill(_: Progress) -> None:
             if workers[2].exit is None:
@@ -275,7 +254,7 @@ async def test_a_killed_process_is_named_and_nobody_waits() -> None:
 
 async def test_a_worker_that_never_gets_its_order_is_named() -> None:
     parameters, dealt = small_study()
-    async with committee() as (workers, peers):
+    async with committee(TARGET, SESSION) as (workers, peers):
         runs = [
             msgspec.structs.replace(run_message(i, peers, parameters, dealt), deadline_seconds=3.0, silence_seconds=2.0)
             for i in POSITIONS
@@ -288,7 +267,7 @@ async def test_a_worker_that_never_gets_its_order_is_named() -> None:
 
 async def test_a_worker_that_died_before_the_run_is_named() -> None:
     parameters, dealt = small_study()
-    async with committee() as (workers, peers):
+    async with committee(TARGET, SESSION) as (workers, peers):
         os.kill(workers[3].pid, signal.SIGKILL)
         await workers[3].wait()
         runs = [
@@ -302,7 +281,7 @@ async def test_a_worker_that_died_before_the_run_is_named() -> None:
 
 async def test_a_tampered_share_ends_the_run_before_it_is_used() -> None:
     parameters, dealt = small_study()
-    async with committee() as (workers, peers):
+    async with committee(TARGET, SESSION) as (workers, peers):
         runs = [run_message(i, peers, parameters, dealt) for i in POSITIONS]
         given = runs[0].inputs[1]
         share = given.package.components[2]

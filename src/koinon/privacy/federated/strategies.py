@@ -4,7 +4,6 @@ FedAvg    McMahan et al., "Communication-Efficient Learning of Deep Networks fro
 FedProx   Li et al., "Federated Optimization in Heterogeneous Networks", 2020: owners pay ½ μ ‖w − w₀‖² for leaving
           the joint model
 FedAdam   Reddi et al., "Adaptive Federated Optimization", 2021, algorithm 2
-Newton    owners give gradients and Hessians instead of updates; see ``newton``
 Sums      owners give the sums that a program follows from; see ``summing``
 """
 
@@ -19,7 +18,6 @@ from koinon.privacy.federated.models import Model
 
 AVERAGE = "average"
 ADAM = "adam"
-NEWTON = "newton"
 SUMS = "sums"
 
 
@@ -43,7 +41,7 @@ class ServerPlan(Record, frozen=True):
     """What is done with the mean of the updates.
 
     Attributes:
-        kind: ``average``, ``adam``, ``newton`` or ``sums``.
+        kind: ``average``, ``adam`` or ``sums``.
         rate: η; 1 for plain averaging.
         momentum, decay, floor: β₁, β₂ and τ of FedAdam.
     """
@@ -57,8 +55,8 @@ class ServerPlan(Record, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class JointModel:
-    """The joint model and what is remembered beside it, zero at the start: m and v of FedAdam's paper; for Newton's
-    method the last step, and the variances of the columns.
+    """The joint model and what is remembered beside it, zero at the start: m and v of FedAdam's paper; with sums
+    ``second`` is what members remember and owners need not know.
     """
 
     parameters: np.ndarray
@@ -75,10 +73,8 @@ def check_plans(local: LocalPlan, server: ServerPlan) -> None:
         raise InvalidInput(f"an owner makes 1 to 1000 epochs in batches; got {local.epochs} and {local.batch}")
     if not (0.0 < local.rate <= 100.0 and 0.0 <= local.proximal <= 1e4):
         raise InvalidInput(f"an owner needs a rate above 0 and μ ≥ 0; got {local.rate:g} and {local.proximal:g}")
-    if server.kind not in (AVERAGE, ADAM, NEWTON, SUMS):
-        raise InvalidInput(
-            f"updates are combined by {AVERAGE!r}, {ADAM!r}, {NEWTON!r} or {SUMS!r}; got {server.kind[:40]!r}"
-        )
+    if server.kind not in (AVERAGE, ADAM, SUMS):
+        raise InvalidInput(f"updates are combined by {AVERAGE!r}, {ADAM!r} or {SUMS!r}; got {server.kind[:40]!r}")
     if not (0.0 < server.rate <= 100.0 and 0.0 <= server.momentum < 1.0 and 0.0 <= server.decay < 1.0):
         raise InvalidInput("a server rate is above 0, momentum and decay are from 0 to below 1")
     if not server.floor > 0.0:

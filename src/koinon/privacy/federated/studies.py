@@ -15,9 +15,9 @@ from koinon.kernel.errors import InvalidInput, Refused
 from koinon.privacy.backend import Adversary
 from koinon.privacy.differential.accountant import Gaussian, gaussian_multiplier
 from koinon.privacy.differential.logistic import STUDY_DELTA
-from koinon.privacy.federated import averaging, newton
+from koinon.privacy.federated import averaging
 from koinon.privacy.federated.noise import NoisePlan
-from koinon.privacy.federated.strategies import NEWTON, SUMS, LocalPlan, ServerPlan
+from koinon.privacy.federated.strategies import SUMS, LocalPlan, ServerPlan
 from koinon.privacy.federated.training import (
     Coordinator,
     Rows,
@@ -28,13 +28,11 @@ from koinon.privacy.federated.training import (
     privacy_of,
     result,
 )
-from koinon.privacy.learn.logistic_solver import check_settings
 from koinon.privacy.programs import logistic_regression, noisy_network, perceptron
 from koinon.privacy.programs.offer import MOST_ROWS, Layout, Parameters, decode_settings
 from koinon.privacy.sharing import encoded
 from koinon.privacy.sums import table
 
-MOST_ROUNDS: Final = 25
 NOISY_ROUNDS: Final = 10
 """Of FedAvg where noise is asked for: each costs privacy, and noise grows with its root."""
 MOST_EPSILON: Final = 16.0
@@ -58,21 +56,23 @@ ADVERSARY: Final = Adversary(
 
 def refusal(name: str, parameters: Parameters) -> str:
     """Why owners cannot train this where their rows lie; empty where they can."""
-    if name in (*table.names(), *table.UNSOUND):
-        return _sums_refusal(name, parameters)
     if name == perceptron.NAME:
         return averaging.refusal(parameters)
-    if name != logistic_regression.NAME:
-        able = ", ".join(sorted((logistic_regression.NAME, perceptron.NAME, *table.names())))
-        return f"owners train, or add up, where their rows lie; of the programs {able} can be had so"
+    if name == logistic_regression.NAME and parameters.epsilon:
+        return _noisy_refusal(parameters)
+    if name in (*table.names(), *table.UNSOUND):
+        return _sums_refusal(name, parameters)
+    able = ", ".join(sorted((perceptron.NAME, *table.names())))
+    return f"owners train, or add up, where their rows lie; of the programs {able} can be had so"
+
+
+def _noisy_refusal(parameters: Parameters) -> str:
     if parameters.layout.sources:
         return "every owner must bring all columns of its own people; owners of different columns choose rep4"
     if set(parameters.outputs) != {"coefficients", "intercept"}:
         return "the joint model is known to all owners; the study must open coefficients and intercept, and only these"
     if parameters.epsilon > MOST_EPSILON:
         return f"noise for whole owners is calibrated to ε of at most {MOST_EPSILON:g}; choose less, or exact outputs"
-    if len(parameters.layout.columns) - 1 > newton.MOST_FEATURES:
-        return f"owners add up matrices of at most {newton.MOST_FEATURES} columns; choose rep4"
     return ""
 
 
@@ -98,34 +98,11 @@ def plan_of(name: str, parameters: Parameters) -> TrainingPlan:
     """
     if reason := refusal(name, parameters):
         raise Refused(f"{name} does not run on the federated engine: {reason}")
-    if name in table.names():
-        return _sums_plan(name, parameters)
     if name == perceptron.NAME:
         return averaging.averaging_plan(parameters)
-    settings = (
-        decode(logistic_regression.Settings, parameters.settings)
-        if parameters.settings
-        else logistic_regression.Settings()
-    )
-    check_settings(settings.penalty, settings.iterations)
-    features, owners = len(parameters.layout.columns) - 1, len(parameters.layout.rows)
-    if parameters.epsilon:
-        return _noisy_plan(features, owners, parameters.epsilon)
-    plan = TrainingPlan(
-        features=features,
-        hidden=(),
-        classes=2,
-        penalty=settings.penalty,
-        rounds=min(settings.iterations, MOST_ROUNDS),
-        local=LocalPlan(),
-        server=ServerPlan(NEWTON),
-        clip=newton.longest(features + 1),
-        most_rows=MOST_ROWS,
-        threshold=owners // 2 + 1,
-        fraction_bits=_FRACTION_BITS,
-    )
-    check_plan(plan, owners)
-    return plan
+    if name == logistic_regression.NAME and parameters.epsilon:
+        return _noisy_plan(len(parameters.layout.columns) - 1, len(parameters.layout.rows), parameters.epsilon)
+    return _sums_plan(name, parameters)
 
 
 def _sums_plan(name: str, parameters: Parameters) -> TrainingPlan:
@@ -245,7 +222,7 @@ def outputs_of(state: Coordinator, plan: TrainingPlan, given: Parameters, fracti
     elif plan.hidden:
         outputs = averaging.averaged_outputs(found, plan, given.layout)
         found = np.concatenate([outputs[name].ravel() for name in given.outputs])
-    elif plan.server.kind != NEWTON:
+    else:
         # Two classes of a softmax: their difference is the logistic regression.
         weights, biases = found[:-2].reshape(-1, 2), found[-2:]
         found = np.append(weights[:, 1] - weights[:, 0], biases[1] - biases[0])

@@ -17,15 +17,13 @@ from koinon.crypto.hash import tagged_hash
 from koinon.kernel.codec import Record
 from koinon.kernel.codec import encode as encode_record
 from koinon.kernel.effects import Rng
-from koinon.kernel.errors import InvalidInput, ProtocolAbort
+from koinon.kernel.errors import InvalidInput
 from koinon.kernel.ids import Hash32
-from koinon.privacy.federated import encoding, newton
+from koinon.privacy.federated import encoding
 from koinon.privacy.federated.models import MOST_PARAMETERS, BroughtModel, Model, Perceptron, perceptron
-from koinon.privacy.federated.newton import Logistic
 from koinon.privacy.federated.noise import NoisePlan, check_noise, deviation, draw, furthest, guarantee, whole_within
 from koinon.privacy.federated.session import check_threshold
 from koinon.privacy.federated.strategies import (
-    NEWTON,
     SUMS,
     JointModel,
     LocalPlan,
@@ -54,8 +52,7 @@ class TrainingPlan(Record, frozen=True):
     """What all owners and the coordinator agree on before they start.
 
     Attributes:
-        features, hidden, classes, penalty: of the perceptron that is trained. With Newton's method the penalty is that
-            of ``newton.moved``.
+        features, hidden, classes, penalty: of the perceptron that is trained.
         size: number of parameters of a model that owners bring themselves, in place of a perceptron; else 0.
         rounds: at most so many.
         clip: an update longer than this (L2) is shortened to it.
@@ -88,7 +85,7 @@ class TrainingPlan(Record, frozen=True):
     parameters: bytes = b""
 
 
-TrainedModel = Perceptron | BroughtModel | Logistic | SummedModel
+TrainedModel = Perceptron | BroughtModel | SummedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +119,6 @@ def model_of(plan: TrainingPlan) -> TrainedModel:
     """What is trained. Raises InvalidInput for a model that is none."""
     if plan.server.kind == SUMS:
         return summed_model(plan.program, plan.parameters)
-    if plan.server.kind == NEWTON and not plan.size:
-        return newton.check(plan.features, plan.hidden, plan.classes)
     if not plan.size:
         return perceptron(plan.features, plan.hidden, plan.classes, plan.penalty)
     if not 1 <= plan.size <= MOST_PARAMETERS:
@@ -145,9 +140,9 @@ def check_plan(plan: TrainingPlan, owners: int) -> TrainedModel:
         check_noise(plan.noise, plan.threshold, _noise_norm(plan), plan.fraction_bits)
         if plan.server.kind != SUMS and (plan.most_rows or plan.patience):
             raise InvalidInput("with noise owners weigh alike and losses stay private: set most_rows and patience to 0")
-    whole = plan.server.kind in (NEWTON, SUMS)
+    whole = plan.server.kind == SUMS
     if whole and (plan.size or plan.patience or not plan.most_rows):
-        raise InvalidInput("Newton's method and sums take no patience or brought model, and owners by their rows")
+        raise InvalidInput("sums take no patience or brought model, and owners by their rows")
     wants_noise = isinstance(model, SummedModel) and model.program.sensitivity > 0.0
     if whole and wants_noise != (plan.noise is not None):
         raise InvalidInput("noise is added to sums of clipped gradients, always, and to no others")
@@ -186,9 +181,7 @@ def _noise_norm(plan: TrainingPlan) -> float:
 
 def length_of(plan: TrainingPlan, model: Model) -> int:
     """Words of one owner's contribution."""
-    size = newton.statistics_size(model.size) if plan.server.kind == NEWTON else model.size
-    if isinstance(model, SummedModel):
-        size = model.program.length
+    size = model.program.length if isinstance(model, SummedModel) else model.size
     return size + (METRICS if _tells_weights(plan) else 0)
 
 
@@ -231,10 +224,8 @@ class Rows:
     targets: np.ndarray
 
     def training(self, plan: TrainingPlan) -> "Rows":
-        """All rows, or all but the held-back ones where losses are told; all with Newton's method and with sums, which
-        no loss ends early.
-        """
-        if plan.noise is not None or plan.server.kind in (NEWTON, SUMS) or len(self.targets) < HELD_BACK:
+        """All rows, or all but the held-back ones where losses are told."""
+        if plan.noise is not None or plan.server.kind == SUMS or len(self.targets) < HELD_BACK:
             return self
         kept = np.arange(len(self.targets)) % HELD_BACK != HELD_BACK - 1
         return Rows(self.features[kept], self.targets[kept])
@@ -273,7 +264,7 @@ def contribution(
         return words_of(plan, update, len(used.targets), 0.0, rng)
     if plan.noise is not None:
         return words_of(plan, update, len(used.targets), float("nan"), rng)
-    judged = used if plan.server.kind == NEWTON else rows.held_back()
+    judged = rows.held_back()
     loss, _ = model.loss_and_gradient(parameters, judged.features, judged.targets)
     return words_of(plan, update, len(used.targets), loss, rng)
 
@@ -303,13 +294,11 @@ def words_of(plan: TrainingPlan, update: np.ndarray, rows: int, loss: float, rng
 def local_update(
     plan: TrainingPlan, model: Model, parameters: np.ndarray, rows: Rows, owner: int, number: int
 ) -> np.ndarray:
-    """What training on these rows changes (size,), clipped; with Newton's method the statistics of the rows, whatever
-    the owner and the round. Raises InvalidInput if training diverged.
+    """What training on these rows changes (size,), clipped; or the mean sums over them, whatever the owner and the
+    round. Raises InvalidInput if training diverged.
     """
     if isinstance(model, SummedModel):
         return clip_norm(model.means(parameters, rows.features), plan.clip)
-    if isinstance(model, Logistic):
-        return clip_norm(model.statistics(parameters, rows.features, rows.targets), plan.clip)
     seed = int.from_bytes(tagged_hash(_SEED_DOMAIN, encode_record([plan.seed, number, owner]))[:8], "big")
     update = train_locally(model, parameters, rows.features, rows.targets, plan.local, seed)
     return clip_norm(update, plan.clip)
@@ -344,8 +333,6 @@ def finish_round(state: Coordinator, plan: TrainingPlan, survivors: tuple[int, .
     mean = update / weight if weight > 0.0 else np.zeros_like(update)
     if plan.server.kind == SUMS:
         return _summed(state, plan, survivors, update * plan.most_rows, weight * plan.most_rows)
-    if plan.server.kind == NEWTON:
-        return _newton(state, plan, survivors, mean, weight * plan.most_rows, loss)
     return advance(state, plan, survivors, mean, loss)
 
 
@@ -367,23 +354,6 @@ def advance(
     return replace(following, finished=_finished(following, plan))
 
 
-def _newton(
-    state: Coordinator, plan: TrainingPlan, survivors: tuple[int, ...], mean: np.ndarray, rows: float, loss: float
-) -> Coordinator:
-    if rows < 1.0:
-        raise ProtocolAbort("the owners' rows add up to less than one; somebody sent no weight")
-    joint = state.joint
-    parameters, variances, change = newton.moved(joint.parameters, joint.second, mean, rows, plan.penalty)
-    following = replace(
-        state,
-        joint=JointModel(parameters, parameters - joint.parameters, variances),
-        round=state.round + 1,
-        history=(*state.history, RoundReport(state.round, survivors, loss, change)),
-    )
-    converged = "the joint model moves no more" if change <= newton.CLOSE_ENOUGH else ""
-    return replace(following, finished=converged or _finished(following, plan))
-
-
 def _summed(
     state: Coordinator, plan: TrainingPlan, survivors: tuple[int, ...], totals: np.ndarray, people: float
 ) -> Coordinator:
@@ -395,7 +365,7 @@ def _summed(
         round=state.round + 1,
         history=(*state.history, RoundReport(state.round, survivors, float("nan"), change)),
     )
-    ended = "the joint state moves no more" if not change else ""
+    ended = "the joint model moves no more" if not change else ""
     return replace(following, finished=ended or _finished(following, plan))
 
 

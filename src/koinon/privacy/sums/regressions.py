@@ -14,12 +14,13 @@ from typing import Final
 import numpy as np
 
 from koinon.kernel.errors import InvalidInput, MalformedMessage, Refused
+from koinon.privacy.learn.logistic_solver import check_settings
 from koinon.privacy.learn.newton import LONGEST_STEP
-from koinon.privacy.programs import multinomial_regression, poisson_regression
+from koinon.privacy.programs import logistic_regression, multinomial_regression, poisson_regression
 from koinon.privacy.programs.classes import classes_of
 from koinon.privacy.programs.offer import Layout
 from koinon.privacy.statistics import SMALLEST_VARIANCE
-from koinon.privacy.sums.form import check_totals
+from koinon.privacy.sums.form import check_signs, check_totals
 from koinon.privacy.sums.numerics import solved, symmetric
 
 MOST_ROUNDS: Final = 25
@@ -145,6 +146,30 @@ class Newton:
         return {self.names[0]: slopes, self.names[1]: weights[-1]}
 
 
+def logistic_sums(layout: Layout, settings: logistic_regression.Settings, opened: tuple[str, ...]) -> Newton:
+    """``logistic-regression/1``. Raises Refused where more or less than the model is opened.
+
+    Y. Wu, X. Jiang, J. Kim and L. Ohno-Machado, "Grid Binary LOgistic REgression (GLORE): building shared models
+    without sharing data", JAMIA 2012.
+    """
+    names = ("coefficients", "intercept")
+    _check(names, opened, layout, 1)
+    if settings.penalties:
+        raise Refused("choosing among penalties needs the rows of every fold apart; name one penalty, or choose rep4")
+    check_settings(settings.penalty, settings.iterations)
+    place = len(layout.columns) - 1
+
+    def slopes(weights: np.ndarray, design: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        check_signs(table[:, place], layout.columns[place].name)
+        chances = 0.5 * (1.0 + np.tanh(design @ weights / 2.0))
+        return chances - (table[:, place, None] + 1.0) / 2.0, (chances * (1.0 - chances))[:, :, None]
+
+    return Newton(
+        place, 1, settings.iterations, lambda people: settings.penalty / people, slopes, 1.0, np.full((1, 1), 0.25),
+        None, tuple(range(place)), names,
+    )  # fmt: skip
+
+
 def poisson_sums(layout: Layout, settings: poisson_regression.Settings, opened: tuple[str, ...]) -> Newton:
     """``poisson-regression/1``. Raises Refused where more or less than the model is opened."""
     names = ("coefficients", "intercept")
@@ -200,5 +225,5 @@ def multinomial_sums(layout: Layout, settings: multinomial_regression.Settings, 
 def _check(names: tuple[str, str], opened: tuple[str, ...], layout: Layout, classes: int) -> None:
     if set(opened) != set(names):
         raise Refused(f"the joint model is known to all owners; open {' and '.join(names)}, and only these")
-    if not layout.features or (len(layout.features) + 1) * classes > MOST_WEIGHTS:
+    if len(layout.columns) < 2 or len(layout.columns) * classes > MOST_WEIGHTS:
         raise Refused(f"owners add up Hessians of 1 to {MOST_WEIGHTS} weights; choose fewer columns, or rep4")

@@ -11,6 +11,7 @@ from koinon.privacy.programs import (
     k_means,
     kaplan_meier,
     linear_regression,
+    logistic_regression,
     multinomial_regression,
     naive_bayes,
     noisy_network,
@@ -24,12 +25,13 @@ from koinon.privacy.sums.descent import noisy_sums
 from koinon.privacy.sums.form import RowSums
 from koinon.privacy.sums.groups import bayes_sums, comparison_sums, contingency_sums
 from koinon.privacy.sums.moments import component_sums, line_sums, statistics_sums
-from koinon.privacy.sums.regressions import multinomial_sums, poisson_sums
+from koinon.privacy.sums.regressions import logistic_sums, multinomial_sums, poisson_sums
 
 _PROGRAMS: Final[dict[str, Callable[[Layout, Any, tuple[str, ...]], RowSums]]] = {
     comparison.NAME: comparison_sums,
     contingency.NAME: contingency_sums,
     linear_regression.NAME: line_sums,
+    logistic_regression.NAME: logistic_sums,
     multinomial_regression.NAME: multinomial_sums,
     naive_bayes.NAME: bayes_sums,
     noisy_network.NAME: noisy_sums,
