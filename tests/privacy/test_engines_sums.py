@@ -275,6 +275,12 @@ def test_an_owner_that_lies_about_its_rows_ends_a_training_without_a_result() ->
         training.finish_round(state, plan, (0,), words)
 
 
+def test_sums_of_one_person_are_no_statistics() -> None:
+    program = table.sums_of("statistics/1", given("statistics/1", ("mean", "variance")))
+    with pytest.raises(MalformedMessage, match="fewer than two"):
+        program.move(program.start(), np.zeros(0), np.zeros(program.length), 1)
+
+
 @pytest.mark.parametrize("changes", [{"program": "k-nearest/1"}, {"parameters": b"\xc0"}, {"most_rows": 0}])
 def test_a_plan_of_sums_that_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
     plan = federated.plan_of("statistics/1", given("statistics/1", ("mean",)))

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from koinon.kernel.errors import InvalidInput, MalformedMessage, ProtocolAbort
 from koinon.privacy.federated import aggregator, client, encoding, shamir
 from koinon.privacy.federated import session as rules
-from koinon.privacy.federated.simulation import Scenario, node, trial
+from koinon.privacy.federated.game import Scenario, node
+from koinon.privacy.federated.simulation import trial
 from koinon.wire.catalogue import Done, Message
 from koinon.wire.federated import (
     KeyAnnouncement,

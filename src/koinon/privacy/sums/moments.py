@@ -45,6 +45,8 @@ def statistics_sums(layout: Layout, settings: statistics.Settings, opened: tuple
         return np.concatenate([parts[name][1](table) for name in summed])
 
     def finishing(totals: np.ndarray, people: int) -> Mapping[str, np.ndarray]:
+        if people < 2:
+            raise MalformedMessage("the opened sums are of fewer than two people; an owner lied about how many it has")
         own = {name: totals[places[number] : places[number + 1]] for number, name in enumerate(summed)}
         found = dict[str, np.ndarray]()
         if "mean" in own:
