@@ -162,6 +162,11 @@ REFUSED: dict[str, tuple[str, Parameters, str]] = {
         msgspec.structs.replace(given("statistics/1", ("mean",)), epsilon=1.0),
         "noise that nobody knows",
     ),
+    "columns to be scaled": (
+        "linear-regression/1",
+        given("linear-regression/1", target="dose", scale="standard"),
+        "prepared inside",
+    ),
     "more than a model": ("poisson-regression/1", given("poisson-regression/1", target="site"), "and only these"),
     "half a model": (
         "multinomial-regression/1",

@@ -27,7 +27,7 @@ OUTPUTS = ("coefficients", "intercept")
 
 
 def plan(penalty: float = 1.0, iterations: int = 24) -> TrainingPlan:
-    return studies.plan_of(NAME, Parameters(LAYOUT, encode(Settings(penalty, iterations)), OUTPUTS))
+    return studies.plan_of(NAME, Parameters(LAYOUT, encode(Settings(penalty=penalty, iterations=iterations)), OUTPUTS))
 
 
 def program(**changes: Any) -> Newton:

@@ -67,6 +67,10 @@ def refusal(name: str, parameters: Parameters) -> str:
 
 
 def _noisy_refusal(parameters: Parameters) -> str:
+    try:
+        table.check_unprepared(decode_settings(logistic_regression.OFFER, parameters.settings))
+    except InvalidInput as problem:
+        return str(problem)
     if parameters.layout.sources:
         return "every owner must bring all columns of its own people; owners of different columns choose rep4"
     if set(parameters.outputs) != {"coefficients", "intercept"}:

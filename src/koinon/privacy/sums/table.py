@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from koinon.kernel.codec import Record
 from koinon.kernel.errors import InvalidInput, Refused
 from koinon.privacy.programs import (
     comparison,
@@ -20,6 +21,7 @@ from koinon.privacy.programs import (
     statistics,
 )
 from koinon.privacy.programs.offer import Layout, Parameters, decode_settings
+from koinon.privacy.programs.preparation import PreparedSettings
 from koinon.privacy.programs.registry import offer
 from koinon.privacy.sums.descent import noisy_sums
 from koinon.privacy.sums.form import RowSums
@@ -69,7 +71,15 @@ def sums_of(name: str, parameters: Parameters) -> RowSums:
         raise Refused("noise that nobody knows is added inside a computation; choose rep4, or exact outputs")
     if not parameters.epsilon and not offer(name).exact:
         raise Refused(f"{name} learns through noise only; set epsilon above 0")
-    return _PROGRAMS[name](parameters.layout, decode_settings(offer(name), parameters.settings), parameters.outputs)
+    settings = decode_settings(offer(name), parameters.settings)
+    check_unprepared(settings)
+    return _PROGRAMS[name](parameters.layout, settings, parameters.outputs)
+
+
+def check_unprepared(settings: Record) -> None:
+    """Raises Refused where columns are to be scaled, imputed or encoded first: that takes sums of its own."""
+    if isinstance(settings, PreparedSettings) and settings.prepares:
+        raise Refused("columns are prepared inside a computation; leave scale, missing and encode out, or choose rep4")
 
 
 def refusal(name: str, parameters: Parameters) -> str:
