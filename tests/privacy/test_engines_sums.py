@@ -165,7 +165,7 @@ REFUSED: dict[str, tuple[str, Parameters, str]] = {
     "columns to be scaled": (
         "linear-regression/1",
         given("linear-regression/1", target="dose", scale="standard"),
-        "prepared inside",
+        "prepared among",
     ),
     "more than a model": ("poisson-regression/1", given("poisson-regression/1", target="site"), "and only these"),
     "half a model": (

@@ -16,8 +16,8 @@ from koinon.privacy.estimate import estimate
 from koinon.privacy.federated import studies as federated
 from koinon.privacy.federated.strategies import ADAM, AVERAGE
 from koinon.privacy.programs import logistic_regression, perceptron
-from koinon.privacy.programs.offer import Parameters, decode_settings, is_prepared
-from koinon.privacy.programs.registry import FEDERATED, HE, REP4, offer
+from koinon.privacy.programs.offer import Parameters, decode_settings
+from koinon.privacy.programs.registry import FEDERATED, HE, REP4
 from koinon.privacy.rep4 import simulation
 from koinon.privacy.sums import table as sums
 
@@ -185,19 +185,6 @@ def _encrypted_learns(name: str, parameters: Parameters) -> dict[str, str]:
     }
 
 
-def _unprepared(refusal: Callable[[str, Parameters], str]) -> Callable[[str, Parameters], str]:
-    """As ``refusal``, and of columns that are to be prepared, which is done among shares."""
-
-    def refused(name: str, parameters: Parameters) -> str:
-        # What it runs at all is a program of ours, so its settings can be read.
-        found = refusal(name, parameters)
-        if found or not is_prepared(decode_settings(offer(name), parameters.settings)):
-            return found
-        return "columns are prepared among shares; choose rep4, or leave scale, missing and encode out"
-
-    return refused
-
-
 ENGINES: Final = (
     EngineOffer(
         name=REP4,
@@ -211,7 +198,7 @@ ENGINES: Final = (
         name=FEDERATED,
         adversary=federated.ADVERSARY,
         learns=_federated_learns,
-        refusal=_unprepared(federated.refusal),
+        refusal=federated.refusal,
         cost=_federated_cost,
         worker="koinon.privacy.federated.member:main",
         noise=federated.mechanism,
@@ -220,7 +207,7 @@ ENGINES: Final = (
         name=HE,
         adversary=encrypted.ADVERSARY,
         learns=_encrypted_learns,
-        refusal=_unprepared(encrypted.refusal),
+        refusal=encrypted.refusal,
         cost=_encrypted_cost,
         worker="koinon.privacy.encrypted.member:main",
         missing=encrypted.missing,

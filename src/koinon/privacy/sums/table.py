@@ -79,7 +79,7 @@ def sums_of(name: str, parameters: Parameters) -> RowSums:
 def check_unprepared(settings: Record) -> None:
     """Raises Refused where columns are to be scaled, imputed or encoded first: that takes sums of its own."""
     if isinstance(settings, PreparedSettings) and settings.prepares:
-        raise Refused("columns are prepared inside a computation; leave scale, missing and encode out, or choose rep4")
+        raise Refused("columns are prepared among shares; choose rep4, or leave scale, missing and encode out")
 
 
 def refusal(name: str, parameters: Parameters) -> str:
