@@ -26,7 +26,7 @@ from koinon.privacy.learn.preparation import (
     ordinal,
 )
 from koinon.privacy.learn.selection import chosen, validated
-from koinon.privacy.learn.solvers import Links, Way, fastest, logistic_way
+from koinon.privacy.learn.solvers import Links, Way, fastest, fit_linear, fit_logistic, linear_way, logistic_way
 from koinon.privacy.learn.trees import Shape, TreeRegressor
 from koinon.privacy.rep4.simulation import SimulatedRep4
 
@@ -185,6 +185,47 @@ def test_the_way_to_fit_follows_from_public_numbers(
     rows: tuple[int, ...], columns: int, links: Links, way: Way
 ) -> None:
     assert logistic_way(rows, columns, links) is way
+
+
+def test_lines_of_many_rows_are_fitted_from_sums_and_of_few_from_rows() -> None:
+    assert linear_way((40_000, 60_000), 100, LOCAL) is Way.SUMS
+    assert linear_way((2, 2), 40, Links(0.0005, 1e4)) is Way.ROWS  # 861 sums of each are more than two rows
+
+
+@each_engine
+def test_both_ways_give_the_model_of_all_rows(engine: Backend) -> None:
+    rows, target = people(1_200)
+    owners = list(zip(np.array_split(rows, 2), np.array_split(target, 2), strict=True))
+    few = [(part[:30], known[:30]) for part, known in owners]
+    for part, way in ((owners, Way.SUMS), (few, Way.ROWS)):
+        found = fit_logistic(part, LOCAL, engine=engine)
+        whole, known = np.concatenate([r for r, _ in part]), np.concatenate([t for _, t in part])
+        spread = whole.std(0)
+        plain = PlainLogistic(C=1.0, tol=1e-9, max_iter=1_000).fit(whole / spread, known)
+        assert found.way is way
+        assert np.abs(found.coefficients - plain.coef_[0] / spread).max() < 0.08
+        assert abs(found.intercept - plain.intercept_[0]) < 0.08
+    height = rows @ [0.3, -0.2, 0.1, 0.0] + 0.1
+    lines = list(zip(np.array_split(rows, 2), np.array_split(height, 2), strict=True))
+    for links in (LOCAL, Links(0.0, 1e3)):
+        line = fit_linear(lines if links is LOCAL else [(r[:3], h[:3]) for r, h in lines], links, engine=engine)
+        assert line.way is (Way.SUMS if links is LOCAL else Way.ROWS)
+        if line.way is Way.SUMS:
+            assert np.abs(line.coefficients - [0.3, -0.2, 0.1, 0.0]).max() < 1e-3
+            assert abs(line.intercept - 0.1) < 1e-3
+
+
+@pytest.mark.parametrize("case", ["no owner", "other columns", "a target of another length", "a target of 2"])
+def test_owners_that_do_not_fit_together_are_refused(case: str) -> None:
+    rows, target = people(50)
+    owners = {
+        "no owner": [],
+        "other columns": [(rows, target), (rows[:, :2], target)],
+        "a target of another length": [(rows, target[:-1])],
+        "a target of 2": [(rows, target * 2)],
+    }[case]
+    with pytest.raises(InvalidInput):
+        fit_logistic(owners, LOCAL, engine=ClearBackend())
 
 
 def test_slow_links_prefer_fewer_rounds_and_narrow_ones_fewer_bytes() -> None:

@@ -12,7 +12,7 @@ from koinon.privacy import clear
 from koinon.privacy.backend import Adversary, Program
 from koinon.privacy.differential.accountant import Gaussian
 from koinon.privacy.encrypted import studies as encrypted
-from koinon.privacy.estimate import estimate
+from koinon.privacy.estimate import PRODUCT_SECONDS, ROUND_SECONDS, estimate
 from koinon.privacy.federated import studies as federated
 from koinon.privacy.federated.strategies import ADAM, AVERAGE
 from koinon.privacy.programs import logistic_regression, perceptron
@@ -23,10 +23,6 @@ from koinon.privacy.sums import table as sums
 
 START_SECONDS: Final = 1.5
 """Four workers that start, connect and agree on keys; measured with ``benchmarks/private.py``."""
-_ROUND_SECONDS: Final = 2e-3
-_BYTE_SECONDS: Final = 6e-9
-_PRODUCT_SECONDS: Final = 4e-9
-"""Of computing, on two cores for all four: each round, each byte over all parties, each product in a matrix product."""
 _SETTING_UP_ROUNDS: Final = 14
 """Key agreement, check of the inputs, checkpoints and opening."""
 _NEWTON_ROUNDS: Final = 10
@@ -105,9 +101,9 @@ def _rep4_cost(program: Program, _: Parameters, network: Network) -> Cost:
     rounds = found.rounds + _SETTING_UP_ROUNDS
     # A third of all traffic leaves the busiest party.
     on_the_wire = found.traffic_bytes / 3 * 8 / network.bits_per_second
-    waiting = rounds * (network.round_trip_seconds / 2 + _ROUND_SECONDS)
-    computing = found.traffic_bytes * _BYTE_SECONDS + found.matrix_products * _PRODUCT_SECONDS
-    return Cost(START_SECONDS + waiting + on_the_wire + computing, found.traffic_bytes, rounds)
+    waiting = rounds * network.round_trip_seconds / 2 + _SETTING_UP_ROUNDS * ROUND_SECONDS
+    seconds = START_SECONDS + waiting + on_the_wire + found.computing_seconds
+    return Cost(seconds, found.traffic_bytes, rounds)
 
 
 def _federated_cost(program: Program, parameters: Parameters, network: Network) -> Cost:
@@ -143,7 +139,7 @@ def _encrypted_cost(program: Program, parameters: Parameters, network: Network) 
 
 
 def _clear_cost(program: Program, _: Parameters, __: Network) -> Cost:
-    return Cost(estimate(program).matrix_products * _PRODUCT_SECONDS / 4, 0, 0)
+    return Cost(estimate(program).matrix_products * PRODUCT_SECONDS / 4, 0, 0)
 
 
 def _rep4_refusal(name: str, parameters: Parameters) -> str:

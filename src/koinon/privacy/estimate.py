@@ -13,6 +13,12 @@ Outline = np.ndarray
 """An array without memory of its own: only its shape counts."""
 Protocol = Generator[None, None, Outline]
 
+ROUND_SECONDS: Final = 2e-3
+BYTE_SECONDS: Final = 6e-9
+PRODUCT_SECONDS: Final = 4e-9
+"""Of computing, on two cores for all four: each round, each byte over all parties, each product in a matrix product;
+measured with ``benchmarks/private.py``."""
+
 MULTIPLY: Final = (1, 48)
 """(rounds, bytes per result over all parties) of one exact product; likewise below."""
 MULTIPLY_TRUNCATE: Final = (2, 89)
@@ -33,6 +39,11 @@ class Estimate:
     rounds: int
     traffic_bytes: int
     matrix_products: int = 0
+
+    @property
+    def computing_seconds(self) -> float:
+        """Of arithmetic and handling messages, about, where two cores do the work of all four parties."""
+        return self.rounds * ROUND_SECONDS + self.traffic_bytes * BYTE_SECONDS + self.matrix_products * PRODUCT_SECONDS
 
 
 class OutlineMachine:
