@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from node_joins_world import ordered
 from node_market_world import Network
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, load_from_string, numpy_helper
 
 from koinon.kernel.errors import Forged, InvalidInput, MalformedMessage, ProtocolAbort, Refused
 from koinon.kernel.ids import NodeId
@@ -19,9 +20,9 @@ from koinon.node import disputes, orders
 from koinon.node.context import Context
 from koinon.node.roles.shared_models import SharedModelsRole
 from koinon.privacy.answering import RemotePredictor, find_card, question_id
-from koinon.privacy.inference import FRACTION_BITS, NUMBERS, Predictor
-from koinon.privacy.sharing import Dealing, deal
-from koinon.wire.committee import Input, ShareManifest
+from koinon.privacy.inference import FRACTION_BITS, NUMBERS, Predictor, SharedModel
+from koinon.privacy.sharing import Dealing, accept_package, deal, encoded
+from koinon.wire.committee import POSITIONS, Input, ShareManifest
 from koinon.wire.inference import AskSharedModel, FindSharedModelSeat, ForgetSharedModel, KeepSharedModel
 
 MEMBERS = ("first", "second", "third", "fourth")
@@ -105,13 +106,19 @@ async def test_four_nodes_answer_for_rows_that_none_of_them_sees(scene: Scene) -
     found = await ordered(scene.caller, "model.ask", asked, orders.PrivateAnswers)
     answers = np.array(found.values).reshape(-1, found.outputs)
     assert np.abs(answers - in_the_clear(ROWS)).max() < 1e-3
-    # No node has a component from which the weights follow: each package lacks one, and no sum of three is the whole.
-    whole = np.concatenate([values.ravel() for values in WEIGHTS.values()])
-    for role, member in zip(scene.roles, scene.members, strict=True):
+    # What a node has on its disk is three of four components, of which no sum is a weight.
+    graph = SharedModel.of(load_from_string(scene.model.read_bytes()))
+    words = encoded(graph.weights.reshape(-1, 1), NUMBERS, FRACTION_BITS)
+    for position, (role, member) in enumerate(zip(scene.roles, scene.members, strict=True)):
         assert role.report() == [f"risk {card.model.hex()[:18]}"]
-        kept = next(member.home.shared_models.iterdir()).read_bytes()
-        assert all(np.float32(weight).tobytes() not in kept for weight in whole)
-        assert next(member.home.shared_models.iterdir()).stat().st_mode & 0o077 == 0
+        (path,) = member.home.shared_models.iterdir()
+        assert path.stat().st_mode & 0o077 == 0
+        given = disputes.read(path, KeepSharedModel)
+        shares = accept_package(given.card.weights, position, given.weights.package)
+        held = [shares.part(j) for j in POSITIONS if j != position]
+        for count in (1, 2, 3):
+            for some in combinations(held, count):
+                assert not (np.sum(some, axis=0, dtype=np.uint64) == words).any()
     predictor: Predictor = await scene.predictor(card.model)
     for rows in (ROWS[:1], ROWS[2:4]):
         assert np.abs(await predictor.predict(rows) - in_the_clear(rows)).max() < 1e-3

@@ -9,7 +9,7 @@ from koinon.cli.console import console, print_json, print_table
 from koinon.cli.options import HOME, JSON
 from koinon.cli.ordering import order, print_facts
 from koinon.kernel.errors import InvalidInput
-from koinon.kernel.ids import NodeId, to_hex
+from koinon.kernel.ids import NodeId, parse_hash, to_hex
 from koinon.node.home import Identity
 
 _CARDS: Final = click.Path(path_type=Path)
@@ -138,9 +138,9 @@ def _ids(cards: tuple[Path, ...]) -> tuple[NodeId, ...]:
 
 
 def _id(text: str) -> bytes:
-    digits = text.removeprefix("0x")
-    if not text.startswith("0x") or len(digits) != 64 or not all(one in "0123456789abcdefABCDEF" for one in digits):
+    try:
+        return parse_hash(text)
+    except InvalidInput:
         raise InvalidInput(
             "a shared model's id is 0x and 64 hexadecimal digits; its owner has it from: koinon model share"
-        )
-    return bytes.fromhex(digits)
+        ) from None

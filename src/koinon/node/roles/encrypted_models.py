@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,6 +10,7 @@ from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import InvalidInput, KoinonError, Refused
 from koinon.kernel.ids import Hash32, NodeId
 from koinon.node.context import Context
+from koinon.node.datasets import write_private
 from koinon.node.orders import AnswerEncrypted, AskEncrypted, Nothing, PrivateAnswers
 from koinon.node.tasks import Narrator
 from koinon.wire.encrypted import EncryptedQuestion, FetchEncryptedOffer
@@ -148,11 +148,9 @@ def _read_layers(path: Path) -> "EncryptedModel":
 
 
 def _write(path: Path, content: bytes) -> None:
+    """Replace a file whole. Raises Unavailable where the disk does not take it; the old one stays then."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    temporary.unlink(missing_ok=True)
+    write_private(temporary, content)
     temporary.replace(path)

@@ -90,14 +90,16 @@ class SharedModelsRole:
         card, context = message.card, self._context
         if sender != card.owner or sender not in context.config.shared_models_of:
             raise Refused("this node keeps shares only of models of owners that its operator has named")
-        if len(self._cards) >= MOST_MODELS:
+        model = model_id(card)
+        if model not in self._cards and len(self._cards) >= MOST_MODELS:
             raise Refused(f"this node keeps {MOST_MODELS} shared models already")
         await asyncio.to_thread(check_card, card, message.graph)
         if message.weights.manifest != card.weights:
             raise MalformedMessage("the weights are not those that the model's card names")
         position = self._position(card)
         await asyncio.to_thread(accept_package, card.weights, position, message.weights.package)
-        model = model_id(card)
+        if model in self._cards:
+            return Done()  # given twice: an answer was lost on the way
         # Only a child reads the graph; a model that it refuses is not kept.
         child = SharedModelChild(context, model, position, message)
         await child.seat()
@@ -128,6 +130,7 @@ class SharedModelsRole:
         from koinon.privacy.answering import check_question, question_id
 
         card, manifest = self._card(message.model), message.rows.manifest
+        child = self._children[message.model]  # the owner may let go of the model meanwhile
         if card.callers and sender not in card.callers:
             raise Refused(f"the owner of {card.name} does not let this caller ask")
         if manifest.owner != sender:
@@ -138,16 +141,16 @@ class SharedModelsRole:
         self._waiting[message.model] = self._waiting.get(message.model, 0) + 1
         try:
             first, second, third, fourth = await asyncio.gather(
-                *(self._seat_of(card, message.model, NodeId(member)) for member in card.members)
+                *(self._seat_of(card, message.model, child, NodeId(member)) for member in card.members)
             )
             order = AnswerSharedQuestion(question_id(manifest), (first, second, third, fourth), message.rows)
-            return SharedAnswer(await self._children[message.model].answer(order))
+            return SharedAnswer(await child.answer(order))
         finally:
             self._waiting[message.model] -= 1
 
-    async def _seat_of(self, card: SharedModelCard, model: bytes, member: NodeId) -> Peer:
+    async def _seat_of(self, card: SharedModelCard, model: bytes, child: SharedModelChild, member: NodeId) -> Peer:
         if member == self._context.keys.node.node_id:
-            return await self._children[model].seat()
+            return await child.seat()
         reply = await self._context.transport.call(
             await self._endpoint(member), FindSharedModelSeat(model), _CALL_SECONDS
         )

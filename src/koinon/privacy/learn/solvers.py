@@ -146,9 +146,9 @@ def fit_linear(owners: Sequence[Owner], links: Links, penalty: float = 0.0, engi
     people, columns = _sizes(owners)
     ways = _linear_ways(people, columns, penalty)
     way = fastest(ways, links)
-    tables = [np.column_stack([rows, target]) for rows, target in owners]
     shared = [
-        local_sums(both, sum(people)) if way is Way.SUMS else _table(both[:, :-1], both[:, -1]) for both in tables
+        local_sums(np.column_stack([rows, target]), sum(people)) if way is Way.SUMS else _table(rows, target)
+        for rows, target in owners
     ]
     return _opened(way, ways[way](), shared, engine)
 
