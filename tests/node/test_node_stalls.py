@@ -24,7 +24,8 @@ from koinon.net.link import FrameLink
 from koinon.net.transport import Transport
 from koinon.node.context import Context
 from koinon.node.orders import ProposeStudy
-from koinon.node.roles.compute import ComputeRole, _Seat
+from koinon.node.roles.committee_seat import Seat
+from koinon.node.roles.compute import ComputeRole
 from koinon.privacy.seats import certify, dialled, endpoint_of
 from koinon.wire.committee import POSITIONS, Peer
 from koinon.wire.frames import HEADER, LARGEST_BODY
@@ -70,7 +71,7 @@ class HostileNode(ComputeRole):
         super().__init__(context)
         self._behaviour = behaviour
 
-    async def _work(self, seat: _Seat) -> None:
+    async def _work(self, seat: Seat) -> None:
         if (seat.state.attempt, seat.state.position) != (0, SEAT):
             await super()._work(seat)
             return
@@ -100,7 +101,7 @@ class HostileNode(ComputeRole):
 class FrozenNode(ComputeRole):
     """A provider whose worker in the first attempt is stopped by a signal before it gets its order."""
 
-    def _run(self, seat: _Seat, run: member.RunWorker) -> None:
+    def _run(self, seat: Seat, run: member.RunWorker) -> None:
         if (seat.state.attempt, seat.state.position) == (0, SEAT):
             os.kill(worker_at(run.greetings[SEAT].port), signal.SIGSTOP)
         super()._run(seat, run)
