@@ -17,8 +17,12 @@ import httpx
 import numpy as np
 import pytest
 from cli_terminal import Ended, koinon, run, start
+from msgspec.structs import replace
 
 from koinon.data.demonstration import write_demo
+from koinon.jobs.disclosed import read_disclosed
+from koinon.kernel.codec import encode
+from koinon.wire.committee import OutputPackage
 
 NAME = "tumour-risk.clinic"
 OWNERS = ("hospital-1", "hospital-2", "hospital-3")
@@ -36,6 +40,7 @@ class Place:
         self.card = folder / "card.json"
         self.key = folder / "buyer.key"
         self.bundle = folder / "bundle.zip"
+        self.disclosed = folder / "result.koinon"
 
     def home(self, name: str) -> Path:
         return self.network / name
@@ -76,6 +81,7 @@ def test_main_job_by_hand(place: Place) -> None:
     the_rows_are_described_without_being_shown(place)
     a_stranger_calls_and_pays_exactly(place)
     a_stranger_audits_and_anyone_verifies(place)
+    a_shown_result_is_checked_against_the_bundle(place)
     a_changed_byte_is_named(place)
     the_site_shows_the_network(place)
 
@@ -155,9 +161,8 @@ def an_interrupted_proposal_is_trained_all_the_same(place: Place) -> None:
     completed = facts("study", "show", "1", "--suite", place.card)
     assert completed["phase"] == "completed"
     assert completed["output_digest"] == trained["output_digest"]
-    disclosed = place.bundle.with_name("result.koinon")
-    done(koinon("study", "disclose", "1", "--home", place.company, "-o", disclosed))
-    opened = facts("study", "opened", disclosed, "--suite", place.card)
+    done(koinon("study", "disclose", "1", "--home", place.company, "-o", place.disclosed))
+    opened = facts("study", "opened", place.disclosed, "--suite", place.card)
     tables = facts("study", "result", "1", "--home", place.company)
     assert opened["holds"]
     assert set(opened["outputs"]) == set(tables)
@@ -297,6 +302,47 @@ def a_stranger_audits_and_anyone_verifies(place: Place) -> None:
     done(koinon("verify", place.bundle, "--validators", validators))
     other = koinon("verify", place.bundle, "--validators", "0x" + "00" * 32)
     assert (other.code, "validators" in other.err) == (4, True)
+
+
+def a_shown_result_is_checked_against_the_bundle(place: Place) -> None:
+    """Offline: what four processes computed, what the company shows of it, and who is paid by it on the chain."""
+    for bundle, paid in ((place.bundle, "as paid"), (place.bundle.with_name("study.zip"), "owed")):
+        report = facts("verify", bundle, "--result", place.disclosed)
+        told = report["checks"][-1]
+        assert (report["holds"], told["check"], told["holds"]) == (True, "disclosed", True)
+        assert told["detail"].startswith(f"coefficients and intercept and worth; owners' shares {paid}: ")
+    shown = read_disclosed(place.disclosed.read_bytes())
+    first, *others = shown.manifests
+    more_rows = replace(first, rows=first.rows + 1)
+    title = shown.study.study.replace(b"Tumour risk", b"Tumour risc", 1)
+    for number, (changed, sentence) in enumerate(
+        (
+            (replace(shown, packages=with_a_digit_more(shown.packages)), "no holder of component 0"),
+            (replace(shown, manifests=(more_rows, *others)), "signature"),
+            (replace(shown, study=replace(shown.study, study=title)), "study file"),
+        )
+    ):
+        file = place.folder / f"changed-{number}.koinon"
+        file.write_bytes(encode(changed))
+        ended = koinon("verify", place.bundle, "--result", file, "--json")
+        assert ended.code == 4, ended.out
+        failed = [one for one in json.loads(ended.out)["checks"] if not one["holds"]]
+        assert [one["check"] for one in failed] == ["disclosed"]
+        assert sentence in failed[0]["detail"]
+
+
+def with_a_digit_more(packages: Sequence[OutputPackage]) -> tuple[OutputPackage, ...]:
+    """The packages of a result whose first number is larger by 2⁻⁸, wherever its component 0 stands in them."""
+    changed = []
+    for package in packages:
+        components = []
+        for component in package.components:
+            words = np.frombuffer(component.values, "<u8").copy()
+            if component.index == 0:
+                words[0] += np.uint64(1 << (package.fraction_bits - 8))
+            components.append(replace(component, values=words.tobytes()))
+        changed.append(replace(package, components=tuple(components)))
+    return tuple(changed)
 
 
 def a_changed_byte_is_named(place: Place) -> None:

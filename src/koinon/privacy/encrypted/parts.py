@@ -1,0 +1,130 @@
+"""A model cut into parts of which each is a model of its own, so that who computes one sees no other.
+
+    division = divided(model, 4, name_of)
+    division.together([part.model.in_the_clear(rows[:, part.columns]) for part in division.parts])    the model's answer
+
+What is cut are, of several layers, the units of the last hidden one: a part has their weights to both sides, and its
+numbers are added to the others'. A single layer is cut by its outputs, or by its inputs where it has fewer outputs than
+there are parts: then a part takes some columns of the rows only. The last layer's bias and the link are kept back.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from koinon.kernel.errors import InvalidInput
+from koinon.privacy.encrypted.models import EncryptedModel, Layer, Link, layer, linked
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part.
+
+    Attributes:
+        name: what questions call its model.
+        model: what whoever has this part evaluates.
+        columns: of the rows, which it takes.
+        outputs: of the whole model, to which its numbers are added.
+    """
+
+    name: str
+    model: EncryptedModel
+    columns: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Division:
+    """All parts, and what stays with whoever cut the model.
+
+    Attributes:
+        bias: of the last layer, (outputs,).
+        link: after it.
+    """
+
+    parts: tuple[Part, ...]
+    features: int
+    bias: tuple[float, ...]
+    link: Link
+
+    @property
+    def depth(self) -> int:
+        """Products one after the other; all parts have the same."""
+        return self.parts[0].model.depth
+
+    def together(self, answers: Sequence[np.ndarray]) -> np.ndarray:
+        """The model's answer (n, outputs) from those of the parts, in their order: (n, outputs of the part) each."""
+        total = np.tile(np.asarray(self.bias), (len(answers[0]), 1))
+        for part, answer in zip(self.parts, answers, strict=True):
+            total[:, list(part.outputs)] += answer
+        return linked(total, self.link)
+
+
+def whole(name: str, model: EncryptedModel) -> Division:
+    """The model as its only part, which is what each of several has to compute alike. Raises InvalidInput."""
+    model.check()
+    part = Part(name, EncryptedModel(model.layers, Link.IDENTITY), _all(model.features), _all(model.outputs))
+    return Division((part,), model.features, (0.0,) * model.outputs, model.link)
+
+
+def most_parts(model: EncryptedModel) -> int:
+    """Into how many parts the model can be cut."""
+    if len(model.layers) > 1:
+        return len(model.layers[-2].bias)
+    return max(model.outputs, model.features)
+
+
+def divided(model: EncryptedModel, count: int, name_of: Callable[[EncryptedModel], str]) -> Division:
+    """The model in ``count`` parts of about the same size.
+
+    Raises:
+        InvalidInput: it cannot be cut into so many, or into fewer than two.
+    """
+    model.check()
+    if not 2 <= count <= most_parts(model):
+        raise InvalidInput(
+            f"this model can be cut into 2 to {most_parts(model)} parts, not {count}"
+            if most_parts(model) > 1
+            else "a model of one input and one output cannot be cut into parts; split the rows"
+        )
+    last = model.layers[-1]
+    weights, none = np.asarray(last.weights), np.zeros(model.outputs)
+    parts = []
+    if len(model.layers) > 1:
+        for units in _groups(len(model.layers[-2].bias), count):
+            layers = (*model.layers[:-2], _some(model.layers[-2], units), layer(weights[:, units], none))
+            parts.append(_part(layers, _all(model.features), _all(model.outputs), name_of))
+    elif model.outputs >= count:
+        for units in _groups(model.outputs, count):
+            layers = (layer(weights[units], none[units]),)
+            parts.append(_part(layers, _all(model.features), tuple(units.tolist()), name_of))
+    else:
+        for units in _groups(model.features, count):
+            parts.append(
+                _part((layer(weights[:, units], none),), tuple(units.tolist()), _all(model.outputs), name_of)
+            )
+    return Division(tuple(parts), model.features, last.bias, model.link)
+
+
+def _part(
+    layers: tuple[Layer, ...],
+    columns: tuple[int, ...],
+    outputs: tuple[int, ...],
+    name_of: Callable[[EncryptedModel], str],
+) -> Part:
+    model = EncryptedModel(layers, Link.IDENTITY)
+    return Part(name_of(model), model, columns, outputs)
+
+
+def _some(whole_layer: Layer, units: np.ndarray) -> Layer:
+    weights, bias = np.asarray(whole_layer.weights), np.asarray(whole_layer.bias)
+    return layer(weights[units], bias[units], square=whole_layer.square)
+
+
+def _groups(size: int, count: int) -> list[np.ndarray]:
+    return np.array_split(np.arange(size), count)
+
+
+def _all(size: int) -> tuple[int, ...]:
+    return tuple(range(size))
