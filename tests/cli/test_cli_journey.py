@@ -317,7 +317,7 @@ def a_shown_result_is_checked_against_the_bundle(place: Place) -> None:
     title = shown.study.study.replace(b"Tumour risk", b"Tumour risc", 1)
     for number, (changed, sentence) in enumerate(
         (
-            (replace(shown, packages=with_a_digit_more(shown.packages)), "no holder of component 0"),
+            (replace(shown, packages=with_a_digit_more(shown.packages)), "no holder opened component 0"),
             (replace(shown, manifests=(more_rows, *others)), "signature"),
             (replace(shown, study=replace(shown.study, study=title)), "study file"),
         )

@@ -29,6 +29,7 @@ from koinon.net.transport import Transport
 from koinon.privacy.encrypted.ckks import generate
 from koinon.privacy.encrypted.models import EncryptedModel, Link, layer
 from koinon.privacy.encrypted.outsourcing import outsource
+from koinon.privacy.encrypted.parts import whole
 from koinon.privacy.encrypted.service import ask, serve
 from koinon.privacy.rep4.adversary import SeededRng
 from koinon.wire.encrypted import EncryptedQuestion
@@ -357,8 +358,7 @@ async def test_encrypted_rows_are_answered_paid_for_and_the_liar_is_charged(work
         result = await outsource(
             client,
             endpoints,
-            "risk",
-            MODEL,
+            whole(MODEL, lambda _: "risk"),
             rows,
             SeededRng(b"draw"),
             piece_rows=3,

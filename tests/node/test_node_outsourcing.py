@@ -8,22 +8,24 @@ from node_joins_world import ordered
 from node_market_world import COEFFICIENTS, COLUMNS, INTERCEPT, Network
 from onnx import load_from_string
 
-from koinon.contracts.outsourcing import Outsourcing
-from koinon.jobs.outsourcing import Task, job_name
-from koinon.kernel.codec import encode
+from koinon.contracts.outsourcing import Outsourcing, OutsourcingTerms
+from koinon.jobs.outsourcing import Task, model_name
+from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import KoinonError, Refused, Unavailable
 from koinon.kernel.ids import to_hex
-from koinon.kernel.quantities import TokenAmount
+from koinon.kernel.quantities import TokenAmount, UnixSeconds
 from koinon.models.onnx_export import LogisticParameters, export_logistic
 from koinon.node import orders
 from koinon.node.context import Context
-from koinon.node.roles import outsourcing
+from koinon.node.roles import outsourced_jobs
 from koinon.node.roles.encrypted_models import EncryptedModelsRole
-from koinon.node.roles.outsourcing import NOBODY, OutsourceRole, WorkRole
-from koinon.privacy.encrypted.models import EncryptedModel
+from koinon.node.roles.outsourced_jobs import NOBODY
+from koinon.node.roles.outsourced_work import MOST_MODELS, WorkRole
+from koinon.node.roles.outsourcing import OutsourceRole
+from koinon.privacy.encrypted.models import EncryptedModel, Link, layer
 from koinon.privacy.encrypted.onnx_layers import layers_of
 from koinon.privacy.rep4.adversary import SeededRng
-from koinon.wire.encrypted import EncryptedQuestion, FetchEncryptedOffer, OfferWork
+from koinon.wire.encrypted import EncryptedQuestion, FetchEncryptedOffer, GiveModel, OfferWork
 
 UNIT = 1_000_000
 FEE, BOND = TokenAmount(UNIT // 2), TokenAmount(20 * UNIT)
@@ -72,13 +74,22 @@ def in_the_clear(rows: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-(scaled @ np.array(COEFFICIENTS) + INTERCEPT))))
 
 
+async def opened(network: Network, client: Context, workers: list[Context]) -> tuple[Outsourcing, int]:
+    """Work that a client has opened and not offered yet."""
+    contract = await Outsourcing.deploy(client.client, network.suite.token.address, NOBODY)
+    await client.suite.token.approve(contract.address, TokenAmount(10**12))
+    accounts = tuple(worker.account for worker in workers)
+    deadline = UnixSeconds(client.clock.unix() + 600)
+    return contract, await contract.open(OutsourcingTerms(accounts, 1, 2, FEE, BOND, deadline, 60))
+
+
 class LyingWork(WorkRole):
     """A worker that adds a little to one weight."""
 
-    def _add(self, job: outsourcing.Job, model: EncryptedModel) -> None:
+    def _show(self, job: outsourced_jobs.Job, content: bytes, model: EncryptedModel) -> None:
         first = model.layers[0]
         weights = ((first.weights[0][0] + 1e-5, *first.weights[0][1:]),)
-        super()._add(job, EncryptedModel((msgspec.structs.replace(first, weights=weights),), model.link))
+        super()._show(job, content, EncryptedModel((msgspec.structs.replace(first, weights=weights),), model.link))
 
 
 async def wealth_of(network: Network, contexts: list[Context]) -> list[int]:
@@ -96,7 +107,7 @@ async def failure(asker: Context, worker: Context, question: EncryptedQuestion) 
 async def test_a_sample_of_strangers_that_answer_and_of_one_that_answers_otherwise(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outsourcing, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(outsourced_jobs, "POLL_SECONDS", 0.1)
     client = await client_of(network)
     roles = (WorkRole, LyingWork, WorkRole)
     workers = [await worker_of(network, name, role=role) for name, role in zip(NAMES, roles, strict=True)]
@@ -110,7 +121,8 @@ async def test_a_sample_of_strangers_that_answer_and_of_one_that_answers_otherwi
 
     contract = Outsourcing(client.client, done.contract)
     terms = await contract.terms_of(done.job)
-    named = job_name(done.contract, done.job)
+    (shown,) = next(iter(outsourced_jobs.kept_jobs(workers[2]))).models
+    named = model_name(done.contract, done.job, shown)
     question = EncryptedQuestion(named, b"", (), b"")
     task, domain = encode(Task(1, done.contract, done.job, 2)), await contract.domain()
     beyond = EncryptedQuestion(named, b"", (), task)
@@ -139,13 +151,86 @@ async def test_a_sample_of_strangers_that_answer_and_of_one_that_answers_otherwi
 
     network.chain.time = int(terms.deadline) + terms.claim_seconds + 4
     for context in everybody:
-        await until(lambda context=context: not outsourcing.kept_jobs(context))  # type: ignore[misc]
+        await until(lambda context=context: not outsourced_jobs.kept_jobs(context))  # type: ignore[misc]
     after = await wealth_of(network, everybody)
     gained = [new - old for old, new in zip(before, after, strict=True)]
     assert gained == [-4 * FEE, 2 * FEE, -BOND, 2 * FEE]
     # Whoever was outvoted pays nobody who could gain by it.
     assert await contract.credit_of(NOBODY) == BOND
     assert await contract.total_held() == 0
+
+
+@pytest.mark.long
+async def test_a_sample_of_strangers_that_have_parts_of_a_model_and_of_one_that_answers_otherwise(
+    network: Network,
+) -> None:
+    """Two cuts of rows by four parts; nobody is given all four, and the liar's bond goes."""
+    client = await client_of(network)
+    low, high = np.zeros(4), np.array([1.0, 2.0, 4.0, 8.0])
+    coefficients, rows = np.array([1.5, -2.0, 0.5, 3.0]), np.random.default_rng(3).uniform(low, high, (3, 4))
+    four = LogisticParameters(low, high, coefficients, INTERCEPT)
+    (client.home.path / "four.onnx").write_bytes(export_logistic(four))
+    lines = ["a,b,c,d", *(",".join(map(repr, row)) for row in rows.tolist())]
+    (client.home.path / "four.csv").write_text("\n".join(lines) + "\n")
+    roles = (WorkRole, WorkRole, LyingWork, WorkRole)
+    names = [f"provider-{number}" for number in range(4)]
+    workers = [await worker_of(network, name, role=role) for name, role in zip(names, roles, strict=True)]
+    wanted = msgspec.structs.replace(
+        job(client, workers),
+        model=str(client.home.path / "four.onnx"),
+        path=str(client.home.path / "four.csv"),
+        split="model",
+    )
+    before = await wealth_of(network, workers)
+    done = await ordered(client, "work.outsource", wanted, orders.WorkDone)
+    scaled = 2 * (rows - low) / (high - low) - 1
+    np.testing.assert_allclose(done.values, 1 / (1 + np.exp(-(scaled @ coefficients + INTERCEPT))), atol=1e-3)
+    assert (done.pieces, done.outputs, done.silent) == (8, 1, ())
+    assert done.charged == (workers[2].account,)
+    whole = layers_of(load_from_string(export_logistic(four)))
+    shown = []
+    for worker in workers:
+        (kept,) = outsourced_jobs.kept_jobs(worker)
+        models = [decode(EncryptedModel, content) for content in kept.models]
+        shown.append({model.layers[0].weights[0][0] for model in models})
+        assert all(model.features == 1 and not any(model.layers[0].bias) for model in models)
+    assert all(0 < len(weights) < 4 for weights in shown)
+    assert set().union(*shown) == set(whole.layers[0].weights[0])
+    contract = Outsourcing(client.client, done.contract)
+    earned = [int(await contract.credit_of(worker.account)) for worker in workers]
+    after = await wealth_of(network, workers)
+    assert [new - old for old, new in zip(before, after, strict=True)] == [-BOND] * 4
+    assert (sum(earned), earned[2], await contract.credit_of(NOBODY)) == (16 * FEE, 0, BOND)
+
+
+async def test_a_client_gives_models_for_its_own_job_and_no_more_than_are_needed(network: Network) -> None:
+    client = await client_of(network)
+    worker, other = [await worker_of(network, name) for name in NAMES[:2]]
+    contract, number = await opened(network, client, [worker, other])
+    for _ in range(2):  # a second offer changes nothing
+        await client.transport.call(worker.transport.endpoint, OfferWork(contract.address, number))
+    small = [EncryptedModel((layer(np.array([[float(one)]]), np.zeros(1)),), Link.IDENTITY) for one in range(20)]
+    for model in [*small[:MOST_MODELS], small[0]]:
+        await client.transport.call(worker.transport.endpoint, GiveModel(contract.address, number, encode(model)))
+    for sender, content, sentence in (
+        (client, encode(small[MOST_MODELS]), "takes 16 models for one job"),
+        (other, encode(small[0]), "only the client of the work that this node took"),
+    ):
+        with pytest.raises(Refused, match=sentence):
+            await sender.transport.call(worker.transport.endpoint, GiveModel(contract.address, number, content))
+    (kept,) = outsourced_jobs.kept_jobs(worker)
+    assert kept.models == tuple(map(encode, small[:MOST_MODELS]))
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", encode(EncryptedModel((), Link.IDENTITY))])
+async def test_what_is_no_model_is_not_kept(network: Network, content: bytes) -> None:
+    client = await client_of(network)
+    worker, other = [await worker_of(network, name) for name in NAMES[:2]]
+    contract, number = await opened(network, client, [worker, other])
+    await client.transport.call(worker.transport.endpoint, OfferWork(contract.address, number))
+    with pytest.raises(KoinonError, match=r"EncryptedModel|1 to 3 layers"):
+        await client.transport.call(worker.transport.endpoint, GiveModel(contract.address, number, content))
+    assert [kept.models for kept in outsourced_jobs.kept_jobs(worker)] == [()]
 
 
 async def test_offers_that_a_worker_does_not_take_cost_nothing(network: Network) -> None:
@@ -167,6 +252,8 @@ async def test_offers_that_a_worker_does_not_take_cost_nothing(network: Network)
         ({"workers": (worker.account,)}, "name 2 different workers or more"),
         ({"path": str(client.home.path / "none.csv")}, "none.csv"),
         ({"contract": network.suite.token.address}, "there is no Outsourcing contract of this version"),
+        ({"split": "columns"}, "split by rows or by model"),
+        ({"split": "model"}, "2 workers are too few for none of them to see the whole model"),
         ({"contract": b"short"}, "there is no Outsourcing contract of this version"),
     ):
         with pytest.raises(KoinonError, match=sentence):
@@ -175,20 +262,19 @@ async def test_offers_that_a_worker_does_not_take_cost_nothing(network: Network)
 
     with pytest.raises(Unavailable, match="0 of 2 workers take part and 2 are needed; the fees come back"):
         await ordered(client, "work.outsource", wanted, orders.WorkDone)
-    (open_job,) = outsourcing.kept_jobs(client)
-    model = encode(layers_of(load_from_string(export_logistic(PARAMETERS))))
+    (open_job,) = outsourced_jobs.kept_jobs(client)
     mine = await Outsourcing.deploy(client.client, network.suite.token.address, client.account)
     with pytest.raises(Refused, match="takes no encrypted work"):
-        await client.transport.call(other.transport.endpoint, OfferWork(open_job.contract, open_job.number, model))
+        await client.transport.call(other.transport.endpoint, OfferWork(open_job.contract, open_job.number))
     for sender, offer, sentence in (
-        (client, OfferWork(open_job.contract, open_job.number, model), "works from 1 tokens a piece"),
-        (other, OfferWork(open_job.contract, open_job.number, model), "offered by the node whose account opened it"),
-        (client, OfferWork(open_job.contract, 99, model), "nothing has the number 99"),
-        (client, OfferWork(open_job.contract, open_job.number, b"no model"), "EncryptedModel"),
-        (client, OfferWork(mine.address, 1, model), "gives the bonds of outvoted workers to somebody"),
-        (client, OfferWork(network.suite.token.address, 1, model), "no Outsourcing contract"),
+        (client, OfferWork(open_job.contract, open_job.number), "works from 1 tokens a piece"),
+        (other, OfferWork(open_job.contract, open_job.number), "offered by the node whose account opened it"),
+        (client, OfferWork(open_job.contract, 99), "nothing has the number 99"),
+        (client, OfferWork(mine.address, 1), "gives the bonds of outvoted workers to somebody"),
+        (client, OfferWork(network.suite.token.address, 1), "no Outsourcing contract"),
+        (client, GiveModel(open_job.contract, open_job.number, b""), "only the client of the work that this node took"),
     ):
         with pytest.raises(KoinonError, match=sentence):
             await sender.transport.call(worker.transport.endpoint, offer)
-    assert outsourcing.kept_jobs(worker) == []
+    assert outsourced_jobs.kept_jobs(worker) == []
     assert (await wealth_of(network, everybody))[1:] == before[1:]

@@ -1,6 +1,7 @@
 """Work given to strangers: what liars, silence and late answers can do, and evidence that anybody can check."""
 
 from contextlib import AsyncExitStack
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ from koinon.privacy.encrypted import replication
 from koinon.privacy.encrypted.freivalds import PRIMES, is_product
 from koinon.privacy.encrypted.models import EncryptedModel, Link, layer
 from koinon.privacy.encrypted.outsourcing import outsource
+from koinon.privacy.encrypted.parts import divided, most_parts, whole
 from koinon.privacy.encrypted.replication import Answered, Ask, Begin, Event, Lost, Named, Settled, State, step
 from koinon.privacy.encrypted.service import is_wrong, serve
 from koinon.privacy.rep4.adversary import SeededRng
@@ -25,13 +27,15 @@ from koinon.wire.encrypted import EncryptedQuestion
 MODEL = EncryptedModel((layer(np.array([[0.5, -2.0]]), np.array([0.25])),), Link.IDENTITY)
 LIAR = EncryptedModel((layer(np.array([[0.5, -2.0 + 1e-6]]), np.array([0.25])),), Link.IDENTITY)
 
+WHOLE = whole(MODEL, lambda _: "risk")
+
 
 def played(
-    pieces: int, strangers: int, agree: int, liars: set[int], silent: set[int], seed: int
+    pieces: int, strangers: int, agree: int, liars: set[int], silent: set[int], seed: int, parts: int = 1
 ) -> tuple[State, list[Settled], list[Named], int]:
     """The whole work with strangers that answer in any order; each liar has an answer of its own."""
     rng = SeededRng(str(seed).encode())
-    state = replication.begin(pieces, strangers, agree, rng)
+    state = replication.begin(pieces, strangers, agree, rng, parts)
     waiting: list[Event] = [Begin()]
     settled: list[Settled] = []
     named: list[Named] = []
@@ -112,6 +116,30 @@ def test_answers_nobody_asked_for_change_nothing() -> None:
     assert step(state, Begin()) == (state, ())
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_of_a_model_in_parts_nobody_is_asked_about_all_whoever_lies(data: st.DataObject) -> None:
+    agree = data.draw(st.integers(2, 3))
+    bad = data.draw(st.integers(0, 2))
+    strangers = data.draw(st.integers(agree + bad + 1, 8))
+    parts = data.draw(st.integers(strangers, strangers + 2))
+    liars = data.draw(st.sets(st.integers(0, strangers - 1), min_size=bad, max_size=bad))
+    cuts, seed = data.draw(st.integers(1, 3)), data.draw(st.integers(0, 2**20))
+    state, settled, named, _ = played(cuts * parts, strangers, agree, liars, set(), seed, parts)
+    assert sorted(each.piece for each in settled) == list(range(cuts * parts))
+    assert {each.stranger for each in named} <= liars
+    seen: dict[int, set[int]] = {stranger: set() for stranger in range(strangers)}
+    for number, piece in enumerate(state.pieces):
+        for stranger in piece.order[: piece.asked]:
+            seen[stranger].add(number % parts)
+    assert max(map(len, seen.values())) < parts
+
+
+def test_too_few_strangers_for_parts_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="where each of 4 strangers misses one of 2 parts, 3 cannot agree"):
+        replication.begin(4, 4, 3, SeededRng(b""), 2)
+
+
 @pytest.mark.parametrize(("pieces", "strangers", "agree"), [(0, 3, 2), (10**9, 3, 2), (1, 3, 1), (1, 1, 2)])
 def test_work_that_cannot_be_shared_out_is_refused(pieces: int, strangers: int, agree: int) -> None:
     with pytest.raises(InvalidInput):
@@ -131,7 +159,7 @@ async def test_a_stranger_that_computes_something_else_is_found_and_anybody_can_
             serve(node.handle, key, {"risk": LIAR if number == 1 else MODEL})
         endpoints = [node.endpoint for node in nodes]
         # With this draw the liar is asked about one piece or more.
-        result = await outsource(client, endpoints, "risk", MODEL, rows, SeededRng(b"draw"), piece_rows=3)
+        result = await outsource(client, endpoints, WHOLE, rows, SeededRng(b"draw"), piece_rows=3)
     np.testing.assert_allclose(result.answers, MODEL.in_the_clear(rows), atol=1e-3)
     assert {wrong.node for wrong in result.evidence} == {keys[1].node_id}
     assert result.earned[1] == 0 < min(result.earned[0], result.earned[2])
@@ -158,14 +186,89 @@ async def test_a_stranger_that_is_gone_is_replaced() -> None:
         for node, key in zip(nodes[:2], keys[:2], strict=True):
             serve(node.handle, key, {"risk": MODEL})
         endpoints = [node.endpoint for node in nodes]
-        result = await outsource(client, endpoints, "risk", MODEL, rows, SeededRng(b"draw"), piece_rows=2)
+        result = await outsource(client, endpoints, WHOLE, rows, SeededRng(b"draw"), piece_rows=2)
         np.testing.assert_allclose(result.answers, MODEL.in_the_clear(rows), atol=1e-3)
         assert set(result.silent) <= {keys[2].node_id}
         assert not result.evidence
         with pytest.raises(Unavailable, match="no 3 agree"):
-            await outsource(client, endpoints, "risk", MODEL, rows, SeededRng(b"draw"), agree=3)
+            await outsource(client, endpoints, WHOLE, rows, SeededRng(b"draw"), agree=3)
         with pytest.raises(InvalidInput, match="takes rows of 2 numbers"):
-            await outsource(client, endpoints, "risk", MODEL, np.ones((4, 3)), SeededRng(b"draw"))
+            await outsource(client, endpoints, WHOLE, np.ones((4, 3)), SeededRng(b"draw"))
+
+
+# ---------------------------------------------------------------------------------------------------------- parts
+
+
+def random_model(sizes: tuple[int, ...], link: Link, seed: int) -> EncryptedModel:
+    """Layers of these sizes, the first of which are the inputs, with squares between them."""
+    random = np.random.default_rng(seed)
+    layers = [
+        layer(random.normal(size=(after, before)), random.normal(size=after), square=number < len(sizes) - 2)
+        for number, (before, after) in enumerate(pairwise(sizes))
+    ]
+    return EncryptedModel(tuple(layers), link)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 7), min_size=2, max_size=4),
+    st.sampled_from(Link),
+    st.integers(2, 7),
+    st.integers(0, 2**20),
+)
+def test_parts_add_up_to_the_model_and_none_is_it(sizes: list[int], link: Link, count: int, seed: int) -> None:
+    model = random_model(tuple(sizes), link, seed)
+    if count > most_parts(model):
+        with pytest.raises(InvalidInput, match="cut into"):
+            divided(model, count, lambda _: "")
+        return
+    rows = np.random.default_rng(seed).normal(size=(5, sizes[0]))
+    division = divided(model, count, lambda part: str(part.layers))
+    answers = [part.model.in_the_clear(rows[:, list(part.columns)]) for part in division.parts]
+    np.testing.assert_allclose(division.together(answers), model.in_the_clear(rows), atol=1e-9)
+    assert len({part.name for part in division.parts}) == len(division.parts) == count
+    weights = sum(np.size(each.weights) for each in model.layers)
+    for part in division.parts:
+        part.model.check()
+        assert (part.model.depth, part.model.link) == (model.depth, Link.IDENTITY)
+        assert sum(np.size(each.weights) for each in part.model.layers) < weights
+        assert not np.any(part.model.layers[-1].bias)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sizes", [(3, 4), (4, 1), (2, 4, 2)], ids=["outputs", "inputs", "hidden units"])
+async def test_a_sample_of_strangers_with_parts_and_a_liar(
+    sizes: tuple[int, ...],
+) -> None:
+    model = random_model(sizes, Link.IDENTITY, 5)
+    rng, rows = SystemRng(), np.random.default_rng(2).normal(size=(4, sizes[0]))
+    keys = [NodeKey.generate(rng) for _ in range(4)]
+    division = divided(model, 4, lambda part: str(hash(part.layers)))
+    seen: list[set[int]] = [set() for _ in keys]
+    async with AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(Transport.open(key, "127.0.0.1", 0)) for key in keys]
+        client = await stack.enter_async_context(Transport.open(NodeKey.generate(rng), "127.0.0.1", 0))
+        served: list[dict[str, EncryptedModel]] = [{} for _ in keys]
+        for node, key, models in zip(nodes, keys, served, strict=True):
+            serve(node.handle, key, models)
+
+        async def give(stranger: int, part: int) -> None:
+            assert part not in seen[stranger]
+            seen[stranger].add(part)
+            given = division.parts[part].model
+            if stranger == 2:
+                last = given.layers[-1]
+                given = EncryptedModel(
+                    (*given.layers[:-1], layer(np.asarray(last.weights) + 1e-5, np.asarray(last.bias))), given.link
+                )
+            served[stranger][division.parts[part].name] = given
+
+        endpoints = [node.endpoint for node in nodes]
+        result = await outsource(client, endpoints, division, rows, SeededRng(b"draw"), give=give)
+    np.testing.assert_allclose(result.answers, model.in_the_clear(rows), atol=2e-3)
+    assert {wrong.node for wrong in result.evidence} == {keys[2].node_id}
+    assert all(0 < len(parts) < len(division.parts) for parts in seen)
+    assert (result.silent, result.earned[2]) == ((), 0)
 
 
 # ------------------------------------------------------------------------------------------------------- products

@@ -27,6 +27,13 @@ LONGEST: Final = click.IntRange(120, 30 * 86400)
     required=True,
     help="identity.json of a node that answers; repeat. Take nodes of different operators.",
 )
+@click.option(
+    "--split",
+    type=click.Choice(["rows", "model"]),
+    default="rows",
+    show_default=True,
+    help="What is divided between the workers: the rows, or the model too, so that none is shown all of it.",
+)
 @click.option("--agree", default=2, show_default=True, type=click.IntRange(2, 16), help="Equal answers to each piece.")
 @click.option("--piece", default=1000, show_default=True, type=click.IntRange(1), help="Rows in a piece.")
 @click.option("--fee", default="0.1", callback=amount, show_default=True, help="Tokens to each that agrees, a piece.")
@@ -40,6 +47,7 @@ def outsource(
     folder: Path,
     file: Path,
     cards: tuple[Path, ...],
+    split: str,
     agree: int,
     piece: int,
     fee: int,
@@ -53,6 +61,10 @@ def outsource(
 
     Every piece goes to several of them, drawn for it. Answers are compared byte by byte: who agrees is paid, who signed
     another answer loses its bond. AGREE of them who lie together and are drawn together win.
+
+    With --split model, the model is cut into as many parts as there are workers (hidden units, outputs or inputs), each
+    a piece of its own, to be paid for; no worker is asked about all parts, even where others lie or fail. Two who put
+    together what they were shown may have all of it. Name two workers more than have to agree, if one may lie.
     """
     from koinon.contracts.tokens import format_amount
     from koinon.node import orders
@@ -68,13 +80,14 @@ def outsource(
         contract=b"" if contract is None else parse_address(contract),
         seconds=seconds,
         claim_seconds=claim_seconds,
+        split=split,
     )
     done = order(folder, "work.outsource", wanted, orders.WorkDone, "outsource", quiet=as_json)
     answers = [list(done.values[start : start + done.outputs]) for start in range(0, len(done.values), done.outputs)]
     facts: dict[str, Any] = {
         "contract": to_hex(done.contract),
         "job": done.job,
-        "paid_tokens": format_amount(TokenAmount(-(-len(answers) // piece) * agree * fee)),
+        "paid_tokens": format_amount(TokenAmount(done.pieces * agree * fee)),
         "charged": [to_hex(account) for account in done.charged],
         "silent": [to_hex(account) for account in done.silent],
     }

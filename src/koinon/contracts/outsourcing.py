@@ -36,6 +36,11 @@ class OutsourcingTerms:
     deadline: UnixSeconds
     claim_seconds: int
 
+    @property
+    def closes(self) -> int:
+        """Unix seconds after which everything that is left goes back."""
+        return int(self.deadline) + self.claim_seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

@@ -1,7 +1,7 @@
 """Encrypted work under a contract: questions name the job, answers carry receipts, and the chain pays and charges.
 
     paid = paid_work(await contract.domain(), job, workers)
-    result = await outsource(transport, endpoints, "risk", model, rows, rng, agree=2, paid=paid)
+    result = await outsource(transport, endpoints, division, rows, rng, agree=2, paid=paid, give=give)
     report = await settle(contract, job, workers, result)
 
 A worker gives ``serve`` its ``receipts_of``: it signs for jobs that it joined, and nothing else.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from koinon.contracts.eip712 import Domain
 from koinon.contracts.outsourcing import Outsourcing, SignedAnswer, answer_digest
+from koinon.crypto.hash import tagged_hash
 from koinon.crypto.signature import AccountKey, recover_address
 from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.errors import KoinonError, Refused
@@ -32,8 +33,18 @@ class Task(Record, frozen=True):
 
 
 def job_name(contract: Address, job: int) -> str:
-    """What names a job among all, and its model in questions."""
+    """What names a job among all."""
     return f"{to_hex(contract)}/{job}"
+
+
+def model_name(contract: Address, job: int, model: bytes) -> str:
+    """What questions of a job call a model, by its encoding: who signs for a question signs for the model too."""
+    return f"{job_name(contract, job)}/{to_hex(tagged_hash('koinon/outsourced-model/1', model))}"
+
+
+def job_of(model: str) -> str:
+    """The name of the job in which a model is called so; of no job for the name of a model outside any."""
+    return model.rpartition("/")[0]
 
 
 @dataclass(frozen=True)

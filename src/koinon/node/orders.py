@@ -332,6 +332,7 @@ class Outsource(Record, frozen=True):
 
     Each piece of ``piece_rows`` rows is paid to ``agree`` workers that answer alike. ``contract`` is empty for one of
     this node's own. ``seconds`` is the time for all of it, ``claim_seconds`` after it to charge wrong answers.
+    ``split`` is ``rows``, or ``model`` to cut that too and show no worker all of it.
     """
 
     model: str
@@ -344,6 +345,7 @@ class Outsource(Record, frozen=True):
     contract: bytes
     seconds: int
     claim_seconds: int
+    split: str = "rows"
 
 
 class WorkDone(Record, frozen=True):
@@ -351,6 +353,7 @@ class WorkDone(Record, frozen=True):
 
     contract: Address
     job: int
+    pieces: int
     outputs: int
     values: tuple[float, ...]
     charged: tuple[Address, ...]

@@ -260,7 +260,8 @@ class Node:
             cases = CasesRole(context)
             cases.attach()
             self._roles["cases"] = cases
-        from koinon.node.roles.outsourcing import OutsourceRole, WorkRole
+        from koinon.node.roles.outsourced_work import WorkRole
+        from koinon.node.roles.outsourcing import OutsourceRole
 
         OutsourceRole(context).attach()
         if "service" in self.roles:

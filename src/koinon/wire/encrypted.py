@@ -46,11 +46,19 @@ class EncryptedQuestion(Message, frozen=True):
     task: bytes = b""
 
 
-@message(0x0B05, answers=(Done,), limit=5 << 20)
+@message(0x0B05, answers=(Done,), limit=1024)
 class OfferWork(Message, frozen=True):
-    """A client offers paid work to a worker that the job's terms name; ``Done`` says that its bond is there.
+    """A client offers paid work to a worker that the job's terms name; ``Done`` says that its bond is there."""
 
-    ``model`` is the encoding of a ``privacy.encrypted.models.EncryptedModel``, which the worker is to evaluate.
+    contract: bytes
+    job: int
+
+
+@message(0x0B06, answers=(Done,), limit=5 << 20)
+class GiveModel(Message, frozen=True):
+    """The client of a job that a worker took gives it the model, or the part of one, that it is to evaluate.
+
+    ``model`` is the encoding of a ``privacy.encrypted.models.EncryptedModel``; questions name it by its hash.
     """
 
     contract: bytes

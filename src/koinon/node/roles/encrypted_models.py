@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from koinon.jobs.outsourcing import Task, job_name, job_of
 from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import InvalidInput, KoinonError, Refused
 from koinon.kernel.ids import Hash32, NodeId
@@ -59,14 +60,20 @@ class EncryptedModelsRole:
         """Names of the models that this node answers for, for its status."""
         return sorted(self._models)
 
-    def take_on(self, name: str, model: "EncryptedModel", admits: "Admits", receipts: "Receipts") -> None:
-        """Answer for somebody else's model too, for pay; ``admits`` decides who may ask what of it."""
-        self._models[name], self._paid[name] = model, (admits, receipts)
+    def take_on(self, job: str, admits: "Admits", receipts: "Receipts") -> None:
+        """Answer for somebody else's models too, for pay; ``admits`` decides who may ask what of them."""
+        self._paid[job] = (admits, receipts)
+
+    def show(self, name: str, model: "EncryptedModel") -> None:
+        """A model of a job that was taken on; ``jobs.outsourcing.model_name`` says how it is called."""
+        self._models[name] = model
         self._start()
 
-    def let_go(self, name: str) -> None:
-        """Answer no longer for a model that was taken on."""
-        del self._models[name], self._paid[name]
+    def let_go(self, job: str) -> None:
+        """Answer no longer for a job that was taken on."""
+        del self._paid[job]
+        for name in [each for each in self._models if job_of(each) == job]:
+            del self._models[name]
 
     def _serve(self, name: str, kept: "KeptModel") -> None:
         self._models[name], self._callers[name] = kept.model, kept.callers
@@ -82,8 +89,8 @@ class EncryptedModelsRole:
 
     def _admit(self, caller: NodeId, asked: FetchEncryptedOffer | EncryptedQuestion) -> None:
         name = asked.model
-        if name in self._paid:
-            self._paid[name][0](caller, asked)
+        if (job := job_of(name)) in self._paid:
+            self._paid[job][0](caller, asked)
             return
         if isinstance(asked, EncryptedQuestion) and asked.task:
             raise Refused("this node did not take the work that the question names; ask without a task")
@@ -91,8 +98,6 @@ class EncryptedModelsRole:
             raise Refused(f"the owner of {name} does not let this caller ask")
 
     def _receipt(self, task: bytes, question: Hash32, answer: Hash32) -> bytes:
-        from koinon.jobs.outsourcing import Task, job_name
-
         named = decode(Task, task)
         paid = self._paid.get(job_name(named.contract, named.job))
         if paid is None:

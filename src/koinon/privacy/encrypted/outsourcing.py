@@ -1,16 +1,18 @@
-"""Encrypted rows handed to several strangers that all have the model: none sees them, and none can lie alone.
+"""Encrypted rows handed to several strangers: none sees them, and none can lie alone.
 
-    result = await outsource(transport, endpoints, "risk", model, rows, SystemRng())
+    result = await outsource(transport, endpoints, whole("risk", model), rows, SystemRng())
     result.answers            as the model gives them
     result.evidence           signed wrong answers, which anybody with the model can check: ``service.is_wrong``
 
 Rows are cut into pieces, each piece goes to strangers drawn for it (``replication``), and answers are compared byte by
 byte. Strangers learn nothing about the rows. Those of one piece who lie together, ``agree`` of them, can make it wrong.
+Where the model is ``divided`` too, there is a piece for each part of it, and no stranger is asked about all parts.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from koinon.kernel.errors import InvalidInput, KoinonError
 from koinon.kernel.ids import Hash32, NodeId
 from koinon.privacy.encrypted import replication
 from koinon.privacy.encrypted.ckks import generate, rows_for
-from koinon.privacy.encrypted.models import EncryptedModel, linked
+from koinon.privacy.encrypted.parts import Division
 from koinon.privacy.encrypted.replication import Answered, Ask, Begin, Event, Lost, Named, Settled
 from koinon.privacy.encrypted.service import DECIMALS, Caller, answer_hash, ask, question_hash
 from koinon.wire.discovery import Endpoint
@@ -87,49 +89,70 @@ class PaidWork:
     is_receipt: Callable[[int, int, Hash32, Hash32, bytes], bool]
 
 
+Give = Callable[[int, int], Awaitable[None]]
+"""Shows a part to a stranger, both by number. Raises a KoinonError where the stranger does not take it."""
+
+
+@dataclass
+class _Given:
+    """Which parts strangers have been shown: each once, however many of its pieces wait for it."""
+
+    give: Give | None
+    turns: defaultdict[tuple[int, int], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    done: set[tuple[int, int]] = field(default_factory=set)
+
+    async def have(self, stranger: int, part: int) -> None:
+        async with self.turns[stranger, part]:
+            if self.give is not None and (stranger, part) not in self.done:
+                await self.give(stranger, part)
+                self.done.add((stranger, part))
+
+
 async def outsource(
     caller: Caller,
     endpoints: Sequence[Endpoint],
-    name: str,
-    model: EncryptedModel,
+    division: Division,
     rows: np.ndarray,
     rng: Rng,
     *,
     agree: int = 2,
     piece_rows: int | None = None,
     paid: PaidWork | None = None,
+    give: Give | None = None,
 ) -> Outsourced:
     """Have strangers evaluate a model on rows that they do not see.
 
     Args:
-        endpoints: nodes that ``serve`` this model under this name.
+        endpoints: nodes that ``serve`` the division's parts under their names, or do so once they are given one.
         rows: (n, features).
         agree: how many must send the same bytes.
         piece_rows: of one piece; by default as many as one ciphertext holds.
         paid: for work under a contract; an answer without a receipt then counts as none.
+        give: shows a part to a stranger, before it is asked about it for the first time.
 
     Raises:
         InvalidInput: rows that do not fit the model, or too few nodes.
         Unavailable: too few nodes answered alike.
     """
-    model.check()
     values = np.asarray(rows, np.float64)
-    size = piece_rows or rows_for(model.depth)
-    if values.ndim != 2 or values.shape[1] != model.features or not len(values):
-        raise InvalidInput(f"{name} takes rows of {model.features} numbers; got shape {values.shape}")
-    if not 1 <= size <= rows_for(model.depth):
-        raise InvalidInput(f"a piece has 1 to {rows_for(model.depth)} rows, not {size}")
-    cuts = range(0, len(values), size)
-    state = replication.begin(len(cuts), len(endpoints), agree, rng)
-    keys = await asyncio.to_thread(generate, model.depth)
+    size = piece_rows or rows_for(division.depth)
+    if values.ndim != 2 or values.shape[1] != division.features or not len(values):
+        raise InvalidInput(f"the model takes rows of {division.features} numbers; got shape {values.shape}")
+    if not 1 <= size <= rows_for(division.depth):
+        raise InvalidInput(f"a piece has 1 to {rows_for(division.depth)} rows, not {size}")
+    parts, cuts = division.parts, range(0, len(values), size)
+    state = replication.begin(len(cuts) * len(parts), len(endpoints), agree, rng, len(parts))
+    keys = await asyncio.to_thread(generate, division.depth)
+    given = _Given(give)
     questions: dict[int, EncryptedQuestion] = {}
     answers: dict[tuple[int, int], EncryptedAnswer] = {}
     events: asyncio.Queue[Event] = asyncio.Queue()
     settled: dict[int, np.ndarray] = {}
     evidence: list[WrongAnswer] = []
 
-    async def give(stranger: int, piece: int) -> None:
+    async def put(stranger: int, piece: int) -> None:
         try:
+            await given.have(stranger, piece % len(parts))
             reply = await ask(caller, endpoints[stranger], questions[piece])
         except KoinonError:
             events.put_nowait(Lost(stranger, piece))
@@ -155,14 +178,15 @@ async def outsource(
                 match effect:
                     case Ask(stranger, piece):
                         if piece not in questions:
-                            part = values[cuts[piece] : cuts[piece] + size]
-                            columns = await asyncio.to_thread(keys.encrypt, part)
+                            part, start = parts[piece % len(parts)], cuts[piece // len(parts)]
+                            taken = values[start : start + size, list(part.columns)]
+                            columns = await asyncio.to_thread(keys.encrypt, taken)
                             named = paid.task(piece) if paid is not None else b""
-                            questions[piece] = EncryptedQuestion(name, keys.public, tuple(columns), named)
-                        tasks.append(asyncio.create_task(give(stranger, piece)))
+                            questions[piece] = EncryptedQuestion(part.name, keys.public, tuple(columns), named)
+                        tasks.append(asyncio.create_task(put(stranger, piece)))
                         awaited += 1
                     case Settled(piece, stranger):
-                        count = len(values[cuts[piece] : cuts[piece] + size])
+                        count = min(size, len(values) - cuts[piece // len(parts)])
                         answer = list(answers[stranger, piece].columns)
                         settled[piece] = await asyncio.to_thread(keys.decrypt, answer, count, DECIMALS)
                     case Named(stranger, piece):
@@ -172,8 +196,9 @@ async def outsource(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    together = [range(first, first + len(parts)) for first in range(0, len(settled), len(parts))]
     return Outsourced(
-        linked(np.concatenate([settled[piece] for piece in range(len(cuts))]), model.link),
+        np.concatenate([division.together([settled[each] for each in pieces]) for pieces in together]),
         tuple(evidence),
         tuple(endpoints[stranger].node_id for stranger in sorted(state.silent)),
         tuple(replication.shares(state, len(endpoints))),

@@ -61,10 +61,10 @@ class Division:
         return linked(total, self.link)
 
 
-def whole(name: str, model: EncryptedModel) -> Division:
-    """The model as its only part, which is what each of several has to compute alike. Raises InvalidInput."""
+def whole(model: EncryptedModel, name_of: Callable[[EncryptedModel], str]) -> Division:
+    """The model as its only part, but for its link. Raises InvalidInput."""
     model.check()
-    part = Part(name, EncryptedModel(model.layers, Link.IDENTITY), _all(model.features), _all(model.outputs))
+    part = _part(model.layers, _all(model.features), _all(model.outputs), name_of)
     return Division((part,), model.features, (0.0,) * model.outputs, model.link)
 
 
@@ -78,6 +78,9 @@ def most_parts(model: EncryptedModel) -> int:
 def divided(model: EncryptedModel, count: int, name_of: Callable[[EncryptedModel], str]) -> Division:
     """The model in ``count`` parts of about the same size.
 
+    Args:
+        name_of: what questions call a part's model.
+
     Raises:
         InvalidInput: it cannot be cut into so many, or into fewer than two.
     """
@@ -90,21 +93,25 @@ def divided(model: EncryptedModel, count: int, name_of: Callable[[EncryptedModel
         )
     last = model.layers[-1]
     weights, none = np.asarray(last.weights), np.zeros(model.outputs)
+    every_column, every_output = _all(model.features), _all(model.outputs)
     parts = []
-    if len(model.layers) > 1:
-        for units in _groups(len(model.layers[-2].bias), count):
+    for units in np.array_split(np.arange(_divisible(model, count)), count):
+        some = tuple(units.tolist())
+        if len(model.layers) > 1:
             layers = (*model.layers[:-2], _some(model.layers[-2], units), layer(weights[:, units], none))
-            parts.append(_part(layers, _all(model.features), _all(model.outputs), name_of))
-    elif model.outputs >= count:
-        for units in _groups(model.outputs, count):
-            layers = (layer(weights[units], none[units]),)
-            parts.append(_part(layers, _all(model.features), tuple(units.tolist()), name_of))
-    else:
-        for units in _groups(model.features, count):
-            parts.append(
-                _part((layer(weights[:, units], none),), tuple(units.tolist()), _all(model.outputs), name_of)
-            )
+            parts.append(_part(layers, every_column, every_output, name_of))
+        elif model.outputs >= count:
+            parts.append(_part((layer(weights[units], none[units]),), every_column, some, name_of))
+        else:
+            parts.append(_part((layer(weights[:, units], none),), some, every_output, name_of))
     return Division(tuple(parts), model.features, last.bias, model.link)
+
+
+def _divisible(model: EncryptedModel, count: int) -> int:
+    """How many units, outputs or inputs there are to be cut."""
+    if len(model.layers) > 1:
+        return len(model.layers[-2].bias)
+    return model.outputs if model.outputs >= count else model.features
 
 
 def _part(
@@ -120,10 +127,6 @@ def _part(
 def _some(whole_layer: Layer, units: np.ndarray) -> Layer:
     weights, bias = np.asarray(whole_layer.weights), np.asarray(whole_layer.bias)
     return layer(weights[units], bias[units], square=whole_layer.square)
-
-
-def _groups(size: int, count: int) -> list[np.ndarray]:
-    return np.array_split(np.arange(size), count)
 
 
 def _all(size: int) -> tuple[int, ...]:

@@ -7,6 +7,9 @@ silent or fails is replaced and not named: silence proves nothing.
 Who is asked about a piece, and in which order, is drawn by the client and told to nobody, so strangers who would lie
 together must be ``agree`` among those drawn. With a share p of liars who all work together, a wrong piece is accepted
 with a probability of about pᵃᵍʳᵉᵉ for each piece.
+
+Where the pieces are of several parts of a model, each stranger has one part at least that it is never asked about,
+whoever fails or lies: it never sees the whole. Strangers and parts then stand in two circles that are drawn once.
 """
 
 from collections.abc import Sequence
@@ -121,11 +124,17 @@ class _Change:
         self.state = replace(self.state, pieces=tuple(pieces))
 
 
-def begin(pieces: int, strangers: int, agree: int, rng: Rng) -> State:
+def is_enough(strangers: int, agree: int, parts: int) -> bool:
+    """Whether each stranger can miss one of the parts, and enough are left to agree on every one."""
+    return parts == 1 or strangers - -(-strangers // parts) >= agree
+
+
+def begin(pieces: int, strangers: int, agree: int, rng: Rng, parts: int = 1) -> State:
     """Work of so many pieces for so many strangers.
 
     Args:
         agree: how many must say the same; 2 is enough where liars do not work together.
+        parts: of the model; piece i is of part i modulo ``parts``.
 
     Raises:
         InvalidInput: too few strangers, or no work.
@@ -134,7 +143,16 @@ def begin(pieces: int, strangers: int, agree: int, rng: Rng) -> State:
         raise InvalidInput(f"work has 1 to {MOST_PIECES} pieces, not {pieces}")
     if not 2 <= agree <= strangers:
         raise InvalidInput(f"of {strangers} strangers {agree} cannot agree; name at least as many, and at least two")
-    return State(agree, tuple(Piece(_drawn(strangers, rng)) for _ in range(pieces)))
+    if parts == 1:
+        return State(agree, tuple(Piece(_drawn(strangers, rng)) for _ in range(pieces)))
+    circle = _drawn(strangers, rng)
+    orders = [_order(circle, part, parts) for part in range(parts)]
+    if not is_enough(strangers, agree, parts):
+        raise InvalidInput(
+            f"where each of {strangers} strangers misses one of {parts} parts, {agree} cannot agree on all of them;"
+            " name more strangers or cut the model into more parts"
+        )
+    return State(agree, tuple(Piece(orders[number % parts]) for number in range(pieces)))
 
 
 def step(state: State, event: Event) -> tuple[State, tuple[Effect, ...]]:
@@ -214,6 +232,12 @@ def _drawn(count: int, rng: Rng) -> tuple[int, ...]:
     """A random order."""
     keys = [rng.bytes(16) for _ in range(count)]
     return tuple(sorted(range(count), key=keys.__getitem__))
+
+
+def _order(circle: Sequence[int], part: int, parts: int) -> tuple[int, ...]:
+    """Who is asked about a part: those that come after its place, but for those that stand at it."""
+    places = [(part + 1 + step) % len(circle) for step in range(len(circle))]
+    return tuple(circle[place] for place in places if place % parts != part)
 
 
 def shares(state: State, strangers: int) -> Sequence[int]:
