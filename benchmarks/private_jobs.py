@@ -234,20 +234,24 @@ def owners_sums(name: str) -> tuple[list[np.ndarray], float]:
     for part in np.array_split(rows, OWNERS):
         began = time.perf_counter()
         if name == LOGISTIC_SUMS:
-            found.append(local_curvature(part[:, :-1], (part[:, -1] > 0).astype(float), len(rows)).values)
+            found.append(local_curvature(part[:, :-1], (part[:, -1] > 0).astype(float), OWNERS).values)
         else:
-            found.append(local_sums(part, len(rows)).values)
+            found.append(local_sums(part).values)
         seconds.append(time.perf_counter() - began)
     return found, max(seconds)
 
 
+def _owners_rows() -> list[int]:
+    return [len(part) for part in np.array_split(np.arange(SUMS_SHAPE[0]), OWNERS)]
+
+
 def _logistic_of_sums(*sums: SecretArray) -> Revealed:
-    model = joint_model(sums, SUMS_SHAPE[0])
+    model = joint_model(sums, _owners_rows())
     return reveal(coefficients=model.coefficients, intercept=model.intercept)
 
 
 def _line_of_sums(*sums: SecretArray) -> Revealed:
-    line = LinearRegression().fit_moments(summed(sums, SUMS_SHAPE[0]))
+    line = LinearRegression().fit_moments(summed(sums, _owners_rows()))
     return reveal(coefficients=line.coefficients, intercept=line.intercept)
 
 

@@ -140,12 +140,12 @@ def people(count: int) -> tuple[np.ndarray, np.ndarray]:
 def test_owners_own_fits_make_the_joint_one(engine: Backend) -> None:
     rows, target = people(1_500)
     owners = [
-        local_curvature(part, known, len(rows))
-        for part, known in zip(np.array_split(rows, 3), np.array_split(target, 3), strict=True)
+        local_curvature(part, known, 3)
+        for part, known in zip(np.array_split(rows, [400, 800]), np.array_split(target, [400, 800]), strict=True)
     ]
 
     def join(*sums: SecretArray) -> Revealed:
-        model = joint_model(sums, len(rows))
+        model = joint_model(sums, [400, 400, 700])
         return reveal(slopes=model.coefficients, intercept=model.intercept)
 
     found = run(join, owners, engine, SUM_BITS, scaled=True).outputs
@@ -158,10 +158,10 @@ def test_owners_own_fits_make_the_joint_one(engine: Backend) -> None:
 
 def test_the_cost_of_owners_own_fits_does_not_depend_on_the_number_of_people() -> None:
     def cost(count: int) -> object:
-        sums = local_curvature(*people(count), 2 * count)
+        sums = local_curvature(*people(count), 2)
 
         def join(*each: SecretArray) -> Revealed:
-            return reveal(slopes=joint_model(each, 2 * count).coefficients)
+            return reveal(slopes=joint_model(each, [count] * 2).coefficients)
 
         return estimate(program("local/1", join, [sums.values.shape] * 2, sums.columns, SUM_BITS, scaled=True))
 
@@ -268,10 +268,10 @@ def test_hard_rows_of_one_owner_give_a_bounded_model(case: str) -> None:
         rows[:, 1] = 0.5
     else:
         rows[:, 1] = rows[:, 0]
-    sums = local_curvature(rows, target, 80)
+    sums = local_curvature(rows, target, 1)
 
     def join(each: SecretArray) -> Revealed:
-        model = joint_model([each], 80)
+        model = joint_model([each], [80])
         return reveal(slopes=model.coefficients, likely=model.intercept)
 
     found = run(join, [sums], ClearBackend(), SUM_BITS, scaled=True).outputs
@@ -279,24 +279,24 @@ def test_hard_rows_of_one_owner_give_a_bounded_model(case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "target", "total", "penalty"),
+    ("rows", "target", "owners", "penalty"),
     [
-        (np.zeros((4, 4)), np.zeros(4), 10, 1.0),
-        (np.zeros((20, 2)), np.zeros(20), 10, 1.0),
-        (np.zeros((20, 2)), np.zeros(19), 20, 1.0),
-        (np.zeros((20, 2)), np.full(20, 0.5), 20, 1.0),
-        (np.full((20, 2), 1.01), np.zeros(20), 20, 1.0),
-        (np.full((20, 2), np.nan), np.zeros(20), 20, 1.0),
-        (np.zeros((20, 2)), np.zeros(20), 20, 0.0),
-        (np.zeros((20, 2)), np.zeros(20), 20, 6.0),
-        (np.zeros((200, 131)), np.zeros(200), 200, 1.0),
+        (np.zeros((4, 4)), np.zeros(4), 1, 1.0),
+        (np.zeros((20, 2)), np.zeros(20), 0, 1.0),
+        (np.zeros((20, 2)), np.zeros(19), 1, 1.0),
+        (np.zeros((20, 2)), np.full(20, 0.5), 1, 1.0),
+        (np.full((20, 2), 1.01), np.zeros(20), 1, 1.0),
+        (np.full((20, 2), np.nan), np.zeros(20), 1, 1.0),
+        (np.zeros((20, 2)), np.zeros(20), 1, 0.0),
+        (np.zeros((20, 2)), np.zeros(20), 1, 6.0),
+        (np.zeros((200, 131)), np.zeros(200), 1, 1.0),
     ],
 )
 def test_unusable_rows_of_an_owner_are_refused(
-    rows: np.ndarray, target: np.ndarray, total: int, penalty: float
+    rows: np.ndarray, target: np.ndarray, owners: int, penalty: float
 ) -> None:
     with pytest.raises(InvalidInput):
-        local_curvature(rows, target, total, penalty)
+        local_curvature(rows, target, owners, penalty)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_unusable_rows_of_an_owner_are_refused(
         lambda x: ordinal(x, [1.0, 1.0]),
         lambda x: one_hot_columns(x, [2, 2]),
         lambda x: one_hot_columns(x, [2, 2, 1]),
-        lambda x: joint_model([x], 40).coefficients,
+        lambda x: joint_model([x], [40]).coefficients,
         lambda x: validated([], r_squared, x[:, :2], x[:, 2]),
         lambda x: validated([LinearRegression().fit], r_squared, x[:, :2], x[:, 2], 1),
         lambda x: validated([LinearRegression().fit], r_squared, x[:, :2], x[:, 2], 21),

@@ -10,6 +10,7 @@ from math import prod
 from typing import Final
 
 from koinon.jobs.inputs import parameters
+from koinon.jobs.solvers import least_rows
 from koinon.jobs.study import StudyFile
 from koinon.kernel.errors import Refused
 from koinon.wire.committee import ShareManifest
@@ -19,13 +20,17 @@ RELEASED: Final = "released"
 
 
 def check_inputs(study: StudyFile, manifests: Sequence[ShareManifest]) -> None:
-    """Refuse to compute where an owner's rows are too few to hide in. Raises Refused naming the owner."""
+    """Refuse to compute where an owner's rows are too few to hide in, or for a fit of its own where it shares sums.
+
+    Raises:
+        Refused: naming the owner.
+    """
+    least = least_rows(study)
     for owner, manifest in zip(study.owners, manifests, strict=True):
         rows = manifest.rows - study.planted
-        if rows < study.minimum_rows:
+        if rows < least:
             raise Refused(
-                f"{owner.name} shared {rows} rows and the study's smallest group is {study.minimum_rows};"
-                " nothing is computed"
+                f"{owner.name} shared {rows} rows and the study's smallest group is {least}; nothing is computed"
             )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from koinon.contracts.tokens import parse_amount
+from koinon.jobs.solvers import least_rows
 from koinon.jobs.study import StudyFile
 from koinon.kernel.errors import InvalidInput, Refused
 from koinon.kernel.ids import Address, Hash32, parse_address
@@ -159,5 +160,5 @@ def agree(study: StudyFile, policy: Policy, own_account: Address, installed_algo
         raise Refused("the fee for a data owner is below the policy's minimum")
     if study.terms.bond > policy.maximum_bond:
         raise Refused("the bond is above the policy's maximum")
-    if rows < study.minimum_rows:
-        raise Refused(f"the data set has fewer than the {study.minimum_rows} rows the study asks for")
+    if rows < (least := least_rows(study)):
+        raise Refused(f"the data set has fewer than the {least} rows the study asks for")

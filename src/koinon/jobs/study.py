@@ -154,6 +154,19 @@ def check_study(study: StudyFile) -> None:
         raise InvalidInput(f"study {study.title[:80]!r}: {problem}")
 
 
+def check_draft(study: StudyFile) -> None:
+    """As ``check_study``, of a study whose solver may still have to be chosen."""
+    from koinon.privacy.programs import registry
+
+    if study.algorithm in registry.names():
+        from koinon.jobs import solvers
+        from koinon.privacy.programs.owner_sums import AUTO, ROWS
+
+        if solvers.has_choice(study) and solvers.solver_of(study) == AUTO:
+            study = solvers.with_solver(study, ROWS)
+    check_study(study)
+
+
 def _problems(study: StudyFile) -> "list[str]":
     found: list[str] = []
 
@@ -189,7 +202,9 @@ def _problems(study: StudyFile) -> "list[str]":
         len(study.algorithm_hash) == 32 and len(study.studies_contract) == 20, "a hash or an address has a wrong length"
     )
     if not found:
-        found += _engine_problems(study)
+        from koinon.jobs.solvers import problems
+
+        found += problems(study) or _engine_problems(study)
     owners_share = len(study.owners) * study.owner_revenue
     rule(study.owner_revenue >= 0 and owners_share <= ALL_BASIS_POINTS, "the owners' revenue shares exceed the whole")
     rule(min(terms.committee_fee, terms.owner_fee, terms.bond) >= 0, "amounts must not be negative")
@@ -312,6 +327,8 @@ def read_study_toml(
     Args:
         algorithm_hash: gives the hash of the installed algorithm of that name on the engine of that name.
 
+    What it leaves to be chosen (``jobs.solvers``) is left so.
+
     Raises:
         InvalidInput: unreadable, an unknown or missing key, or a rule broken; the sentence names the key.
     """
@@ -368,7 +385,7 @@ def read_study_toml(
     )
     reader.nothing_else()
     terms.nothing_else()
-    check_study(study)
+    check_draft(study)
     return study
 
 

@@ -59,6 +59,8 @@ class Program:
         compute: the computation on inputs in [−1, 1]; returns one Secret vector per declared output.
         sources: numbers of the columns each input holds; empty where every input holds all of them.
         parameters: canonical encoding of what a study made it from; empty for a program of a function.
+        summed: the columns of the rows, where every input is one row of sums over an owner's rows (``columns`` are then
+            the sums'); empty where inputs are rows.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Program:
     compute: Callable[[Machine, Sequence[Secret]], Generator[None, None, Sequence[Secret]]]
     sources: tuple[tuple[int, ...], ...] = ()
     parameters: bytes = b""
+    summed: tuple[Column, ...] = ()
 
     def columns_of(self, number: int) -> tuple[Column, ...]:
         """The columns that input ``number`` must declare."""

@@ -38,6 +38,8 @@ _SEALED_DOMAIN: Final = "koinon/encrypted/sums/1"
 NOTHING_SHARED: Final[Four] = (bytes(32), bytes(32), bytes(32), bytes(32))
 """In place of commitments to components where no shares are dealt."""
 
+FourPackages = tuple[SharePackage, SharePackage, SharePackage, SharePackage]
+
 
 @dataclass(frozen=True, slots=True)
 class Dealing:
@@ -56,7 +58,7 @@ class Dealing:
 
 def deal(
     matrix: np.ndarray, columns: Sequence[Column], fraction_bits: int, dealing: Dealing, owner: NodeKey, rng: Rng
-) -> tuple[ShareManifest, tuple[SharePackage, SharePackage, SharePackage, SharePackage]]:
+) -> tuple[ShareManifest, FourPackages]:
     """Share a matrix of float64 (rows, columns) among four positions, with fresh seeds every time.
 
     Raises:
@@ -64,6 +66,55 @@ def deal(
             ranges. Nothing is shared; the error names the column, never the value.
     """
     words = encoded(matrix, columns, fraction_bits)
+    return _dealt(words, _statement(len(words), columns, fraction_bits, dealing, owner), owner, rng)
+
+
+def deal_sums(
+    sums: np.ndarray,
+    rows: int,
+    columns: Sequence[Column],
+    fraction_bits: int,
+    dealing: Dealing,
+    owner: NodeKey,
+    rng: Rng,
+) -> tuple[ShareManifest, FourPackages]:
+    """As ``deal``, of (m,) sums over rows in place of the rows.
+
+    Args:
+        sums: numbers in [−1, 1].
+        rows, columns: how many rows they are over, and the rows' columns; the manifest states both.
+    """
+    check_columns(columns, fraction_bits)
+    if sums.ndim != 1 or not 1 <= sums.size <= MOST_COLUMNS or not (np.abs(sums) <= 1.0).all():
+        raise InvalidInput(f"1 to {MOST_COLUMNS} sums in [-1, 1] are shared; these are not, so nothing was")
+    words = np.round(sums.reshape(1, -1) * 2.0**fraction_bits).astype(np.int64).view(np.uint64)
+    stated = msgspec.structs.replace(_statement(rows, columns, fraction_bits, dealing, owner), sums=sums.size)
+    return _dealt(words, stated, owner, rng)
+
+
+def _statement(
+    rows: int, columns: Sequence[Column], fraction_bits: int, dealing: Dealing, owner: NodeKey
+) -> ShareManifest:
+    """A manifest that commits to nothing yet and is not signed."""
+    return ShareManifest(
+        dealing.study,
+        dealing.attempt,
+        owner.node_id,
+        dealing.dataset,
+        rows,
+        tuple(columns),
+        fraction_bits,
+        NOTHING_SHARED,
+    )
+
+
+def _signed(stated: ShareManifest, commitments: Four, owner: NodeKey) -> ShareManifest:
+    unsigned = msgspec.structs.replace(stated, commitments=commitments)
+    return msgspec.structs.replace(unsigned, signature=owner.sign(MANIFEST_DOMAIN, encode(unsigned)))
+
+
+def _dealt(words: np.ndarray, stated: ShareManifest, owner: NodeKey, rng: Rng) -> tuple[ShareManifest, FourPackages]:
+    dealing = Dealing(stated.study, stated.attempt, stated.dataset)
     seeds = [rng.bytes(SEED_BYTES) for _ in range(EXPLICIT)]
     rest = words.copy()
     for seed in seeds:
@@ -71,17 +122,7 @@ def deal(
     values = (*seeds, rest.astype("<u8").tobytes())
     salts = [rng.bytes(SALT_BYTES) for _ in POSITIONS]
     commitments = [_commitment(dealing, owner.node_id, j, values[j], salts[j]) for j in POSITIONS]
-    unsigned = ShareManifest(
-        dealing.study,
-        dealing.attempt,
-        owner.node_id,
-        dealing.dataset,
-        words.shape[0],
-        tuple(columns),
-        fraction_bits,
-        (commitments[0], commitments[1], commitments[2], commitments[3]),
-    )
-    manifest = msgspec.structs.replace(unsigned, signature=owner.sign(MANIFEST_DOMAIN, encode(unsigned)))
+    manifest = _signed(stated, (commitments[0], commitments[1], commitments[2], commitments[3]), owner)
     shares = [ComponentShare(j, values[j], salts[j]) for j in POSITIONS]
     zeroth, first, second, third = shares
     return manifest, (
@@ -107,17 +148,7 @@ def attest(
     commitments: Four = NOTHING_SHARED,
 ) -> ShareManifest:
     """A signed manifest of rows of which no shares are dealt: it commits to the data set and any ciphertext."""
-    unsigned = ShareManifest(
-        dealing.study,
-        dealing.attempt,
-        owner.node_id,
-        dealing.dataset,
-        rows,
-        tuple(columns),
-        fraction_bits,
-        commitments,
-    )
-    return msgspec.structs.replace(unsigned, signature=owner.sign(MANIFEST_DOMAIN, encode(unsigned)))
+    return _signed(_statement(rows, columns, fraction_bits, dealing, owner), commitments, owner)
 
 
 def encoded(matrix: np.ndarray, columns: Sequence[Column], fraction_bits: int) -> np.ndarray:
@@ -126,6 +157,13 @@ def encoded(matrix: np.ndarray, columns: Sequence[Column], fraction_bits: int) -
     Raises:
         InvalidInput: see ``deal``.
     """
+    units = in_ranges(matrix, columns, fraction_bits)
+    words = np.round(units * 2.0**fraction_bits).astype(np.int64).view(np.uint64)
+    return np.ascontiguousarray(words)
+
+
+def in_ranges(matrix: np.ndarray, columns: Sequence[Column], fraction_bits: int) -> np.ndarray:
+    """Rows as float64, each column mapped from its range to [−1, 1]. Raises InvalidInput: see ``deal``."""
     check_columns(columns, fraction_bits)
     values = np.asarray(matrix)
     if values.ndim != 2 or values.shape[1] != len(columns) or values.shape[0] < 1:
@@ -149,8 +187,7 @@ def encoded(matrix: np.ndarray, columns: Sequence[Column], fraction_bits: int) -
                 f" {column.low:g} to {column.high:g}; agree on a wider range or correct the rows"
             )
     units = (values - (low + high) / 2) / ((high - low) / 2)
-    words = np.round(np.clip(units, -1.0, 1.0) * 2.0**fraction_bits).astype(np.int64).view(np.uint64)
-    return np.ascontiguousarray(words)
+    return np.asarray(np.clip(units, -1.0, 1.0))
 
 
 def check_columns(columns: Sequence[Column], fraction_bits: int) -> None:
@@ -183,7 +220,10 @@ def check_manifest(manifest: ShareManifest) -> None:
         raise MalformedMessage("a share manifest names study, owner, data set and commitments by 32 bytes each")
     if not (0 <= manifest.attempt < 1 << 32 and manifest.rows >= 1):
         raise MalformedMessage("a share manifest needs an attempt from 0 and at least one row")
-    if manifest.rows * len(manifest.columns) > LARGEST_MATRIX_WORDS:
+    if not 0 <= manifest.sums <= MOST_COLUMNS:
+        raise MalformedMessage(f"a share manifest may cover at most {MOST_COLUMNS} sums")
+    rows, columns = shared_shape(manifest)
+    if rows * columns > LARGEST_MATRIX_WORDS:
         raise MalformedMessage(f"a share manifest may cover at most {LARGEST_MATRIX_WORDS} numbers")
     try:
         check_columns(manifest.columns, manifest.fraction_bits)
@@ -191,6 +231,11 @@ def check_manifest(manifest: ShareManifest) -> None:
         raise MalformedMessage(f"a share manifest is unusable: {problem}") from None
     unsigned = msgspec.structs.replace(manifest, signature=b"")
     verify_node_signature(NodeId(manifest.owner), MANIFEST_DOMAIN, encode(unsigned), manifest.signature)
+
+
+def shared_shape(manifest: ShareManifest) -> tuple[int, int]:
+    """Of the matrix that was shared: the rows and their columns, or one row of sums."""
+    return (1, manifest.sums) if manifest.sums else (manifest.rows, len(manifest.columns))
 
 
 def manifest_hash(manifest: ShareManifest) -> Hash32:
@@ -205,7 +250,7 @@ def accept_package(manifest: ShareManifest, position: int, package: SharePackage
         position: ours, 0 to 3.
 
     Returns:
-        The (rows, columns) array as this position holds it.
+        The array of ``shared_shape`` as this position holds it.
 
     Raises:
         MalformedMessage: the manifest or the package is not of the required form.
@@ -215,7 +260,7 @@ def accept_package(manifest: ShareManifest, position: int, package: SharePackage
     expected = tuple(j for j in POSITIONS if j != position)
     if package is None or (package.position, *(share.index for share in package.components)) != (position, *expected):
         raise MalformedMessage(f"the share package is not for position {position}; ask the owner to deal again")
-    shape = (manifest.rows, len(manifest.columns))
+    shape = shared_shape(manifest)
     dealing = Dealing(manifest.study, manifest.attempt, manifest.dataset)
     owner = NodeId(manifest.owner)
     for share in package.components:

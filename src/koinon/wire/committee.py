@@ -29,7 +29,8 @@ class Column(Record, frozen=True):
 class ShareManifest(Record, frozen=True):
     """What an owner says, signed, about rows it shared: everything but the rows.
 
-    ``commitments[j]`` is a salted commitment to component j. ``attempt`` counts re-runs of the study from 0.
+    ``commitments[j]`` is a salted commitment to component j. ``attempt`` counts re-runs of the study from 0. Where an
+    owner shared one row of so many sums over its rows in their place, ``sums`` says how many; else it is 0.
     """
 
     study: bytes
@@ -40,6 +41,7 @@ class ShareManifest(Record, frozen=True):
     columns: tuple[Column, ...]
     fraction_bits: int
     commitments: Four
+    sums: int = 0
     signature: bytes = b""
 
 

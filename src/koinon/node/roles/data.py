@@ -17,6 +17,7 @@ from koinon.jobs import owner
 from koinon.jobs.inputs import check_rows, data_schema, share_columns, whole_columns
 from koinon.jobs.policy import read_policy
 from koinon.jobs.sessions import study_key
+from koinon.jobs.solvers import shares_sums
 from koinon.jobs.spending import SALT_BYTES, entry_of
 from koinon.jobs.study import MATCHED, SignedStudy, StudyFile, open_study
 from koinon.kernel.codec import decode, encode
@@ -28,7 +29,7 @@ from koinon.node.context import Context
 from koinon.node.datasets import Datasets, StoredDataset
 from koinon.node.orders import AddData, DataAdded
 from koinon.node.privacy_ledger import added
-from koinon.node.roles import encryption, training
+from koinon.node.roles import encryption, summing, training
 from koinon.node.roles.people import PeopleDesk
 from koinon.node.roles.spending import PrivacyDesk
 from koinon.node.roles.studies import fetch_study, manifest_key
@@ -141,7 +142,7 @@ class DataRole:
         schema = data_schema(study, accounts.index(self._context.account) if named else 0)
         dataset = self._datasets.matching(schema, study.people, with_ids=bool(study.held))
         unfit = engine_named(study.engine).missing()
-        if dataset and not unfit and (whole_columns(study) or study.engine != REP4):
+        if dataset and not unfit and (whole_columns(study) or study.engine != REP4 or shares_sums(study)):
             unfit = await asyncio.to_thread(self._unfit, study, Hash32(dataset.dataset_hash))
         return owner.StudyProposed(
             file=study,
@@ -164,6 +165,8 @@ class DataRole:
                 encryption.sums_over(study, table)
             elif study.engine == FEDERATED:
                 training.check_rows_of(study, table)
+            elif shares_sums(study):
+                summing.sums_over(study, table)
         except InvalidInput as problem:
             return str(problem)
         return ""
@@ -330,6 +333,11 @@ class DataRole:
             await self._train(number, study, effect, table)
         elif study.engine == HE:
             await self._encrypt(number, study, effect, table)
+        elif shares_sums(study):
+            await self._hand_over(
+                number, study, effect, await summing.shared_sums(self._context, study, number, effect, table)
+            )
+            journal.info("study %d: dealt shares of sums over %d rows", number, table.rows)
         else:
             await self._share(number, study, effect, table)
 

@@ -52,7 +52,7 @@ def agreed(prepare: Prepare, run: Run, key: NodeKey) -> list[bytes]:
     for number, each in enumerate(run.inputs):
         manifest = each.manifest
         check_manifest(manifest)
-        if (manifest.rows, manifest.columns) != (layout.rows[number], layout.columns):
+        if (manifest.rows, manifest.columns, manifest.sums) != (layout.rows[number], layout.columns, 0):
             raise InvalidInput(f"the manifest of owner {number} has other rows or columns than the study declares")
         if each.package is not None or manifest.commitments != sealed_commitments(each.sealed):
             raise Forged(f"what owner {number} gave is not the ciphertext that its manifest commits to")

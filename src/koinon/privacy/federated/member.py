@@ -88,7 +88,7 @@ def agreed(prepare: Prepare, run: Run, key: NodeKey) -> Seat:
         manifest = each.manifest
         check_manifest(manifest)
         shape = (manifest.rows, len(manifest.columns))
-        if shape != program.shapes[number] or manifest.columns != program.columns:
+        if manifest.sums or shape != program.shapes[number] or manifest.columns != program.columns:
             raise InvalidInput(f"the manifest of owner {number} has other rows or columns than the study declares")
         if manifest.commitments != NOTHING_SHARED or each.package is not None:
             raise Forged(f"owner {number} dealt shares, and on this engine rows stay with their owners")

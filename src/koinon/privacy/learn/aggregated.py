@@ -29,30 +29,34 @@ from koinon.privacy.backend import PlainInput
 from koinon.privacy.computation import table
 from koinon.privacy.learn.linear import iterated_ridge
 from koinon.privacy.learn.logistic import LARGEST_COEFFICIENT, FittedLogistic
-from koinon.privacy.learn.moments import SUM_BITS
+from koinon.privacy.learn.moments import SUM_BITS, weighted
 from koinon.privacy.secret import Claim, Product
 from koinon.privacy.statistics import SMALLEST_VARIANCE
 
 MOST_COLUMNS: Final = 130
+ENOUGH_ROWS: Final = 20
+"""Rows for every coefficient that an owner needs for a fit of its own: the joint model is then within about a hundredth
+of a standard error's square of the fit to all rows."""
 MOST_PENALTY_SHARE: Final = 0.25
 _NEWTON_STEPS: Final = 50
 _CONVERGED: Final = 1e-9
 _SCALE_BITS: Final = 24
 _STEPS: Final = 24
+_UNDETERMINED: Final = "these rows determine no logistic model of their own; fit all owners' rows together instead"
 
 
-def local_curvature(rows: np.ndarray, target: np.ndarray, total: int, penalty: float = 1.0) -> PlainInput:
+def local_curvature(rows: np.ndarray, target: np.ndarray, owners: int, penalty: float = 1.0) -> PlainInput:
     """One owner's input, from its own rows alone.
 
     Args:
         rows: (n, d) plain numbers in [−1, 1].
         target: (n,) of 0 and 1.
-        total: public number of rows of all owners together.
+        owners: how many take part; each fits with an equal part of the penalty.
         penalty: λ of ``LogisticRegression``, the same for all owners.
 
     Raises:
-        InvalidInput: numbers outside [−1, 1], a target that is not 0 or 1, fewer rows than columns or more than
-            ``total``, or an unusable penalty.
+        InvalidInput: numbers outside [−1, 1], a target that is not 0 or 1, no more rows than columns, an unusable
+            penalty, or rows to which no model can be fitted.
     """
     values, answers = np.asarray(rows, np.float64), np.asarray(target, np.float64)
     if values.ndim != 2 or answers.shape != values.shape[:1] or not 1 <= values.shape[1] <= MOST_COLUMNS:
@@ -60,15 +64,16 @@ def local_curvature(rows: np.ndarray, target: np.ndarray, total: int, penalty: f
             f"rows (n, d) with 1 to {MOST_COLUMNS} columns and a target (n,) belong together; got {values.shape} and"
             f" {answers.shape}"
         )
-    if not values.shape[1] < len(values) <= total or not 0.0 < penalty <= MOST_PENALTY_SHARE * total:
+    most = MOST_PENALTY_SHARE * len(values)
+    if values.shape[1] >= len(values) or owners < 1 or not 0.0 < penalty / owners <= most:
         raise InvalidInput(
-            f"{values.shape[1]} columns need more rows than that, up to all {total}, and a penalty above 0, at most"
-            f" {MOST_PENALTY_SHARE * total:g}; got {len(values)} and {penalty:g}"
+            f"a fit of an owner's own to {values.shape[1]} columns needs more rows than columns and a penalty above 0,"
+            f" at most {most:g} for each owner; got {len(values)} rows, {owners} owners and {penalty:g} for all"
         )
     if not (np.abs(values) <= 1.0).all() or not np.isin(answers, (0.0, 1.0)).all():
         raise InvalidInput("rows are numbers in [-1, 1] and the target is 0 or 1; map columns from agreed ranges first")
     design = np.column_stack([values, np.ones(len(values))])
-    shrink = np.append(penalty / total * values.var(0), 0.0) * len(values) + 1e-6
+    shrink = np.append(penalty / owners * values.var(0), 0.0) + 1e-6
     weights = np.zeros(design.shape[1])
     for _ in range(_NEWTON_STEPS):
         likely = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
@@ -78,33 +83,38 @@ def local_curvature(rows: np.ndarray, target: np.ndarray, total: int, penalty: f
         weights = weights + step / max(1.0, float(np.abs(step).max()) / 2)
         if np.abs(step).max() < _CONVERGED:
             break
+    else:
+        raise InvalidInput(_UNDETERMINED)
     likely = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
     curved = design.T @ (design * (likely * (1 - likely))[:, None])
     right = curved @ weights + design.T @ (answers - likely)
-    sums = (
-        np.concatenate([curved[np.triu_indices(len(weights))], right / 2, values.sum(0), (values * values).sum(0)])
-        / total
-    )
+    sums = np.concatenate(
+        [curved[np.triu_indices(len(weights))], right / 2, values.sum(0), (values * values).sum(0)]
+    ) / len(values)
     if not (np.abs(sums) <= 1.0).all():
-        raise InvalidInput("these rows determine no logistic model of their own; fit all owners' rows together instead")
+        raise InvalidInput(_UNDETERMINED)
     return table(sums.reshape(1, -1), (), [(-1.0, 1.0)] * len(sums))
 
 
-def joint_model(sums: Sequence[SecretArray], total: int, penalty: float = 1.0) -> FittedLogistic:
+def joint_model(sums: Sequence[SecretArray], rows: Sequence[int], penalty: float = 1.0) -> FittedLogistic:
     """The model of all owners' rows from what each made with ``local_curvature``.
 
     Args:
         sums: (1, m) of each owner, shared with SUM_BITS fraction bits.
-        total, penalty: as all of them used it.
+        rows: public number of rows of each.
+        penalty: as all of them used it.
 
     Raises:
-        InvalidInput: shapes that ``local_curvature`` does not make.
+        InvalidInput: shapes that ``local_curvature`` does not make, or an unusable penalty.
     """
+    total = sum(rows)
+    if not 0.0 < penalty <= MOST_PENALTY_SHARE * total:
+        raise InvalidInput(f"with {total} rows the penalty is above 0, at most {MOST_PENALTY_SHARE * total:g}")
     length = sums[0].size
     width = next((d for d in range(1, MOST_COLUMNS + 1) if sums_length(d) == length), 0)
-    if not width or any(each.shape != (1, length) for each in sums):
+    if not width or len(rows) != len(sums) or any(each.shape != (1, length) for each in sums):
         raise InvalidInput("sums come from local_curvature, of the same columns for every owner")
-    together = bounded(concatenate(sums).sum(0), "MOMENT", 1.25)
+    together = bounded(weighted(sums, rows), "MOMENT", 1.25)
     above = np.triu_indices(width + 1)
     places = np.empty((width + 1, width + 1), np.intp)
     places[above] = places.T[above] = np.arange(len(above[0]))

@@ -97,15 +97,23 @@ class LinearRegression:
         Raises:
             InvalidInput: fewer than two columns, too few rows, or unusable settings.
         """
+        return self.scored(known)[0]
+
+    def scored(self, known: Moments) -> tuple[FittedLine, SecretArray]:
+        """As ``fit_moments``, and the line's R² on those rows: wᵀ(2b − Gw) of standardised columns."""
         if known.means.size < 2 or known.count < 3:
             raise InvalidInput(f"a line needs a column, a target and 3 rows; got {known.means.size}, {known.count}")
         self._check()
         spread = refined(known.deviations, _BITS)
         scale = reciprocal(spread[:-1], SMALLEST_VARIANCE**0.5) * spread[-1]
-        weights = refined(self._solved(known.correlation(), known.count), DEFAULT_PRECISION)
+        both = known.correlation()
+        solved = self._solved(both, known.count)
+        weights = refined(solved, DEFAULT_PRECISION)
         coefficients = product(weights, refined(scale, DEFAULT_PRECISION), Product.ELEMENTWISE)
         intercept = known.means[-1] - refined(known.means[:-1], DEFAULT_PRECISION) @ coefficients
-        return FittedLine(coefficients, intercept)
+        fitted = matrix_product(both[:-1, :-1], solved.reshape(-1, 1), Claim("ITERATED-RIDGE", 3.2)).reshape(-1)
+        score = weights @ refined(both[:-1, -1].times(2) - fitted, DEFAULT_PRECISION)
+        return FittedLine(coefficients, intercept), score
 
     def _check(self) -> None:
         if not (isfinite(self.penalty) and self.penalty >= 0.0 and 1 <= self.steps <= 1_000):

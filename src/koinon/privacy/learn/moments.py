@@ -3,7 +3,8 @@
 Where rows are split by owner, whatever depends on the rows through their sums and products alone (linear and ridge
 regression, principal components, correlations, naive Bayes) needs one row from each owner: the cost of the private
 computation is independent of the number of people. Every owner calls ``local_sums`` on its rows, shares the result, and
-``summed`` adds them up in secret. Who lies about its sums changes the result as it would by lying about its rows.
+``summed`` adds them up in secret, each in proportion to its owner's rows. Who lies about its sums changes the result as
+it would by lying about its rows.
 """
 
 from collections.abc import Sequence
@@ -96,21 +97,20 @@ def welch(first: Moments, second: Moments) -> Test:
     return welch_of(difference, spread[0], spread[1], (first.count, second.count))
 
 
-def local_sums(rows: np.ndarray, total: int, names: Sequence[str] = ()) -> PlainInput:
-    """One owner's input: sums of its columns and of their products, divided by the number of all owners' rows.
+def local_sums(rows: np.ndarray, names: Sequence[str] = ()) -> PlainInput:
+    """One owner's input: sums of its columns and of their products, divided by the number of its rows.
 
     Args:
         rows: (n, d) plain numbers in [−1, 1]: columns mapped from the ranges the owners agreed on.
-        total: public number of rows of all owners together.
         names: of the columns, for the study.
 
     Raises:
-        InvalidInput: numbers outside [−1, 1] or not finite, no rows, more rows than ``total``, over 139 columns.
+        InvalidInput: numbers outside [−1, 1] or not finite, no rows, over 139 columns.
     """
     values = np.asarray(rows, np.float64)
-    if values.ndim != 2 or not 1 <= len(values) <= total or not 1 <= values.shape[1] <= MOST_COLUMNS:
+    if values.ndim != 2 or not len(values) or not 1 <= values.shape[1] <= MOST_COLUMNS:
         raise InvalidInput(
-            f"sums are made of 1 to {total} rows and 1 to {MOST_COLUMNS} columns; got shape {values.shape}"
+            f"sums are made of at least one row and 1 to {MOST_COLUMNS} columns; got shape {values.shape}"
         )
     if not (np.abs(values) <= 1.0).all():
         raise InvalidInput("sums are made of numbers in [-1, 1]; map every column from its agreed range first")
@@ -119,29 +119,40 @@ def local_sums(rows: np.ndarray, total: int, names: Sequence[str] = ()) -> Plain
     if len(labels) != width:
         raise InvalidInput(f"{width} columns need as many names; got {len(labels)}")
     above = np.triu_indices(width)
-    sums = np.concatenate([values.sum(0), (values.T @ values)[above]]) / total
+    sums = np.concatenate([values.sum(0), (values.T @ values)[above]]) / len(values)
     titles = labels + [f"{labels[i]} x {labels[j]}" for i, j in zip(*above, strict=True)]
     return table(np.clip(sums, -1.0, 1.0).reshape(1, -1), titles, [(-1.0, 1.0)] * len(sums))
 
 
-def summed(sums: Sequence[SecretArray], total: int) -> Moments:
+def sums_length(width: int) -> int:
+    """How many numbers ``local_sums`` makes of ``width`` columns."""
+    return width * (width + 3) // 2
+
+
+def weighted(sums: Sequence[SecretArray], rows: Sequence[int]) -> SecretArray:
+    """(m,) means over all owners' rows, from the means (1, m) over each owner's and the public numbers of rows."""
+    shares = np.array(rows, np.float64) / sum(rows)
+    return concatenate(sums).times(shares.reshape(-1, 1)).sum(0)
+
+
+def summed(sums: Sequence[SecretArray], rows: Sequence[int]) -> Moments:
     """The moments of all owners' rows from what each made with ``local_sums``.
 
     Args:
         sums: (1, d + d(d+1)/2) of each owner, shared with SUM_BITS fraction bits.
-        total: as all of them used it.
+        rows: public number of rows of each.
 
     Raises:
         InvalidInput: shapes that ``local_sums`` does not make.
     """
     length = sums[0].size
     width = round(((9 + 8 * length) ** 0.5 - 3) / 2)
-    if any(each.shape != (1, length) for each in sums) or width * (width + 3) != 2 * length:
+    if len(rows) != len(sums) or any(each.shape != (1, length) for each in sums) or sums_length(width) != length:
         raise InvalidInput("sums come from local_sums, of the same columns for every owner")
-    together = bounded(concatenate(sums).sum(0), "MOMENT", 1.01)
+    together = bounded(weighted(sums, rows), "MOMENT", 1.01)
     means = together[:width]
     places = np.empty((width, width), np.intp)
     above = np.triu_indices(width)
     places[above] = places.T[above] = width + np.arange(length - width)
     outer = product(means.reshape(-1, 1), means, Product.ELEMENTWISE, Claim("MOMENT", 1.03), SUM_BITS)
-    return Moments(total, means, bounded(together[places] - outer, "MOMENT", 1.01))
+    return Moments(sum(rows), means, bounded(together[places] - outer, "MOMENT", 1.01))

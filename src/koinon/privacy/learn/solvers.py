@@ -8,7 +8,6 @@ whose rounds, bytes and arithmetic take the least time on the given links.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
 
 import numpy as np
 
@@ -18,18 +17,15 @@ from koinon.privacy.arrays import SecretArray, concatenate
 from koinon.privacy.backend import Backend, PlainInput, Program
 from koinon.privacy.computation import LOCAL, Revealed, program, reveal
 from koinon.privacy.estimate import estimate
+from koinon.privacy.learn.aggregated import ENOUGH_ROWS, joint_model, local_curvature, sums_length
 from koinon.privacy.learn.aggregated import MOST_COLUMNS as CURVED_COLUMNS
-from koinon.privacy.learn.aggregated import joint_model, local_curvature, sums_length
 from koinon.privacy.learn.linear import FittedLine, LinearRegression
 from koinon.privacy.learn.logistic import FittedLogistic, LogisticRegression
 from koinon.privacy.learn.moments import MOST_COLUMNS as SUMMED_COLUMNS
 from koinon.privacy.learn.moments import SUM_BITS, local_sums, summed
+from koinon.privacy.learn.moments import sums_length as moments_length
 from koinon.privacy.rep4.simulation import SimulatedRep4
 from koinon.wire.committee import Column
-
-ENOUGH_ROWS: Final = 20
-"""Rows for every coefficient that an owner needs for a logistic fit of its own: the joint model is then within about a
-hundredth of a standard error's square of the fit to all rows."""
 
 
 class Way(Enum):
@@ -135,7 +131,7 @@ def fit_logistic(owners: Sequence[Owner], links: Links, penalty: float = 1.0, en
     if way is Way.ROWS and not all(np.isin(target, (0.0, 1.0)).all() for _, target in owners):
         raise InvalidInput("the target of a logistic regression is 0 or 1")
     shared = [
-        local_curvature(rows, target, sum(people), penalty) if way is Way.SUMS else _table(rows, 2 * target - 1)
+        local_curvature(rows, target, len(people), penalty) if way is Way.SUMS else _table(rows, 2 * target - 1)
         for rows, target in owners
     ]
     return _opened(way, ways[way](), shared, engine)
@@ -147,7 +143,7 @@ def fit_linear(owners: Sequence[Owner], links: Links, penalty: float = 0.0, engi
     ways = _linear_ways(people, columns, penalty)
     way = fastest(ways, links)
     shared = [
-        local_sums(np.column_stack([rows, target]), sum(people)) if way is Way.SUMS else _table(rows, target)
+        local_sums(np.column_stack([rows, target])) if way is Way.SUMS else _table(rows, target)
         for rows, target in owners
     ]
     return _opened(way, ways[way](), shared, engine)
@@ -184,7 +180,7 @@ def _logistic_ways(rows: Sequence[int], columns: int, penalty: float) -> dict[Wa
         return _revealed(LogisticRegression(penalty).fit(whole[:, :-1], whole[:, -1] > 0))
 
     def on_sums(*sums: SecretArray) -> Revealed:
-        return _revealed(joint_model(sums, sum(rows), penalty))
+        return _revealed(joint_model(sums, rows, penalty))
 
     ways: dict[Way, Callable[[], Program]] = {Way.ROWS: lambda: _on_rows(rows, columns, on_rows)}
     if min(rows) >= ENOUGH_ROWS * (columns + 1) and columns <= CURVED_COLUMNS:
@@ -200,12 +196,11 @@ def _linear_ways(rows: Sequence[int], columns: int, penalty: float) -> dict[Way,
         return _revealed(LinearRegression(penalty).fit(whole[:, :-1], whole[:, -1]))
 
     def on_sums(*sums: SecretArray) -> Revealed:
-        return _revealed(LinearRegression(penalty).fit_moments(summed(sums, sum(rows))))
+        return _revealed(LinearRegression(penalty).fit_moments(summed(sums, rows)))
 
     ways: dict[Way, Callable[[], Program]] = {Way.ROWS: lambda: _on_rows(rows, columns, on_rows)}
     if columns < SUMMED_COLUMNS:
-        width = columns + 1
-        ways[Way.SUMS] = lambda: _on_sums(len(rows), width * (width + 3) // 2, on_sums)
+        ways[Way.SUMS] = lambda: _on_sums(len(rows), moments_length(columns + 1), on_sums)
     return ways
 
 

@@ -4,7 +4,7 @@ The target is one of the study's columns, with a public range of its own. Object
 on standardised columns; the solver is ``learn.linear``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,8 +14,19 @@ from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.linear import FittedLine, LinearRegression, to_units
+from koinon.privacy.learn.moments import MOST_COLUMNS, local_sums, summed, sums_length
 from koinon.privacy.learn.selection import check_penalties, chosen
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, on_pairs, on_table, tables_of_line
+from koinon.privacy.programs.offer import (
+    Layout,
+    Offer,
+    OwnerSums,
+    ResultTable,
+    Target,
+    on_pairs,
+    on_table,
+    tables_of_line,
+)
+from koinon.privacy.programs.owner_sums import ROWS
 from koinon.privacy.programs.preparation import PreparedSettings
 
 NAME: Final = "linear-regression/1"
@@ -27,12 +38,14 @@ class Settings(PreparedSettings, frozen=True):
     steps: refinements of the solver; public, so that time tells nothing.
     penalties: several to choose from instead, by cross-validation inside the computation; nobody learns which it was.
     folds: parts of the rows for that.
+    solver: whether owners share "rows", or "sums" of their own rows (``owner_sums``).
     """
 
     penalty: float = 0.0
     steps: int = 16
     penalties: tuple[float, ...] = ()
     folds: int = 5
+    solver: str = ROWS
 
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
@@ -69,6 +82,28 @@ def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Prog
     return on_pairs(NAME, layout, outputs, lambda rows, _: _opened(rows, layout, settings, outputs))
 
 
+def _without_sums(settings: Settings, _: tuple[str, ...]) -> str:
+    return "choosing among penalties takes the rows of every fold apart; name one" if settings.penalties else ""
+
+
+def _ordered(layout: Layout) -> list[int]:
+    """Numbers of the columns, the target's last."""
+    _check_target(layout)
+    return [*layout.features, layout.place]
+
+
+def _sums_length(layout: Layout) -> int:
+    if len(layout.columns) > MOST_COLUMNS:
+        raise InvalidInput(f"{NAME}: owners add up products of pairs of at most {MOST_COLUMNS} columns; share rows")
+    return sums_length(len(layout.columns))
+
+
+def _joint(sums: Sequence[SecretArray], layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
+    line, score = LinearRegression(settings.penalty, settings.steps).scored(summed(sums, layout.rows))
+    made = {"coefficients": line.coefficients, "intercept": line.intercept.reshape(1), "score": score.reshape(1)}
+    return reveal(**{name: made[name] for name in outputs})
+
+
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> tuple[ResultTable, ...]:
     """In the units of the columns where slopes and intercept were opened; else as opened, for columns in [−1, 1]."""
     features, target = [layout.columns[number] for number in layout.features], layout.columns[layout.place]
@@ -88,4 +123,11 @@ OFFER: Final = Offer(
     build=program,
     present=present,
     paired=paired,
+    sums=OwnerSums(
+        length=_sums_length,
+        least=lambda _: 1,
+        refusal=_without_sums,
+        local=lambda rows, layout, _: local_sums(rows[:, _ordered(layout)]).values[0],
+        joint=_joint,
+    ),
 )

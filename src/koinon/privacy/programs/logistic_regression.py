@@ -20,12 +20,15 @@ from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.differential.accountant import LARGEST_EPSILON
 from koinon.privacy.differential.logistic import mechanism, noisy_logistic
+from koinon.privacy.learn import aggregated
+from koinon.privacy.learn.aggregated import ENOUGH_ROWS
 from koinon.privacy.learn.logistic_solver import check_settings, plan_of, solve
 from koinon.privacy.programs import offer
 from koinon.privacy.programs.offer import (
     FRACTION_BITS,
     Layout,
     Offer,
+    OwnerSums,
     ResultTable,
     Target,
     check_layout,
@@ -35,6 +38,7 @@ from koinon.privacy.programs.offer import (
     on_target,
     tables_of_line,
 )
+from koinon.privacy.programs.owner_sums import ROWS
 from koinon.privacy.programs.planted import judged
 from koinon.privacy.programs.preparation import PreparedSettings
 from koinon.privacy.secret import (
@@ -90,12 +94,14 @@ class Settings(PreparedSettings, frozen=True):
     iterations: accelerated steps.
     penalties: several to choose from instead, by cross-validation inside the computation; nobody learns which it was.
     folds: parts of the rows for that.
+    solver: whether owners share "rows", or "sums" of their own rows (``owner_sums``).
     """
 
     penalty: float = 1.0
     iterations: int = 30
     penalties: tuple[float, ...] = ()
     folds: int = 5
+    solver: str = ROWS
 
 
 def program(parameters: Parameters) -> Program:
@@ -287,6 +293,37 @@ def _paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
     return on_paired_target(NAME, layout, outputs, compute)
 
 
+def _without_sums(settings: Settings, outputs: tuple[str, ...]) -> str:
+    if settings.penalties:
+        return "choosing among penalties takes the rows of every fold apart; name one"
+    if WORTH in outputs:
+        return f"the output {WORTH!r} takes the rows of every owner apart; do not open it"
+    return ""
+
+
+def _sums_length(layout: Layout) -> int:
+    if layout.target != layout.columns[-1].name or len(layout.columns) < 2:
+        raise InvalidInput(f"{NAME} takes the target as the last column, after a feature")
+    if len(layout.features) > aggregated.MOST_COLUMNS:
+        raise InvalidInput(
+            f"{NAME}: owners add up products of pairs of at most {aggregated.MOST_COLUMNS} columns; share rows"
+        )
+    return aggregated.sums_length(len(layout.features))
+
+
+def _local(rows: np.ndarray, layout: Layout, settings: Settings) -> np.ndarray:
+    answers = (rows[:, -1] + 1.0) / 2.0
+    shared = aggregated.local_curvature(rows[:, :-1], answers, len(layout.rows), settings.penalty)
+    return np.asarray(shared.values[0])
+
+
+def _joint(sums: Sequence[SecretArray], layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
+    check_settings(settings.penalty, settings.iterations)
+    model = aggregated.joint_model(sums, layout.rows, settings.penalty)
+    made = {"coefficients": model.coefficients, "intercept": model.intercept.reshape(1)}
+    return reveal(**{name: made[name] for name in outputs})
+
+
 def _present(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> tuple[ResultTable, ...]:
     """In the units of the columns where both parts were opened; else as opened, for columns in [−1, 1]."""
     features = layout.columns[:-1]
@@ -314,4 +351,11 @@ OFFER: Final = Offer(
     judges_planted=True,
     present=_present,
     paired=_paired,
+    sums=OwnerSums(
+        length=_sums_length,
+        least=lambda layout: ENOUGH_ROWS * len(layout.columns),
+        refusal=_without_sums,
+        local=_local,
+        joint=_joint,
+    ),
 )

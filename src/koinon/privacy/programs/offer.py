@@ -147,6 +147,26 @@ class ResultTable:
 
 
 @dataclass(frozen=True)
+class OwnerSums:
+    """How a program follows from one row of sums that every owner makes of its own rows and shares in their place.
+
+    Attributes:
+        length: layout → numbers that each owner shares.
+        least: layout → rows that each owner must have.
+        refusal: settings, opened outputs → why sums do not give these; empty where they do.
+        local: an owner's rows (n, columns) in [−1, 1], layout, settings → its sums (length,) in [−1, 1]. Raises
+            InvalidInput for rows without a fit of their own.
+        joint: everybody's sums (1, length) each, layout, settings, opened outputs → what is opened.
+    """
+
+    length: Callable[[Layout], int]
+    least: Callable[[Layout], int]
+    refusal: Callable[[Any, tuple[str, ...]], str]
+    local: Callable[[np.ndarray, Layout, Any], np.ndarray]
+    joint: Callable[[Sequence[SecretArray], Layout, Any, tuple[str, ...]], Revealed]
+
+
+@dataclass(frozen=True)
 class Offer:
     """A program as studies name it.
 
@@ -164,6 +184,7 @@ class Offer:
         exact: whether it opens outputs without noise, for an ε of 0.
         judges_planted: whether it holds its outputs back where they give back the labels of planted rows.
         whole_columns: layout, settings → names of the columns whose numbers must be whole ones: codes or counts.
+        sums: how it follows from owners' sums, where it can; its settings then have a ``solver``.
     """
 
     name: str
@@ -179,6 +200,7 @@ class Offer:
     judges_planted: bool = False
     whole_columns: Callable[[Layout, Any], tuple[str, ...]] = lambda _layout, _settings: ()
     paired: Callable[[Layout, Any, tuple[str, ...]], Program] | None = None
+    sums: OwnerSums | None = None
 
 
 def target_only(layout: Layout, _: Record) -> tuple[str, ...]:

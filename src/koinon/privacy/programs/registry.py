@@ -88,6 +88,12 @@ def load(name: str, parameters: bytes) -> Program:
     check_layout(given.layout)
     settings = decode_settings(found, given.settings)
     check_outputs(found, given.outputs, settings)
+    if found.sums is not None:
+        # Programs that have this choice import it themselves: the hashes of others do not cover it.
+        from koinon.privacy.programs import owner_sums
+
+        if owner_sums.solver_of(settings) != owner_sums.ROWS:
+            return replace(owner_sums.program(found, given, settings), parameters=parameters)
     if given.layout.planted and (given.epsilon or not found.judges_planted):
         raise InvalidInput(
             f"{name} cannot be tried on planted rows{' with noise' if given.epsilon else ''}; plant none"

@@ -6,7 +6,7 @@ from koinon.privacy.backend import Program
 from koinon.privacy.rep4.session import Terms
 from koinon.privacy.rep4.shares import Shares
 from koinon.privacy.seats import FourPeers
-from koinon.privacy.sharing import accept_package
+from koinon.privacy.sharing import accept_package, shared_shape
 from koinon.wire.committee import Input, Run
 
 
@@ -35,12 +35,15 @@ def accepted_input(dealt: Input, program: Program, number: int, position: int) -
     """The shares of one owner's rows at one position.
 
     Raises:
-        InvalidInput: they have another shape, columns or precision than the program's input ``number``.
+        InvalidInput: they have another shape, columns or precision than the program's input ``number``, or are sums
+            over rows where the program takes rows, or the other way round.
         Forged: the manifest is not signed, or the package is not what it commits to.
     """
     manifest = dealt.manifest
-    shape = (manifest.rows, len(manifest.columns))
-    if shape != program.shapes[number] or manifest.columns != program.columns_of(number):
+    expected = program.summed or program.columns_of(number)
+    if bool(manifest.sums) != bool(program.summed):
+        raise InvalidInput(f"input {number} is {'sums over rows' if manifest.sums else 'rows'}; the study takes others")
+    if shared_shape(manifest) != program.shapes[number] or manifest.columns != expected:
         raise InvalidInput(f"input {number} has other rows or columns than the study declares")
     if manifest.fraction_bits != program.fraction_bits:
         raise InvalidInput(f"input {number} has other fraction bits than the study declares")
