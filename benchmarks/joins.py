@@ -34,8 +34,9 @@ from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.quantities import Seconds
 from koinon.net.transport import Transport
-from koinon.privacy.joins.intersection import Terms, begin
+from koinon.privacy.joins.intersection import begin
 from koinon.privacy.joins.session import intersect
+from koinon.privacy.joins.states import Terms
 from koinon.wire.discovery import Endpoint
 
 LABEL = "benchmark"

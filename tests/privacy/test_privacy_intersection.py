@@ -17,14 +17,34 @@ from koinon.crypto.signature import NodeKey
 from koinon.kernel.errors import Expired, Forged, InvalidInput, KoinonError, MalformedMessage, Refused, Unavailable
 from koinon.kernel.quantities import Seconds
 from koinon.net.transport import Transport
-from koinon.privacy.joins import intersection, oblivious_transfer, pseudorandom
+from koinon.privacy.joins import codes, consistency, oblivious_transfer
 from koinon.privacy.joins.bits import transposed
 from koinon.privacy.joins.cuckoo import EMPTY, bins_for, place
-from koinon.privacy.joins.intersection import Begin, Greeting, Learned, Received, State, Terms, begin, step
+from koinon.privacy.joins.intersection import begin, step
 from koinon.privacy.joins.session import intersect
+from koinon.privacy.joins.states import (
+    ITEMS_AT_ONCE,
+    AwaitingChoices,
+    AwaitingCorrections,
+    Begin,
+    Greeting,
+    Learned,
+    Received,
+    State,
+    Terms,
+)
 from koinon.privacy.rep4.adversary import SeededRng
 from koinon.wire.catalogue import Done, Message
-from koinon.wire.joins import Corrections, IntersectionOpening, Members, TransferChoices, TransferOffer, Values
+from koinon.wire.joins import (
+    Corrections,
+    CorrectionsChallenge,
+    CorrectionsProof,
+    IntersectionOpening,
+    Members,
+    TransferChoices,
+    TransferOffer,
+    Values,
+)
 
 SESSION = bytes(range(32))
 ASKS = Terms(SESSION, asks=True, both_learn=True)
@@ -87,7 +107,7 @@ def test_both_learn_who_is_in_both_and_nothing_else(
 
 
 def test_several_batches() -> None:
-    count = intersection.ITEMS_AT_ONCE + 1000
+    count = ITEMS_AT_ONCE + 1000
     first = [str(number) for number in range(count)]
     second = [str(number) for number in range(70, count + 70)]
     result = pair(first, second).run()
@@ -109,8 +129,9 @@ def test_what_the_other_sees_does_not_depend_on_the_askers_set() -> None:
         total = 0
         for seed in range(6):
             said = pair(items, ["x"], str(seed).encode()).run().said
-            rows = b"".join(message.rows for _, message in said if isinstance(message, Corrections))
-            bits = np.unpackbits(np.frombuffer(rows, np.uint8).reshape(512, -1), axis=1)
+            batches = [message.rows for _, message in said if isinstance(message, Corrections)]
+            rows = np.concatenate([np.frombuffer(batch, np.uint8).reshape(512, -1) for batch in batches], axis=1)
+            bits = np.unpackbits(rows, axis=1)
             counts += bits.sum(axis=1, dtype=np.int64)
             total += bits.shape[1]
         assert np.abs(counts - total / 2).max() < 5 * np.sqrt(total / 4)
@@ -128,32 +149,73 @@ def test_what_the_other_is_told_depends_on_nothing_that_only_the_asker_has() -> 
     assert told[0] == told[1]
 
 
-def test_an_asker_that_breaks_the_rules_can_test_any_guess() -> None:
-    """Why only owners that follow the protocol are promised anything: the attack that ``pseudorandom`` speaks of.
-
-    The asker turns eight bits over in the codeword of each of 64 items that it knows the other to have. What the other
-    says of these items gives it the secret, eight bits at a time.
+def test_an_asker_that_breaks_the_rules_is_caught_before_it_is_told_anything() -> None:
+    """The attack on semi-honest protocols of this kind: who asks turns bits over in the codewords of items that it
+    knows the other to have, and would read as many bits of the other's secret off the values of these items.
     """
-    rng, key = SeededRng(b"crooked"), bytes(16)
-    pairs = [(rng.bytes(32), rng.bytes(32)) for _ in range(pseudorandom.WIDTH)]
-    secret = np.frombuffer(rng.bytes(pseudorandom.ROW_BYTES), np.uint8)
-    bits = np.unpackbits(secret, bitorder="little").astype(bool)
-    known, bins = np.frombuffer(rng.bytes(64 * 16), np.uint8).reshape(64, 16), np.arange(64)
-    honest = pseudorandom.codewords(known, key)
-    crooked = honest ^ np.diag(np.full(64, 0xFF, np.uint8))
-    rows, correction = pseudorandom.correct(pairs, crooked, 0)
-    keys = [pair[int(bit)] for pair, bit in zip(pairs, bits, strict=True)]
-    table = pseudorandom.keyed(keys, bits, correction, 0)
-    said = pseudorandom.values(table ^ (honest & secret), bins, 0)
+    items = [f"item {number}" for number in range(64)]
+    attacked = pair(items, items)
 
-    found = np.zeros_like(secret)
-    for number in bins:
-        tried = np.repeat(rows[number][None], 256, axis=0)
-        tried[:, number] ^= np.arange(256, dtype=np.uint8)
-        fits = (pseudorandom.values(tried, np.full(256, number), 0) == said[number]).all(axis=1)
-        (found[number],) = np.flatnonzero(fits)
-    np.testing.assert_array_equal(found, secret)
-    np.testing.assert_array_equal(rows ^ (crooked & found), table)
+    def turn(_side: int, message: Message) -> Message:
+        if isinstance(message, Corrections) and message.batch == 0:
+            columns = np.frombuffer(message.rows, np.uint8).reshape(512, -1).copy()
+            columns[:64, 0] ^= 0xFF  # every of the first 64 bits of secret, in the codewords of the first eight bins
+            return Corrections(0, columns.tobytes())
+        return message
+
+    with pytest.raises(Forged, match="more than one item in a bin"):
+        attacked.run(turn)
+    assert any(isinstance(message, CorrectionsProof) for _, message in attacked.said)
+    assert not any(isinstance(message, Values) for _, message in attacked.said)
+
+
+def test_a_turned_bit_is_a_guess_of_one_bit_of_the_secret() -> None:
+    """What the proof leaves to an asker: each bit of the secret that it wants to know ends every second session."""
+    outcomes = set()
+    for seed in range(6):
+        cheating = pair(["a", "b"], ["b", "c"], str(seed).encode())
+        secrets: list[bool] = []
+
+        def turn(_side: int, message: Message) -> Message:
+            if isinstance(message, Corrections) and message.batch == 0:
+                other = cheating.states[1]  # noqa: B023  # called within this turn of the loop
+                assert isinstance(other, AwaitingCorrections)
+                secrets.append(bool(other.secret[100]))  # noqa: B023
+                columns = np.frombuffer(message.rows, np.uint8).reshape(512, -1).copy()
+                columns[100, 0] ^= 1
+                return Corrections(0, columns.tobytes())
+            return message
+
+        try:
+            cheating.run(turn)
+        except Forged:
+            assert secrets == [True]
+        else:
+            assert secrets == [False]
+            assert cheating.learned[0] is not None
+            assert list(cheating.learned[0]) == [1], "and it learns what it asked for"
+        outcomes.add(secrets[0])
+    assert outcomes == {False, True}
+
+
+def test_the_other_owner_cannot_choose_where_identifiers_are_put() -> None:
+    """Bins depend on what the asker offers once it has seen the other's salt."""
+    sessions = set()
+    for seed in (b"one", b"two"):
+        sides = begin(ASKS, ["a"], SeededRng(b"salt 0")), begin(ANSWERS, ["a"], SeededRng(b"salt 1"))
+        result = Pair(*sides, seed)
+        seen: list[bytes] = []
+
+        def note(_side: int, message: Message) -> Message:
+            if isinstance(message, TransferChoices):
+                state = result.states[0]  # noqa: B023
+                assert isinstance(state, AwaitingChoices)
+                seen.append(state.session)  # noqa: B023
+            return message
+
+        result.run(note)
+        sessions.update(seen)
+    assert len(sessions) == 2
 
 
 def test_what_the_asker_sees_of_items_it_does_not_have_changes_with_every_session() -> None:
@@ -222,6 +284,14 @@ def test_a_reflected_opening_is_refused() -> None:
         step(side, Received(opening(salt=side.salt)), SeededRng(b""))
 
 
+def shortened(message: Any) -> Any:
+    return msgspec.structs.replace(message, rows=message.rows[:-64])
+
+
+def flipped(data: bytes) -> bytes:
+    return bytes([data[0] ^ 1]) + data[1:]
+
+
 LIES: dict[str, tuple[type[Message], Any, type[KoinonError]]] = {
     "no point": (TransferOffer, lambda m: msgspec.structs.replace(m, sum=b"\x02" + b"\xff" * 32), Forged),
     "uncompressed point": (TransferOffer, lambda m: msgspec.structs.replace(m, power=b"\x04" + bytes(64)), Forged),
@@ -229,6 +299,12 @@ LIES: dict[str, tuple[type[Message], Any, type[KoinonError]]] = {
     "a point that is none": (TransferChoices, lambda m: TransferChoices(bytes(33) + m.points[33:]), Forged),
     "another batch": (Corrections, lambda m: msgspec.structs.replace(m, batch=1), MalformedMessage),
     "short rows": (Corrections, lambda m: msgspec.structs.replace(m, rows=m.rows[:-1]), MalformedMessage),
+    "short masks": (Corrections, lambda m: shortened(m) if m.batch else m, MalformedMessage),
+    "a short challenge": (CorrectionsChallenge, lambda m: CorrectionsChallenge(m.seed[:-1]), MalformedMessage),
+    "a proof too short": (CorrectionsProof, lambda m: msgspec.structs.replace(m, messages=b""), Forged),
+    "a proof too long": (CorrectionsProof, lambda m: msgspec.structs.replace(m, columns=m.columns * 2), Forged),
+    "a proof of other rows": (CorrectionsProof, lambda m: CorrectionsProof(flipped(m.columns), m.messages), Forged),
+    "a proof of other items": (CorrectionsProof, lambda m: CorrectionsProof(m.columns, flipped(m.messages)), Forged),
     "another choice": (Values, lambda m: msgspec.structs.replace(m, choice=m.choice + 1), MalformedMessage),
     "another place": (Values, lambda m: msgspec.structs.replace(m, first=7), MalformedMessage),
     "too many values": (Values, lambda m: msgspec.structs.replace(m, values=m.values + bytes(12)), MalformedMessage),
@@ -252,7 +328,7 @@ def test_a_lie_ends_the_session(name: str) -> None:
         return message
 
     with pytest.raises(error):
-        pair(["a", "b", "c"], ["a", "b", "d"]).run(lie)
+        pair(["a", "b", "c"], ["c", "b", "a"]).run(lie)
     assert told
 
 
@@ -300,6 +376,62 @@ def test_every_item_finds_one_of_its_bins(count: int, seed: int) -> None:
     table, chosen = place(choices, bins, random)
     np.testing.assert_array_equal(table[choices[np.arange(count), chosen]], np.arange(count))
     assert (table != EMPTY).sum() == count
+
+
+def test_the_generator_of_the_code_has_the_roots_that_make_its_words_differ() -> None:
+    """Of 511 bits, with 170 powers of α in a row as roots: by the bound of Bose, Ray-Chaudhuri and Hocquenghem no word
+    but zero has fewer than 171 bits, and a bit more makes every weight even.
+    """
+    polynomial = codes.generator()
+    powers = [1]
+    for _ in range(510):
+        powers.append(powers[-1] << 1 ^ (0x211 if powers[-1] >> 8 else 0))
+    assert len(set(powers)) == 511, "α is primitive"
+    exponents = [exponent for exponent in range(polynomial.bit_length()) if polynomial >> exponent & 1]
+    for root in range(1, 171):
+        total = 0
+        for exponent in exponents:
+            total ^= powers[root * exponent % 511]
+        assert total == 0
+    assert polynomial.bit_length() - 1 + codes.MESSAGE_BITS == 511
+    rows = codes.encoded(np.packbits(np.eye(76, 80, dtype=np.uint8), axis=1, bitorder="little"))
+    for bit, row in enumerate(rows):
+        word = int.from_bytes(row.tobytes(), "little")
+        assert word & (1 << 511) - 1 == polynomial << bit
+        assert word.bit_count() % 2 == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 2**76 - 1), st.integers(0, 2**76 - 1))
+def test_words_of_the_code_add_up_and_differ_in_172_places(difference: int, first: int) -> None:
+    numbers = (first, first ^ difference, difference)
+    messages = np.frombuffer(b"".join(n.to_bytes(10, "little") for n in numbers), np.uint8).reshape(3, 10)
+    left, right, between = codes.encoded(messages)
+    np.testing.assert_array_equal(left ^ right, between)
+    assert np.bitwise_count(between).sum() >= codes.DISTANCE
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.binary(min_size=32, max_size=32), st.integers(0, 2**32), st.integers(1, 40))
+def test_hashes_of_columns_add_up_and_masks_hide_all_of_them(challenge: bytes, seed: int, width: int) -> None:
+    random = np.random.default_rng(seed)
+    first, second = (random.integers(0, 256, (2, 5, width)).astype(np.uint8) for _ in range(2))
+    masks, others = random.integers(0, 256, (2, 5, 16)).astype(np.uint8)
+    one, two = consistency.hashed(first, masks, challenge), consistency.hashed(second, others, challenge)
+    np.testing.assert_array_equal(consistency.hashed(first ^ second, masks ^ others, challenge), one ^ two)
+    np.testing.assert_array_equal(consistency.hashed(first, others, challenge) ^ one, masks ^ others)
+    assert (consistency.hashed(first, masks, bytes(32)) != consistency.hashed(first[::-1], masks, bytes(32))).any()
+
+
+def test_a_changed_bit_changes_a_hash_wherever_it_is() -> None:
+    columns, masks = np.zeros((2, 1, 8 * 1024), np.uint8), np.zeros((1, 16), np.uint8)
+    nothing = consistency.hashed(columns, masks, bytes(32))
+    seen = {nothing.tobytes()}
+    for batch, byte in ((0, 0), (0, 8191), (1, 0), (1, 4000)):
+        changed = columns.copy()
+        changed[batch, 0, byte] = 1
+        seen.add(consistency.hashed(changed, masks, bytes(32)).tobytes())
+    assert len(seen) == 5
 
 
 def test_items_that_fit_nowhere_are_told() -> None:

@@ -47,7 +47,7 @@ async def common_rows(
     """
     import numpy as np
 
-    from koinon.privacy.joins.intersection import MOST_ITEMS
+    from koinon.privacy.joins.states import MOST_ITEMS
 
     position = [party.account for party in study.owners].index(context.account)
     here = np.arange(len(identifiers))

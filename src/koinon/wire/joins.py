@@ -34,7 +34,10 @@ class TransferChoices(Message, frozen=True):
 
 @message(0x0A04, limit=(4 << 20) + 256)
 class Corrections(Message, frozen=True):
-    """Who asks: the corrections of one batch of bins, 64 bytes for each bin, one row of bits for each transfer."""
+    """Who asks: the corrections of one batch of bins, 64 bytes for each bin, one row of bits for each transfer.
+
+    The last batch is 128 rows that are in no bin and hide what ``CorrectionsProof`` says.
+    """
 
     batch: int
     rows: bytes
@@ -95,3 +98,20 @@ class FetchPseudonymKey(Message, frozen=True):
     """An owner of a study with an oblivious join asks the first owner for the key."""
 
     study: int
+
+
+@message(0x0A0B, limit=128)
+class CorrectionsChallenge(Message, frozen=True):
+    """Who answers, once it has all corrections: 32 random bytes."""
+
+    seed: bytes
+
+
+@message(0x0A0C, limit=16 * 1024)
+class CorrectionsProof(Message, frozen=True):
+    """Who asks: hashes that show that its corrections are made of codewords, 16 bytes each, of 512 columns of bits and
+    of the 76 bits of messages; see ``privacy.joins.consistency``.
+    """
+
+    columns: bytes
+    messages: bytes

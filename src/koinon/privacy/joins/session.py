@@ -9,16 +9,8 @@ import numpy as np
 from koinon.kernel.effects import Link, Rng
 from koinon.kernel.errors import Expired, MalformedMessage
 from koinon.kernel.quantities import Seconds
-from koinon.privacy.joins.intersection import (
-    Begin,
-    Event,
-    Greeting,
-    Learned,
-    Received,
-    State,
-    share_done,
-    step,
-)
+from koinon.privacy.joins.intersection import share_done, step
+from koinon.privacy.joins.states import Begin, Event, Greeting, Learned, Received, State
 from koinon.wire.catalogue import pack, unpack
 
 _NUMBER_BYTES: Final = 2

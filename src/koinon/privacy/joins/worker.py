@@ -13,8 +13,9 @@ from koinon.crypto.random import SystemRng
 from koinon.kernel.errors import KoinonError, MalformedMessage, Refused, Unavailable
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
-from koinon.privacy.joins.intersection import Terms, begin
+from koinon.privacy.joins.intersection import begin
 from koinon.privacy.joins.session import intersect
+from koinon.privacy.joins.states import Terms
 from koinon.wire.catalogue import Failure, Message, from_frame, number_of, to_frame
 from koinon.wire.committee import Progress
 from koinon.wire.failures import failure_of
