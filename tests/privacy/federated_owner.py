@@ -1,6 +1,8 @@
 """An owner's node as a process of its own: dials the aggregator, trains in a child, prints the joint model's hash.
 
-python tests/privacy/federated_owner.py PLAN ROWS OWNER OWNERS AGGREGATOR PORT: plan and node id in hexadecimal
+python tests/privacy/federated_owner.py PLAN ROWS OWNER OWNERS WITNESSES AGGREGATOR PORT
+
+Plan and node id are in hexadecimal.
 """
 
 import asyncio
@@ -28,11 +30,18 @@ def node(owner: int) -> NodeKey:
     return NodeKey.from_seed(bytes([50 + owner]) * 32)
 
 
-def roster(aggregator: NodeId, owners: int) -> Roster:
-    return Roster(STUDY, aggregator, tuple(node(owner).node_id for owner in range(owners)))
+def member(position: int) -> NodeKey:
+    """The node key of a committee member that is not in a study; its worker's is the same."""
+    return NodeKey.from_seed(bytes([49 - position]) * 32)
 
 
-async def main(plan: str, path: str, owner: str, owners: str, aggregator: str, port: str) -> None:
+def roster(aggregator: NodeId, owners: int, witnesses: int = 0) -> Roster:
+    """Owners and members by number; no witnesses for an aggregator of its own."""
+    names = tuple(member(1 + number).node_id for number in range(witnesses))
+    return Roster(STUDY, aggregator, tuple(node(owner).node_id for owner in range(owners)), names)
+
+
+async def main(plan: str, path: str, owner: str, owners: str, witnesses: str, aggregator: str, port: str) -> None:
     agreed, number = decode(TrainingPlan, bytes.fromhex(plan)), int(owner)
     with np.load(path) as stored:
         rows = Rows(stored["features"], stored["targets"])
@@ -42,9 +51,8 @@ async def main(plan: str, path: str, owner: str, owners: str, aggregator: str, p
         local_training(agreed, int(owners), number, rows, PATIENCE) as training,
     ):
         link = await transport.link(Endpoint(leader, "127.0.0.1", int(port)), link_label(STUDY), PATIENCE)
-        parameters = await contribute(
-            agreed, roster(leader, int(owners)), number, node(number), link, training.words, SystemRng(), PATIENCE
-        )
+        names = roster(leader, int(owners), int(witnesses))
+        parameters = await contribute(agreed, names, number, node(number), link, training.words, SystemRng(), PATIENCE)
         await link.close()
     print(blake3(parameters_to(parameters)).hex())
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from test_engines_sums import COLUMNS, given, people
 
+from koinon.crypto.signature import NodeKey
 from koinon.kernel.codec import encode
 from koinon.privacy.encrypted import ckks
 from koinon.privacy.encrypted import studies as encrypted
 from koinon.privacy.engines import Network, engine_named
 from koinon.privacy.federated import aggregator, lockstep, training, witness
 from koinon.privacy.federated import studies as federated
+from koinon.privacy.federated.approvals import ENOUGH_APPROVALS, Voucher, approve
 from koinon.privacy.federated.worker import parameters_to
 from koinon.privacy.programs import registry
 from koinon.privacy.programs.offer import Layout, Parameters
@@ -35,9 +37,15 @@ def sent(parameters: Parameters, name: str, parts: Sequence[np.ndarray]) -> tupl
     plan, rng = federated.plan_of(name, parameters), SeededRng(b"costs")
     rows = [federated.rows_of(plan, part, parameters.layout) for part in parts]
     count, stages = 0, 0
+    voucher = Voucher(1, NodeKey.from_seed(bytes(32)), bytes(64))
 
     def gather(terms: RoundTerms, words: dict[int, np.ndarray]) -> tuple[tuple[int, ...], np.ndarray]:
         nonlocal count, stages
+        approval = approve(terms, voucher)
+        approvals = (approval,) * ENOUGH_APPROVALS if terms.round else ()
+        if terms.round:
+            count += WITNESSES * len(to_frame(approval))
+            stages += 1
         events: list[aggregator.AggregatorEvent] = []
 
         def heard(message: Message) -> None:
@@ -45,7 +53,7 @@ def sent(parameters: Parameters, name: str, parts: Sequence[np.ndarray]) -> tupl
             count += len(to_frame(message))
 
         found = lockstep.gather(terms, words, rng, heard=heard, watch=events.append)
-        count += len(parts) * len(to_frame(TrainingRound(terms, parameters_to(np.zeros(federated.model_size(plan))))))
+        count += len(parts) * len(to_frame(TrainingRound(terms, bytes(8 * federated.model_size(plan)), approvals)))
         # Links tell the aggregator that all have answered: the end of a stage is an event only where time ends it.
         told = [event for event in events if not isinstance(event, aggregator.StageOver)]
         count += WITNESSES * len(to_frame(witness.written(0, told, is_last=False)))

@@ -111,7 +111,7 @@ async def test_owner_processes_train_though_one_is_killed_in_a_round_sample(tmp_
             np.savez(path, features=part.features, targets=part.targets)
             process = await asyncio.create_subprocess_exec(
                 sys.executable, str(TREE / "tests" / "privacy" / "federated_owner.py"), encode(agreed).hex(),
-                str(path), str(owner), str(OWNERS), LEADER.node_id.hex(), str(transport.endpoint.port),
+                str(path), str(owner), str(OWNERS), "0", LEADER.node_id.hex(), str(transport.endpoint.port),
                 stdout=asyncio.subprocess.PIPE, env={"PYTHONPATH": str(TREE / "src"), "PATH": "/usr/bin:/bin"},
             )  # fmt: skip
             processes.append(process)
@@ -223,13 +223,13 @@ def opening(number: int = 0, **changes: Any) -> Message:
     agreed = small()
     parameters = perceptron(30, (), 2).initial(agreed.seed)
     terms = msgspec.structs.replace(names().terms(agreed, number, parameters), **changes)
-    return TrainingRound(terms, parameters_to(parameters))
+    return TrainingRound(terms, parameters_to(parameters), ())
 
 
 def other_model() -> Message:
     opened = opening()
     assert isinstance(opened, TrainingRound)
-    return TrainingRound(opened.terms, parameters_to(np.ones(62)))
+    return TrainingRound(opened.terms, parameters_to(np.ones(62)), ())
 
 
 HOSTILE: dict[str, tuple[list[bytes], type[KoinonError], str]] = {
@@ -245,10 +245,10 @@ HOSTILE: dict[str, tuple[list[bytes], type[KoinonError], str]] = {
     "a wider limit": ([to_frame(opening(limit=1 << 40))], ProtocolAbort, "not those of the study"),
     "another model than its hash": ([to_frame(other_model())], ProtocolAbort, "not those of the study"),
     "a short model": (
-        [to_frame(TrainingRound(opening().terms, bytes(8)))], MalformedMessage, "62 parameters",  # type: ignore[attr-defined]
+        [to_frame(TrainingRound(opening().terms, bytes(8), ()))], MalformedMessage, "62 parameters",  # type: ignore[attr-defined]
     ),
     "a model of nan": (
-        [to_frame(TrainingRound(opening().terms, parameters_to(np.full(62, np.nan))))],  # type: ignore[attr-defined]
+        [to_frame(TrainingRound(opening().terms, parameters_to(np.full(62, np.nan)), ()))],  # type: ignore[attr-defined]
         MalformedMessage, "not finite",
     ),
     "a round too many": ([to_frame(opening(3))], ProtocolAbort, "round 3 after round -1 of 3"),

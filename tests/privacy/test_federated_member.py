@@ -100,7 +100,8 @@ async def take_part(
     plan = studies.plan_of_encoded(what.name, parameters)
     model = training.check_plan(plan, len(parts))
     rows = studies.rows_of(plan, parts[number], decode(Parameters, parameters).layout)
-    roster = Roster(SESSION, NodeId(peers[0].ephemeral), tuple(owner(i).node_id for i in range(len(parts))))
+    owners = tuple(owner(i).node_id for i in range(len(parts)))
+    roster = Roster(SESSION, NodeId(peers[0].ephemeral), owners, tuple(NodeId(peer.node) for peer in peers[1:]))
     rng = SeededRng(bytes([number]))
     async with Transport.open(owner(number), "127.0.0.1") as transport:
         link = await dialled(transport, endpoint_of(peers[0]), link_label(SESSION), PATIENCE)

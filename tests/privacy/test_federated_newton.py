@@ -68,8 +68,8 @@ def test_the_joint_model_is_scikit_learns_on_the_pooled_rows(seed: int, penalty:
     assert np.abs(state.joint.parameters - pooled(parts, penalty)).max() < 1e-4
 
 
-def test_who_chooses_the_joint_model_can_read_a_row_without_noise() -> None:
-    """Why nothing is promised about rows against a leader that departs from the plan, though it sees sums only.
+def test_who_chose_the_joint_model_could_read_a_row() -> None:
+    """Why owners answer at no model that two members have not vouched for: see ``test_federated_approvals``.
 
     At two steep models between which one row lies, the sums of gradients over all owners differ by that row.
     """

@@ -3,13 +3,14 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from federated_owner import STUDY
-from federated_witness import LABEL, member
+from federated_owner import STUDY, member, roster
+from federated_witness import LABEL, voucher
 from test_federated_links import LEADER, OWNERS, PACE, TREE, accepted, honest, names, small, wired
 from test_federated_training import accuracy, cancer, evenly
 
@@ -58,7 +59,7 @@ async def account_of() -> tuple[Coordinator, list[RoundEvents]]:
 
 async def _account() -> tuple[Coordinator, list[RoundEvents]]:
     told, agreed = Told(), small()
-    account = Account([told], PACE.stage)
+    account = Account(names(), [told], PACE.stage)
     async with wired() as (near, far):
         owners = [asyncio.create_task(honest(agreed, owner, link)) for owner, link in far.items()]
         state = await coordinate(agreed, names(), near, PACE, watch=account.watch, ended=account.ended)
@@ -133,16 +134,16 @@ async def test_a_leader_cannot_put_words_into_an_owners_mouth() -> None:
 async def test_a_witness_that_hears_something_else_endorses_nothing() -> None:
     link = Told(to_frame(Done()))
     with pytest.raises(ProtocolAbort, match="Done in place of"):
-        await witness.witness(small(), names(), 1, member(1), link)
+        await witness.witness(small(), names(), voucher(1), link)
     assert link.heard == []
 
 
 async def test_a_leader_waits_for_no_witness_for_ever() -> None:
     silent, wrong = Told(), Told(b"\xff", to_frame(Done()))
-    account = Account([silent, wrong], Seconds(0.05))
-    await account.ended(0, is_last=True)
-    assert await account.endorsements() == []
-    assert await account.endorsements() == []
+    async with Account(names(), [silent, wrong], Seconds(0.05)) as account:
+        await account.ended(0, is_last=True)
+        assert await account.endorsements() == []
+        assert await account.endorsements() == []
 
 
 @pytest.mark.long
@@ -158,19 +159,22 @@ async def test_three_owners_and_four_members_train_though_an_owner_is_killed_sam
             env={"PYTHONPATH": str(TREE / "src"), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
 
-    async with Transport.open(LEADER, "127.0.0.1") as transport:
+    everybody = roster(LEADER.node_id, OWNERS, witnesses=3)
+    async with AsyncExitStack() as stack:
+        transport = await stack.enter_async_context(Transport.open(LEADER, "127.0.0.1"))
         place = LEADER.node_id.hex(), str(transport.endpoint.port)
         try:
             for owner, part in enumerate(evenly(rows, OWNERS)):
                 path = tmp_path / f"{owner}.npz"
                 np.savez(path, features=part.features, targets=part.targets)
                 plan = encode(agreed).hex()
-                owners.append(await start("federated_owner.py", plan, str(path), str(owner), str(OWNERS), *place))
+                owners.append(await start("federated_owner.py", plan, str(path), str(owner), str(OWNERS), "3", *place))
             for position in (1, 2, 3):
                 script = "federated_witness.py"
                 witnesses.append(await start(script, encode(agreed).hex(), str(position), str(OWNERS), *place))
             links = {owner: await accepted(transport, owner, process) for owner, process in enumerate(owners)}
-            account = Account([await transport.accept_link(MEMBERS[k], LABEL, 240) for k in (1, 2, 3)], PACE.stage)
+            told_of = [await transport.accept_link(MEMBERS[position], LABEL, 240) for position in (1, 2, 3)]
+            account = await stack.enter_async_context(Account(everybody, told_of, PACE.stage))
 
             def watch(event: aggregator.AggregatorEvent) -> None:
                 account.watch(event)
@@ -183,7 +187,7 @@ async def test_three_owners_and_four_members_train_though_an_owner_is_killed_sam
                 done += 1
                 await account.ended(number, is_last)
 
-            state = await coordinate(agreed, names(), links, PACE, watch=watch, ended=ended)
+            state = await coordinate(agreed, everybody, links, PACE, watch=watch, ended=ended, vouched=account.vouched)
             endorsements = [endorse(STUDY, state, agreed, 0, member(0)), *await account.endorsements()]
             told = [(await process.communicate())[0].decode().strip() for process in witnesses]
         finally:

@@ -14,6 +14,7 @@ from koinon.privacy.differential.accountant import Gaussian
 from koinon.privacy.encrypted import studies as encrypted
 from koinon.privacy.estimate import PRODUCT_SECONDS, ROUND_SECONDS, estimate
 from koinon.privacy.federated import studies as federated
+from koinon.privacy.federated.approvals import ENOUGH_APPROVALS, WITNESSES
 from koinon.privacy.federated.strategies import ADAM, AVERAGE
 from koinon.privacy.programs import logistic_regression, perceptron
 from koinon.privacy.programs.offer import Parameters, decode_settings
@@ -32,6 +33,8 @@ _STATEMENT_BYTES: Final = (574, 822)
 _ACCOUNT_BYTES: Final = (508, 258)
 """Of keys, sealed shares, votes and opened shares in a round, for each owner and for each pair: to and from the owners,
 and to each of three witnesses. Counted; ``tests/privacy/test_engine_costs.py`` counts again."""
+_APPROVAL_BYTES: Final = 204
+"""A member's signature on the model of a round, to the leader and to every owner: counted there too."""
 _PAIR_SECONDS: Final = 1.7e-3
 _WORD_SECONDS: Final = 6e-8
 """Of the processor in a round, for each pair of owners and for each word of each: ``benchmarks/federated.py``."""
@@ -114,9 +117,11 @@ def _federated_cost(program: Program, parameters: Parameters, network: Network) 
     model = 8 * owners * federated.model_size(plan)
     # Every owner sends its words and is told the model and the sum; the leader passes all words on to three members.
     heard, told = (owners * each + owners**2 * pair for each, pair in (_STATEMENT_BYTES, _ACCOUNT_BYTES))
-    round_bytes = model + 16 * owners * length + heard + 3 * (8 * owners * length + told)
-    traffic = rounds * round_bytes + model
-    stages = rounds * _FEDERATED_STAGES
+    round_bytes = model + 16 * owners * length + heard + WITNESSES * (8 * owners * length + told)
+    # Before every round but the first, three members vouch for its model, and every owner is told of two of them.
+    approvals = (rounds - 1) * (WITNESSES + owners * ENOUGH_APPROVALS) * _APPROVAL_BYTES
+    traffic = rounds * round_bytes + model + approvals
+    stages = rounds * _FEDERATED_STAGES + rounds - 1
     computing = rounds * (owners**2 * _PAIR_SECONDS + owners * length * _WORD_SECONDS) + owners * _OWNER_SECONDS
     # The leader sends or receives every byte.
     on_the_wire = traffic * 8 / network.bits_per_second

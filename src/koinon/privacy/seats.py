@@ -34,8 +34,12 @@ def certify(node: NodeKey, session: bytes, position: int, ephemeral: bytes) -> b
 
 def check_certificate(session: bytes, position: int, peer: Peer) -> None:
     """Raises Forged unless the peer's node vouches for its worker."""
-    message = _certified(session, position, peer.ephemeral)
-    verify_node_signature(NodeId(peer.node), CERTIFICATE_DOMAIN, message, peer.certificate)
+    check_certified(NodeId(peer.node), session, position, peer.ephemeral, peer.certificate)
+
+
+def check_certified(node: NodeId, session: bytes, position: int, ephemeral: bytes, certificate: bytes) -> None:
+    """Raises Forged unless the node vouches for this key as its worker's."""
+    verify_node_signature(node, CERTIFICATE_DOMAIN, _certified(session, position, ephemeral), certificate)
 
 
 def check_certificates(session: bytes, peers: FourPeers) -> None:

@@ -159,12 +159,30 @@ class RoundFailure(Message, frozen=True):
     reason: str
 
 
+@message(0x0910, limit=1024)
+class ModelApproval(Message, frozen=True):
+    """Member to the one that leads: the round of this session follows from what the leader told.
+
+    ``key`` is the worker's, ``certificate`` its node's for it, ``signature`` the worker's on the session.
+    """
+
+    session: bytes
+    position: int
+    key: bytes
+    certificate: bytes
+    signature: bytes
+
+
 @message(0x090C, limit=_WORDS_LIMIT)
 class TrainingRound(Message, frozen=True):
-    """Aggregator to owner: train from these parameters (little-endian float64) and enter the round of these terms."""
+    """Aggregator to owner: train from these parameters (little-endian float64) and enter the round of these terms.
+
+    After the first round, two members approve of the model.
+    """
 
     terms: RoundTerms
     parameters: bytes
+    approvals: tuple[ModelApproval, ...]
 
 
 @message(0x090D, limit=_WORDS_LIMIT)

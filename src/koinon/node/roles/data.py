@@ -360,9 +360,9 @@ class DataRole:
         attempt = effect.attempt
         manifest = training.attested(self._context, study, number, attempt, effect.dataset_hash, table.rows)
         await self._hand_over(number, study, effect, [Input(manifest)] * len(effect.members))
-        leader, place = effect.members[0], self._place(study)
+        place = self._place(study)
         try:
-            await training.train_here(self._context, study, number, attempt, leader, place, table)
+            await training.train_here(self._context, study, number, attempt, effect.members, place, table)
         except KoinonError as problem:
             journal.warning("study %d, attempt %d: this owner is out of the training: %s", number, attempt, problem)
         else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from koinon.jobs.inputs import layout, parameters
@@ -41,12 +42,12 @@ def check_rows_of(study: StudyFile, table: "Table") -> None:
 
 
 async def train_here(
-    context: Context, study: StudyFile, number: int, attempt: int, leader: NodeId, place: int, table: "Table"
+    context: Context, study: StudyFile, number: int, attempt: int, members: Sequence[NodeId], place: int, table: "Table"
 ) -> None:
     """Train with the others until the joint model stands still. The rows go to a child process and to nobody else.
 
     Args:
-        leader: node of the member that leads.
+        members: nodes of the drawn members, as the chain names them; the first leads, the others vouch for its models.
         place: this owner's number in the study.
 
     Raises:
@@ -65,12 +66,13 @@ async def train_here(
     session, run = session_key(study, number, attempt), Seconds(float(study.terms.run_seconds))
     try:
         async with asyncio.timeout(run):
-            peer = await _leading_worker(context, number, attempt, leader, session)
+            peer = await _leading_worker(context, number, attempt, members[0], session)
             link = await dialled(context.transport, endpoint_of(peer), link_label(session), run)
     except TimeoutError:
         raise Unavailable("the member that leads the training was not reached in time") from None
     try:
-        roster = Roster(session, NodeId(peer.ephemeral), tuple(party.node_id for party in study.owners))
+        owners = tuple(party.node_id for party in study.owners)
+        roster = Roster(session, NodeId(peer.ephemeral), owners, tuple(members[1:]))
         async with local_training(plan, len(study.owners), place, rows, run) as training:
             await contribute(plan, roster, place, context.keys.node, link, training.words, context.rng, run)
     finally:

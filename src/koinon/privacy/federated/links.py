@@ -1,6 +1,7 @@
 """A training over links: the aggregator in one node, every owner in its own.
 
-The aggregator tells each owner a round's terms and the joint model; owners train, mask and answer. Each owner has a
+The aggregator tells each owner a round's terms, the joint model and who vouches for it; owners train, mask and answer.
+Each owner has a
 reader and a writer task, so that one that does not read delays nobody. An owner whose link ends is gone for good; one
 that is only slow is left out of the round and asked again in the next.
 """
@@ -19,11 +20,12 @@ from koinon.kernel.errors import Expired, KoinonError, MalformedMessage, Protoco
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.privacy.federated import aggregator, client, training
+from koinon.privacy.federated.approvals import check_model
 from koinon.privacy.federated.session import session_of
 from koinon.privacy.federated.training import Coordinator, TrainingPlan
 from koinon.privacy.federated.worker import parameters_from, parameters_to
 from koinon.wire.catalogue import Message, from_frame, to_frame
-from koinon.wire.federated import RoundFailure, RoundTerms, TrainingOver, TrainingRound
+from koinon.wire.federated import ModelApproval, RoundFailure, RoundTerms, TrainingOver, TrainingRound, Unmasking
 
 MOST_FAILURES: Final = 3
 """Rounds in a row without a sum after which the training ends."""
@@ -44,11 +46,20 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Who takes part in which study: its 32-byte name, the aggregator's node, and the owners' nodes in order."""
+    """Who takes part in which study.
+
+    Attributes:
+        study: its 32-byte name.
+        aggregator: the leading worker's key.
+        owners: their nodes, in order.
+        witnesses: nodes of the members that repeat the rounds, from position 1 on; none where the aggregator is alone,
+            and owners trust it with the choice of the model.
+    """
 
     study: bytes
     aggregator: NodeId
     owners: tuple[NodeId, ...]
+    witnesses: tuple[NodeId, ...]
 
     def terms(self, plan: TrainingPlan, number: int, parameters: np.ndarray) -> RoundTerms:
         """The terms of one round."""
@@ -65,6 +76,8 @@ def link_label(study: bytes) -> str:
 Ended = Callable[[int, bool], Awaitable[None]]
 """Takes the number of a round that has ended, and whether it was the last."""
 Watch = Callable[[aggregator.AggregatorEvent], None]
+Vouched = Callable[[RoundTerms], Awaitable[tuple[ModelApproval, ...]]]
+"""Gives the approvals of a round that is to begin. Raises ProtocolAbort where too few members vouch for it."""
 
 
 async def coordinate(
@@ -77,6 +90,7 @@ async def coordinate(
     start: np.ndarray | None = None,
     report: Callable[[training.RoundReport], None] = lambda _: None,
     ended: Ended | None = None,
+    vouched: Vouched | None = None,
 ) -> Coordinator:
     """Lead a training to its end and tell the owners the joint model.
 
@@ -86,10 +100,12 @@ async def coordinate(
         watch: told every event of every round before it is taken; whoever keeps them can ``recompute`` the sums.
         report: told what is known after each round.
         ended: awaited after every round, with or without a sum; see ``witness.Account``.
+        vouched: asked before every round but the first.
 
     Raises:
         InvalidInput: a plan that cannot be used.
         Unavailable: too few owners are left, or several rounds in a row gave no sum; the owners have been told.
+        ProtocolAbort: too few members vouch for a model; the owners have been told.
     """
     model = training.check_plan(plan, len(roster.owners))
     state, failures = training.start(plan, model, start), 0
@@ -98,7 +114,13 @@ async def coordinate(
             number = state.round
             terms = roster.terms(plan, number, state.joint.parameters)
             try:
-                summed = await _round(terms, state.joint.parameters, owners, pace, watch)
+                approvals = await vouched(terms) if number and vouched is not None else ()
+            except ProtocolAbort as problem:
+                await _give_up(owners, str(problem), pace)
+                raise
+            asked = TrainingRound(terms, parameters_to(state.joint.parameters), approvals)
+            try:
+                summed = await _round(asked, owners, pace, watch)
                 state, failures = training.finish_round(state, plan, summed.survivors, summed.words), 0
                 report(state.history[-1])
             except (Unavailable, ProtocolAbort) as problem:
@@ -109,8 +131,7 @@ async def coordinate(
                 if few or failures == MOST_FAILURES or state.round >= plan.rounds:
                     left = f"{len(owners.present)} of {len(roster.owners)} owners are left"
                     reason = f"the training ended in round {number} ({left}): {problem}"
-                    owners.tell_all(TrainingOver(reason[:500], b""))
-                    await owners.flush(pace.stage)
+                    await _give_up(owners, reason, pace)
                     raise Unavailable(reason) from None
             if ended is not None:
                 await ended(number, bool(state.finished))
@@ -119,15 +140,18 @@ async def coordinate(
     return state
 
 
-async def _round(
-    terms: RoundTerms, parameters: np.ndarray, owners: "_Owners", pace: Pace, watch: Watch
-) -> aggregator.Summed:
+async def _give_up(owners: "_Owners", reason: str, pace: Pace) -> None:
+    owners.tell_all(TrainingOver(reason[:500], b""))
+    await owners.flush(pace.stage)
+
+
+async def _round(asked: TrainingRound, owners: "_Owners", pace: Pace, watch: Watch) -> aggregator.Summed:
     """One round. Raises Unavailable where it gives no sum."""
-    loop = asyncio.get_running_loop()
+    loop, terms = asyncio.get_running_loop(), asked.terms
     session = session_of(terms)
     state, _ = aggregator.begin(terms)
     stage, deadline = 0, loop.time() + pace.training
-    owners.tell_all(TrainingRound(terms, parameters_to(parameters)))
+    owners.tell_all(asked)
     pending: list[aggregator.AggregatorEvent] = [
         aggregator.Gone(owner) for owner in range(len(terms.owners)) if owner not in owners.present
     ]
@@ -258,8 +282,9 @@ async def contribute(
         Unavailable, Expired: the link ended or was silent, or the aggregator gave the training up.
     """
     model = training.check_plan(plan, len(roster.owners))
+    first = model.initial(plan.seed)
     state: client.ClientState | None = None
-    entered, last = 0, -1
+    entered, last, opened = 0, -1, set[bytes]()
     while True:
         message = await _next(link, silence)
         match message:
@@ -274,6 +299,10 @@ async def contribute(
                     raise ProtocolAbort(f"the aggregator asks for round {number} after round {last} of {plan.rounds}")
                 if message.terms != roster.terms(plan, number, parameters):
                     raise ProtocolAbort("the aggregator's terms are not those of the study, or of another model")
+                if message.terms.model in opened:
+                    # Two sums at one model, of other survivors, would say what one owner adds.
+                    raise ProtocolAbort("the aggregator asks again at a model at which it can have the sum", {0})
+                check_model(message.terms, parameters, first, roster.witnesses, message.approvals)
                 entered, last = entered + 1, number
                 words = await train(number, parameters)
                 state, effects = await asyncio.to_thread(client.begin, message.terms, owner, words, key, rng.bytes(32))
@@ -284,6 +313,8 @@ async def contribute(
         for effect in effects:
             match effect:
                 case client.Say():
+                    if state is not None and isinstance(effect.message, Unmasking):
+                        opened.add(state.terms.model)
                     await link.send(to_frame(effect.message))
                 case client.Stop() if not isinstance(message, RoundFailure):
                     raise ProtocolAbort(effect.reason)

@@ -18,6 +18,7 @@ from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.net.transport import Transport
 from koinon.privacy.federated import studies, witness
+from koinon.privacy.federated.approvals import ENOUGH_APPROVALS, Voucher
 from koinon.privacy.federated.links import Pace, Roster, coordinate, link_label
 from koinon.privacy.federated.training import RoundReport, TrainingPlan
 from koinon.privacy.opening import public_package
@@ -32,7 +33,6 @@ from koinon.worker.channel import AsyncChannel
 LEADER: Final = 0
 TO_CONNECT, TO_TRAIN, TO_ANSWER = 1 / 4, 1 / 3, 1 / 6
 """Parts of a run's time: to connect, for owners to train in a round, and for their answer in any other stage."""
-_WITNESSES_NEEDED: Final = witness.ENOUGH - 1
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ def agreed(prepare: Prepare, run: Run, key: NodeKey) -> Seat:
             raise Forged(f"owner {number} dealt shares, and on this engine rows stay with their owners")
     check_same_run([each.manifest for each in run.inputs])
     owners = tuple(NodeId(each.manifest.owner) for each in run.inputs)
-    roster = Roster(prepare.session, NodeId(run.peers[LEADER].ephemeral), owners)
+    witnesses = tuple(NodeId(peer.node) for peer in run.peers[LEADER + 1 :])
+    roster = Roster(prepare.session, NodeId(run.peers[LEADER].ephemeral), owners, witnesses)
     return Seat(prepare, run, key, plan, roster)
 
 
@@ -119,13 +120,21 @@ async def _lead(channel: AsyncChannel, transport: Transport, seat: Seat) -> tupl
         arrived = await _arrived(awaited, closing)
         witnesses = {number + 1: link for number, link in enumerate(arrived[: len(others)]) if link is not None}
         owners = {number: link for number, link in enumerate(arrived[len(others) :]) if link is not None}
-        if len(witnesses) < _WITNESSES_NEEDED:
+        if len(witnesses) < ENOUGH_APPROVALS:
             missing = [position for position in POSITIONS[1:] if position not in witnesses]
             raise ProtocolAbort("too few members came to repeat the rounds", missing)
         pace = Pace(Seconds(run.deadline_seconds * TO_TRAIN), Seconds(run.deadline_seconds * TO_ANSWER))
-        account = witness.Account(list(witnesses.values()), pace.stage)
+        account = witness.Account(seat.roster, list(witnesses.values()), pace.stage)
+        await closing.enter_async_context(account)
         state = await coordinate(
-            seat.plan, seat.roster, owners, pace, watch=account.watch, report=report, ended=account.ended
+            seat.plan,
+            seat.roster,
+            owners,
+            pace,
+            watch=account.watch,
+            report=report,
+            ended=account.ended,
+            vouched=account.vouched,
         )
         await account.endorsements()  # nobody needs the signatures: that they came says that the frames were read
         await asyncio.gather(*reports)
@@ -159,7 +168,8 @@ async def _follow(_: AsyncChannel, transport: Transport, seat: Seat) -> tuple[Ou
     except TimeoutError:
         raise ProtocolAbort("the member that leads cannot be reached", {LEADER}) from None
     try:
-        state, _endorsement, transcript = await witness.witness(seat.plan, seat.roster, position, seat.key, link)
+        voucher = Voucher(position, seat.key, seat.run.peers[position].certificate)
+        state, _endorsement, transcript = await witness.witness(seat.plan, seat.roster, voucher, link)
     finally:
         await link.close()
     words = studies.outputs_of(state, seat.plan, studies.parameters_of(seat.run.parameters), FRACTION_BITS)

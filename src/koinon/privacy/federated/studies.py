@@ -48,9 +48,9 @@ ADVERSARY: Final = Adversary(
     4,
     1,
     True,
-    "The member that leads may do anything: it learns sums over more than half of the owners and nothing of one of them"
-    " (with three owners as long as none of them helps it), and another result than the owners' words give gets no"
-    " three signatures. An owner that sends a false update is not noticed.",
+    "The member that leads may do anything, alone or with one other: it learns sums over more than half of the owners,"
+    " at models that follow from their words, and nothing of one of them (with three owners as long as none helps it);"
+    " another result than the words give gets no three signatures. A false update of an owner is not noticed.",
 )
 
 

@@ -2,34 +2,38 @@
 
 The leader passes on every round's events as it took them. Owners' messages are signed, so a witness that repeats the
 aggregator's step on them (``aggregator.recompute``) has the sum that the owners' words have, moves the joint model as
-the plan says, and signs a hash of the final parameters. Three equal signatures of four members mean that the result is
-right if one of the three is honest about what it computed. What a leader can still do: say of an owner that it was
-late. Witnesses see nothing that the leader does not see: masked updates, opened shares, sums.
+the plan says, approves of the round that follows (``approvals``) and signs a hash of the final parameters. Three equal
+signatures of four members mean that the result is right if one of the three is honest about what it computed. What a
+leader can still do: say of an owner that it was late. Witnesses see nothing that the leader does not see: masked
+updates, opened shares, sums.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 
 from koinon.crypto.hash import tagged_hash
 from koinon.crypto.signature import NodeKey, verify_node_signature
 from koinon.kernel.effects import Link
-from koinon.kernel.errors import InvalidInput, KoinonError, MalformedMessage, ProtocolAbort
+from koinon.kernel.errors import Forged, InvalidInput, KoinonError, MalformedMessage, ProtocolAbort
 from koinon.kernel.ids import Hash32, NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.privacy.federated import aggregator, training
+from koinon.privacy.federated.approvals import ENOUGH_APPROVALS, Voucher, approve, check_approval
 from koinon.privacy.federated.links import Roster
+from koinon.privacy.federated.session import session_of
 from koinon.privacy.federated.training import Coordinator, TrainingPlan
 from koinon.privacy.federated.worker import parameters_to
-from koinon.wire.catalogue import from_frame, to_frame
-from koinon.wire.federated import Endorsement, RoundEvent, RoundEvents
+from koinon.wire.catalogue import Message, from_frame, to_frame
+from koinon.wire.federated import Endorsement, ModelApproval, RoundEvent, RoundEvents, RoundTerms
 
 ENOUGH: Final = 3
 """Of four members' signatures."""
+_WAITING_MESSAGES: Final = 32
 _RECEIVED, _GONE, _STAGE_OVER = 0, 1, 2
 _DOMAIN: Final = "koinon/federated/result/1"
 _TRANSCRIPT_DOMAIN: Final = "koinon/federated/transcript/1"
@@ -101,9 +105,9 @@ def accept(
 
 
 async def witness(
-    plan: TrainingPlan, roster: Roster, position: int, key: NodeKey, link: Link, start: np.ndarray | None = None
+    plan: TrainingPlan, roster: Roster, voucher: Voucher, link: Link, start: np.ndarray | None = None
 ) -> tuple[Coordinator, Endorsement, bytes]:
-    """Follow a training over the link from its leader, and endorse what comes out.
+    """Follow a training over the link from its leader, approve of each round, and endorse what comes out.
 
     Returns:
         The state at the end, our endorsement, and the transcript: see ``Account.transcript``.
@@ -122,22 +126,36 @@ async def witness(
             raise ProtocolAbort(f"the leader sent a {type(message).__name__} in place of a round's events", {0})
         state = follow(state, plan, roster, message)
         if message.is_last:
-            endorsement = endorse(roster.study, state, plan, position, key)
+            endorsement = endorse(roster.study, state, plan, voucher.position, voucher.key)
             await link.send(to_frame(endorsement))
             return state, endorsement, transcript
+        # Once for every round: ``follow`` takes no round twice.
+        following = roster.terms(plan, state.round, state.joint.parameters)
+        await link.send(to_frame(approve(following, voucher)))
 
 
 class Account:
-    """What a leader tells its witnesses; its methods are for ``links.coordinate``'s ``watch`` and ``ended``.
+    """What a leader tells its witnesses and hears from them; its methods are for ``links.coordinate``.
 
     ``transcript`` is a hash of all that was told: owners' masked words are in it, so nobody else can guess it.
     """
 
-    def __init__(self, links: Sequence[Link], seconds: Seconds) -> None:
+    def __init__(self, roster: Roster, links: Sequence[Link], seconds: Seconds) -> None:
         """``seconds`` is the longest wait for a witness; one that is slower, or gone, is one signature less."""
-        self._links, self._seconds = list(links), seconds
+        self._witnesses, self._links, self._seconds = roster.witnesses, list(links), seconds
         self._events: list[aggregator.AggregatorEvent] = []
+        self._news: asyncio.Queue[tuple[Link, Message | None]] = asyncio.Queue(_WAITING_MESSAGES)
+        self._readers: list[asyncio.Task[None]] = []
         self.transcript = bytes(32)
+
+    async def __aenter__(self) -> Self:
+        self._readers = [asyncio.create_task(self._read(link), name="read from a witness") for link in self._links]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for reader in self._readers:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
 
     def watch(self, event: aggregator.AggregatorEvent) -> None:
         """One event of the round that goes on."""
@@ -148,26 +166,62 @@ class Account:
         frame = to_frame(written(number, self._events, is_last=is_last))
         self._events = []
         self.transcript = _extended(self.transcript, frame)
-        await asyncio.gather(*(self._with(link, link.send(frame)) for link in list(self._links)))
+        await asyncio.gather(*(self._tell(link, frame) for link in list(self._links)))
+
+    async def vouched(self, terms: RoundTerms) -> tuple[ModelApproval, ...]:
+        """The first two approvals of a round, by position. Raises ProtocolAbort where they do not come."""
+        session, found = session_of(terms), dict[int, ModelApproval]()
+
+        def take(_: Link, message: Message) -> None:
+            # One of an earlier round came after two others.
+            if isinstance(message, ModelApproval) and message.session == session:
+                check_approval(terms, self._witnesses, message)
+                found[message.position] = message
+
+        await self._hear(take, lambda: len(found) >= ENOUGH_APPROVALS or len(self._links) < ENOUGH_APPROVALS)
+        if len(found) < ENOUGH_APPROVALS:
+            silent = set(range(1, len(self._witnesses) + 1)) - set(found)
+            raise ProtocolAbort(f"too few members vouch for the model of round {terms.round}", silent)
+        return tuple(found[position] for position in sorted(found))
 
     async def endorsements(self) -> list[Endorsement]:
         """Those of the witnesses that followed to the end."""
-        frames = await asyncio.gather(*(self._with(link, link.receive()) for link in list(self._links)))
-        found = []
-        for frame in frames:
-            with suppress(MalformedMessage):
-                answer = from_frame(frame) if frame is not None else None
-                if isinstance(answer, Endorsement):
-                    found.append(answer)
-        return found
+        found: dict[Link, Endorsement] = {}
 
-    async def _with(self, link: Link, doing: Awaitable[bytes | None]) -> bytes | None:
+        def take(link: Link, message: Message) -> None:
+            if isinstance(message, Endorsement):
+                found[link] = message
+
+        await self._hear(take, lambda: all(link in found for link in self._links))
+        return list(found.values())
+
+    async def _hear(self, take: Callable[[Link, Message], None], enough: Callable[[], bool]) -> None:
+        """Until there is enough, or time is up. A witness that says what makes no sense is heard no more."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                while not enough():
+                    link, message = await self._news.get()
+                    try:
+                        if message is not None:
+                            take(link, message)
+                            continue
+                    except Forged:
+                        pass  # who signs otherwise than its seat does counts as gone
+                    if link in self._links:
+                        self._links.remove(link)
+
+    async def _read(self, link: Link) -> None:
+        with suppress(KoinonError):  # what the link says last is that nothing follows
+            while isinstance(message := from_frame(await link.receive()), ModelApproval | Endorsement):
+                await self._news.put((link, message))
+        await self._news.put((link, None))
+
+    async def _tell(self, link: Link, frame: bytes) -> None:
         try:
             async with asyncio.timeout(self._seconds):
-                return await doing
+                await link.send(frame)
         except (KoinonError, TimeoutError):
             self._links.remove(link)
-            return None
 
 
 def _extended(transcript: bytes, frame: bytes) -> bytes:
