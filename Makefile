@@ -16,6 +16,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
 
 check: $(VENV)/.test
+	@! git grep -nE '^(<{7}|>{7}) ' || { echo "finish this merge"; exit 1; }
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -2,16 +2,14 @@
 
     PYTHONPATH=src python benchmarks/private.py                 a table
     PYTHONPATH=src python benchmarks/private.py --json
-<<<<<<< HEAD
     PYTHONPATH=src python benchmarks/private.py --device gpu
-    PYTHONPATH=src python benchmarks/private.py --peers         SPU beside it, where `make peers` has installed it
-=======
     PYTHONPATH=src python benchmarks/private.py --peers         SPU and MPyC beside it, after `make peers`
->>>>>>> 334d262 (Answer stored PyTorch and TensorFlow graphs on secret rows; run MPyC beside the private benchmark)
 
-Times are wall-clock seconds of the slowest position, medians over the runs, without the start of the processes. Jobs on
-owners' sums include what the slowest owner computes of its own rows. With a round-trip time every frame arrives half of
-it after it was sent. Rounds, bytes and processor seconds do not depend on what else the machine does.
+Times are wall-clock seconds of the slowest position, medians over the runs, of the computation on shares: the start of
+the processes, key agreement, dealing, the check of the inputs' ranges and the opening are left out, as they are with
+the peers; `koinon study estimate` counts them. Jobs on owners' sums include what the slowest owner computes of its own
+rows. With a round-trip time every frame arrives half of it after it was sent. Rounds, bytes and processor seconds do
+not depend on what else the machine does.
 """
 
 import argparse
@@ -78,8 +76,6 @@ TARGETS: dict[tuple[str, float], float] = {
     (CNN, 0.0): 0.040,
 }
 """Seconds, by job and round-trip time in milliseconds."""
-LONG = {BOOSTING: 1, CLUSTERS: 3}
-"""The most runs of jobs that would take most of the time."""
 FAR = (MLP, CNN, LOGISTIC, LOGISTIC_SUMS, LINEAR_SUMS)
 """What is measured with a round-trip time: elsewhere arithmetic takes the time."""
 DELAY = Struct("<d")
@@ -203,7 +199,7 @@ async def measure(names: Sequence[str], repetitions: int, rtt: float) -> list[di
     """One row for each job: medians over runs of the slowest position; traffic of all four."""
     made = {name: owners_sums(name) for name in names if name in (LOGISTIC_SUMS, LINEAR_SUMS)}
     order = Order(
-        {name: min(repetitions, LONG.get(name, repetitions)) for name in names},
+        dict.fromkeys(names, repetitions),
         {name: [each.tolist() for each in sums] for name, (sums, _) in made.items()},
         rtt,
     )
@@ -289,7 +285,9 @@ async def main() -> None:
         rows += await measure(wanted(FAR), options.repetitions, rtt) if wanted(FAR) else []
     machine = {"processors": os.cpu_count(), "system": platform.platform(), "load": load}
     machine |= {"device": options.device} if options.device else {}
-    report = {"machine": machine, "rows": rows, **({"peers": peers(options.repetitions)} if options.peers else {})}
+    report: dict[str, Any] = {"machine": machine, "rows": rows}
+    if options.peers:
+        report["peers"] = peers(options.repetitions, max(options.rtt, default=0.0))
     print(json.dumps(report, indent=2) if options.json else _table(rows))
     if options.peers and not options.json:
         print("\n".join(f"{each['peer']:20} {each['job']:40} {each['answer']}" for each in report["peers"]))

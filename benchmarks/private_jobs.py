@@ -54,7 +54,7 @@ ARRAYS: Final[dict[str, tuple[tuple[int, ...], Product | None, int | None]]] = {
 }
 NAMES: Final = (*ARRAYS, MLP, CNN, LOGISTIC, LOGISTIC_SUMS, LINEAR_SUMS, CLUSTERS, BOOSTING)
 LOGISTIC_STEPS: Final = 18
-"""Enough to come within 0.02 of scikit-learn's log-loss, with some room; a study's default is 30."""
+"""Enough to come within 0.02 of scikit-learn's log-loss on these rows, with some room; a study's default is 30."""
 
 Sums = Mapping[str, list[np.ndarray]]
 """Of a job whose owners share sums: one row of each owner."""

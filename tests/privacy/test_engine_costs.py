@@ -18,7 +18,11 @@ from koinon.privacy.federated.approvals import ENOUGH_APPROVALS, Voucher, approv
 from koinon.privacy.federated.worker import parameters_to
 from koinon.privacy.programs import registry
 from koinon.privacy.programs.offer import Layout, Parameters
+from koinon.privacy.rep4 import lockstep as lockstep_of_four
+from koinon.privacy.rep4 import simulation
 from koinon.privacy.rep4.adversary import SeededRng
+from koinon.privacy.rep4.party import Party
+from koinon.privacy.sharing import Dealing, deal
 from koinon.wire.catalogue import Message, to_frame
 from koinon.wire.federated import RoundTerms, TrainingOver, TrainingRound
 
@@ -106,4 +110,39 @@ def test_the_estimate_of_ciphertexts_is_what_is_handed_over(owners: int) -> None
     words = encrypted.as_words(ckks.added(sealed, encrypted.DEPTH))
     count = owners * len(keys.public) + 4 * sum(map(len, sealed)) + 4 * 3 * 8 * words.size
     cost = engine_named("he").cost(registry.load(name, encode(parameters)), parameters, Network())
+    assert count / CLOSE < cost.traffic_bytes < count * CLOSE
+
+
+REP4 = {
+    "means": ("statistics/1", study("statistics/1", 2, ("mean",))),
+    "correlations": ("statistics/1", study("statistics/1", 3, ("mean", "variance", "correlation"))),
+    "comparison": ("comparison/1", study("comparison/1", 2, (), "ill")),
+}
+
+
+@pytest.mark.parametrize("case", REP4)
+def test_the_estimate_of_shares_is_what_is_dealt_sent_and_opened(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, parameters = REP4[case]
+    owners, rng = len(parameters.layout.rows), SeededRng(b"shares")
+    program = registry.load(name, encode(parameters))
+    dealing = Dealing(rng.bytes(32), 0, rng.bytes(32))
+    dealt = [
+        deal(part, COLUMNS, program.fraction_bits, dealing, NodeKey.generate(rng), rng)
+        for part in np.split(people(80 * owners), owners)
+    ]
+    among: list[int] = []
+    send = Party.send_frames
+
+    def counted(party: Party) -> dict[int, bytes]:
+        frames = send(party)
+        among.append(sum(map(len, frames.values())))
+        return frames
+
+    monkeypatch.setattr(Party, "send_frames", counted)
+    outcomes = lockstep_of_four.finished(simulation.simulate(program, dealt, rng))
+    handed = sum(len(encode(package)) for _, packages in dealt for package in packages)
+    opened = sum(len(encode(outcome.package)) for outcome in outcomes)
+    cost = engine_named("rep4").cost(program, parameters, Network())
+    assert len(among) == 4 * cost.rounds
+    count = sum(among) + handed + opened
     assert count / CLOSE < cost.traffic_bytes < count * CLOSE

@@ -12,7 +12,7 @@ from koinon.privacy import clear
 from koinon.privacy.backend import Adversary, Program
 from koinon.privacy.differential.accountant import Gaussian
 from koinon.privacy.encrypted import studies as encrypted
-from koinon.privacy.estimate import PRODUCT_SECONDS, ROUND_SECONDS, estimate
+from koinon.privacy.estimate import PRODUCT_SECONDS, estimate
 from koinon.privacy.federated import studies as federated
 from koinon.privacy.federated.approvals import ENOUGH_APPROVALS, WITNESSES
 from koinon.privacy.federated.strategies import ADAM, AVERAGE
@@ -20,12 +20,13 @@ from koinon.privacy.programs import logistic_regression, perceptron
 from koinon.privacy.programs.offer import Parameters, decode_settings
 from koinon.privacy.programs.registry import FEDERATED, HE, REP4
 from koinon.privacy.rep4 import simulation
+from koinon.privacy.rep4.cost import run_cost
 from koinon.privacy.sums import table as sums
 
 START_SECONDS: Final = 1.5
 """Four workers that start, connect and agree on keys; measured with ``benchmarks/private.py``."""
-_SETTING_UP_ROUNDS: Final = 14
-"""Key agreement, check of the inputs, checkpoints and opening."""
+_HANDING_OVER: Final = 2
+"""One way each: from the owners to the four, and from these to the result party."""
 _NEWTON_ROUNDS: Final = 10
 """What Newton's method takes to stand still, about, from zero."""
 _FEDERATED_STAGES: Final = 5
@@ -100,13 +101,12 @@ class EngineOffer:
 
 
 def _rep4_cost(program: Program, _: Parameters, network: Network) -> Cost:
-    found = estimate(program)
-    rounds = found.rounds + _SETTING_UP_ROUNDS
+    found = run_cost(program)
     # A third of all traffic leaves the busiest party.
     on_the_wire = found.traffic_bytes / 3 * 8 / network.bits_per_second
-    waiting = rounds * network.round_trip_seconds / 2 + _SETTING_UP_ROUNDS * ROUND_SECONDS
-    seconds = START_SECONDS + waiting + on_the_wire + found.computing_seconds
-    return Cost(seconds, found.traffic_bytes, rounds)
+    waiting = (found.rounds + _HANDING_OVER) * network.round_trip_seconds / 2
+    computing = found.program.computing_seconds + found.checks.computing_seconds
+    return Cost(START_SECONDS + computing + waiting + on_the_wire, found.traffic_bytes, found.rounds)
 
 
 def _federated_cost(program: Program, parameters: Parameters, network: Network) -> Cost:

@@ -28,6 +28,9 @@ NARROW: Final = (4, 168)
 """The sign of a word below NARROW_LIMIT in size."""
 NARROW_LIMIT: Final = 2.0**31 - 2
 SHUFFLE: Final = (4, 96)
+_FAR_DROP: Final = 31
+_FAR_BYTES: Final = 24
+"""What a truncation by more bits than that sends besides, for each result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +80,18 @@ class OutlineMachine:
     def multiply_truncate(
         self, left: Outline, right: Outline, kind: Product, drop: int, plus: Outline | None
     ) -> Protocol:
-        del drop, plus
-        return self._multiplied(left, right, kind, MULTIPLY_TRUNCATE)
+        del plus
+        return self._multiplied(left, right, kind, _by(drop, MULTIPLY_TRUNCATE))
 
     def truncate(self, data: Outline, drop: int) -> Protocol:
-        del drop
-        return self._cost(data.shape, TRUNCATE)
+        return self._cost(data.shape, _by(drop, TRUNCATE))
 
     def negative(self, data: Outline, limit: float, drop: int) -> Protocol:
         return self._cost(data.shape, NARROW if limit / 2.0**drop < NARROW_LIMIT else NEGATIVE)
 
     def positive_part(self, data: Outline, limit: float, ignored: int, drop: int) -> Protocol:
         rounds, size = NARROW if limit / 2.0**ignored < NARROW_LIMIT else NEGATIVE
-        return self._cost(data.shape, (rounds, size + MULTIPLY[1] + (TRUNCATE[1] if drop else 0)))
+        return self._cost(data.shape, (rounds, size + MULTIPLY[1] + (_by(drop, TRUNCATE)[1] if drop else 0)))
 
     def noise(self, shape: tuple[int, ...], deviation: int) -> Outline:
         del deviation
@@ -126,6 +128,11 @@ def estimate(program: Program) -> Estimate:
     inputs = [Secret(machine, _outline(shape), program.fraction_bits, 1.0) for shape in program.shapes]
     rounds = sum(1 for _ in program.compute(machine, inputs))
     return Estimate(rounds, machine.traffic_bytes, machine.matrix_products)
+
+
+def _by(drop: int, cost: tuple[int, int]) -> tuple[int, int]:
+    """The cost of a truncation, or of what ends with one, by ``drop`` bits."""
+    return cost[0], cost[1] + (_FAR_BYTES if drop > _FAR_DROP else 0)
 
 
 def _outline(shape: tuple[int, ...]) -> Outline:
