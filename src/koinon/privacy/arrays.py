@@ -12,15 +12,16 @@ A secret has no truth value, no length that depends on data and no element to pr
 """
 
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from math import ceil, log2, prod
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from koinon.kernel.errors import InvalidInput, Refused
 from koinon.privacy import elementary
 from koinon.privacy.approximations import sigmoid as _sigmoid
-from koinon.privacy.graph import Node
+from koinon.privacy.graph import Node, Shortcut
 from koinon.privacy.secret import (
     HEADROOM_BITS,
     Claim,
@@ -51,14 +52,16 @@ class SecretArray:
         node: the operation whose result it is.
         precision: fraction bits its numbers are kept with; 0 for whole numbers and bits.
         is_bit: every number is 0 or 1.
+        exact: where it comes from, if it is a product that was truncated, or such a one plus others.
     """
 
-    __slots__ = ("is_bit", "node", "precision")
+    __slots__ = ("exact", "is_bit", "node", "precision")
     __array_ufunc__ = None  # NumPy leaves operators with a SecretArray to us
     __hash__ = None  # type: ignore[assignment]  # == compares the numbers, in secret
 
     def __init__(self, node: Node, precision: int, *, is_bit: bool = False) -> None:
         self.node, self.precision, self.is_bit = node, precision, is_bit
+        self.exact: _Exact | None = None
 
     # ------------------------------------------------------------------------------------------------- what it is
 
@@ -159,7 +162,11 @@ class SecretArray:
 
     def __add__(self, other: "SecretArray | float | np.ndarray") -> "SecretArray":
         if isinstance(other, SecretArray):
-            return _made(lambda x, y: x + y, (self, other), _broadcast(self, other), _finer(self, other))
+            total = _made(lambda x, y: x + y, (self, other), _broadcast(self, other), _finer(self, other))
+            for one, two in ((self, other), (other, self)):
+                if one.exact is not None and one.shape == total.shape and total.exact is None:
+                    total.exact = one.exact.plus(two.node, total.node)
+            return total
         values = _plain(other)
         shape = np.broadcast_shapes(self.shape, values.shape)
         precision = self.precision if not self.precision and _whole(values) else max(self.precision, DEFAULT_PRECISION)
@@ -280,6 +287,24 @@ class SecretArray:
         return self if self.precision else SecretArray(self.node, DEFAULT_PRECISION)
 
 
+class _Exact(NamedTuple):
+    """A product before it is truncated, and what is added: a rectifier can do with these (REP4-POSITIVE).
+
+    Attributes:
+        factors, multiplied: of the product, whose rule leaves all fraction bits.
+        addends: to it.
+        spared: the nodes that truncate and add.
+    """
+
+    factors: tuple[Node, ...]
+    multiplied: Callable[..., Protocol]
+    addends: tuple[Node, ...]
+    spared: tuple[Node, ...]
+
+    def plus(self, addend: Node, total: Node) -> "_Exact":
+        return self._replace(addends=(*self.addends, addend), spared=(*self.spared, total))
+
+
 DEFAULT_PRECISION: Final = 20
 """Fraction bits of what becomes a fraction: numbers up to 2²¹ may be multiplied, with errors of a millionth."""
 
@@ -303,7 +328,8 @@ def product(
         exact = x.fraction_bits + y.fraction_bits <= kept
         return multiply(x, y, kind=kind, fraction_bits=None if exact else kept, claim=claim)
 
-    return _made(multiplied, (left, right), shape[1:] if kind is Product.COLUMN_DOT else shape, kept)
+    result = _made(multiplied, (left, right), shape[1:] if kind is Product.COLUMN_DOT else shape, kept)
+    return _with_exact(result, lambda x, y: multiply(x, y, kind=kind, claim=claim))
 
 
 def matrix_product(left: SecretArray, right: "SecretArray | np.ndarray", claim: Claim | None = None) -> SecretArray:
@@ -324,8 +350,15 @@ def matrix_product(left: SecretArray, right: "SecretArray | np.ndarray", claim: 
         return multiply(x, y, kind=Product.MATRIX, fraction_bits=None if exact else precision, claim=claim)
 
     result = _made(multiplied, (first, second), (first.shape[0], second.shape[1]), precision)
+    result = _with_exact(result, lambda x, y: multiply(x, y, kind=Product.MATRIX, claim=claim))
     shape = (first.shape[0],) * (left.ndim == 2) + (second.shape[1],) * (other.ndim == 2)
     return result if result.shape == shape else result.reshape(*shape)
+
+
+def _with_exact(result: SecretArray, multiplied: Callable[..., Protocol]) -> SecretArray:
+    """The product, remembering the rule that leaves all fraction bits."""
+    result.exact = _Exact(result.node.operands, multiplied, (), (result.node,))
+    return result
 
 
 def gram(rows: SecretArray, claim: Claim | None = None, precision: int | None = None) -> SecretArray:
@@ -524,8 +557,24 @@ def square_root(x: SecretArray, lowest: float) -> SecretArray:
 
 
 def relu(x: SecretArray) -> SecretArray:
-    """max(x, 0)."""
-    return _made(lambda s: positive_part(s, s.fraction_bits), (x,), x.shape, x.precision, is_bit=x.is_bit)
+    """max(x, 0). A product, with what is added to it, is truncated in the same rounds if nothing else needs it."""
+    made = _made(lambda s: positive_part(s, s.fraction_bits), (x,), x.shape, x.precision, is_bit=x.is_bit)
+    if x.exact is None or x.is_bit:
+        return made
+    factors, multiplied, addends, spared = x.exact
+    product = Node(factors, spared[0].shape, multiplied)
+    rule = partial(_rectified, x.precision)
+    node = Node(made.node.operands, x.shape, made.node.rule, Shortcut((product, *addends), rule, spared))
+    return SecretArray(node, x.precision)
+
+
+def _rectified(precision: int, exact: Secret, *addends: Secret) -> Protocol:
+    """max(Σ, 0), truncated as part of the same protocol where the exact sum fits in a word."""
+    try:
+        total = sum(addends, exact)
+    except Refused:
+        total = sum(addends, (yield from truncate(exact, precision)))
+    return (yield from positive_part(total, min(precision, total.fraction_bits)))
 
 
 def softmax(x: SecretArray) -> SecretArray:

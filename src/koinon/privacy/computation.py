@@ -15,7 +15,7 @@ from koinon.crypto.random import SystemRng
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Backend, PlainInput, Program, Result
-from koinon.privacy.graph import Leaf, evaluate
+from koinon.privacy.graph import Leaf, carry_out, planned
 from koinon.privacy.secret import Machine, Secret
 from koinon.privacy.sharing import check_columns
 from koinon.wire.committee import Column
@@ -81,10 +81,10 @@ def program(
     revealed = function(*(arrays if scaled else in_units))
     if not isinstance(revealed, Revealed):
         raise InvalidInput("a computation returns reveal(name=array, …), so that what is opened can be seen")
-    outputs = [array.node for _, array in revealed.arrays]
+    plan = planned([array.node for _, array in revealed.arrays])
 
     def compute(_machine: Machine, inputs: Sequence[Secret]) -> Generator[None, None, list[Secret]]:
-        return evaluate(outputs, dict(zip(leaves, inputs, strict=True)))
+        return carry_out(plan, dict(zip(leaves, inputs, strict=True)))
 
     return Program(
         name=name,
