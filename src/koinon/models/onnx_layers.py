@@ -7,9 +7,10 @@
 One number a row is answered as [N]; several as [N, c].
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from koinon.kernel.errors import Forged, InvalidInput
 from koinon.models.onnx_export import INPUT_NAME, OUTPUT_NAME, model_of
 from koinon.models.onnx_trees import NUMBER_NAME
+
+if TYPE_CHECKING:
+    import onnx
 
 FloatArray = NDArray[np.float64]
 
@@ -72,23 +76,12 @@ class LayerParameters:
 
     def answer(self, features: FloatArray) -> FloatArray:
         """The reference answer in float64, (N,) or (N, c), for (N, d) features in original units."""
-        found = (np.asarray(features, np.float64) - (self.high + self.low) / 2) * (2 / (self.high - self.low))
+        found = on_range(self, features)
         for number, (weights, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if number:
                 found = np.clip(found, -1.0, 1.0) if self.cut else np.maximum(found, 0.0)
             found = found @ weights + bias
-        match self.link:
-            case Link.COUNT:
-                found = np.exp(np.minimum(found, self.highest))
-            case Link.PROBABILITY:
-                small = np.exp(-np.abs(found))
-                found = np.where(found >= 0, 1 / (1 + small), small / (1 + small))
-            case Link.CLASSES:
-                parts = np.exp(found - found.max(1, keepdims=True))
-                found = parts / parts.sum(1, keepdims=True)
-            case Link.NUMBER:
-                pass
-        return np.asarray(found if self.link is Link.CLASSES else found[:, 0], np.float64)
+        return linked(self.link, np.minimum(found, self.highest) if self.link is Link.COUNT else found)
 
 
 def check_parameters(parameters: LayerParameters) -> None:
@@ -102,12 +95,7 @@ def check_parameters(parameters: LayerParameters) -> None:
         width = weights.shape[1]
     if (width == 1) == (parameters.link is Link.CLASSES):
         raise InvalidInput("the last layer has one output, or one for each of several classes")
-    numbers = (parameters.low, parameters.high, *parameters.weights, *parameters.biases, np.array([parameters.highest]))
-    everything = np.concatenate([part.ravel() for part in numbers])
-    if not np.isfinite(everything).all() or not (parameters.low < parameters.high).all():
-        raise InvalidInput("ranges and weights must be finite, with low below high; the training did not converge")
-    if (np.abs(everything) > _LARGEST).any() or (parameters.high - parameters.low < 1 / _LARGEST).any():
-        raise InvalidInput("ranges and weights must fit 32-bit numbers; rescale the columns")
+    check_numbers(parameters, [*parameters.weights, *parameters.biases, np.array([parameters.highest])])
 
 
 def export_layers(parameters: LayerParameters) -> bytes:
@@ -119,7 +107,7 @@ def export_layers(parameters: LayerParameters) -> bytes:
         InvalidInput: the parameters are no model.
     """
     check_parameters(parameters)
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper
 
     constants: dict[str, NDArray[Any]] = {
         "centre": ((parameters.high + parameters.low) / 2).astype(np.float32),
@@ -157,16 +145,7 @@ def export_layers(parameters: LayerParameters) -> bytes:
     else:
         constants["axis"] = np.array([1], np.int64)
         current = then("Squeeze", ["axis"], "answer")
-    nodes[-1].output[0] = parameters.name
-    width = parameters.weights[-1].shape[1]
-    graph = helper.make_graph(
-        nodes,
-        "layers",
-        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["N", len(parameters.low)])],
-        [helper.make_tensor_value_info(parameters.name, TensorProto.FLOAT, ["N", width] if several else ["N"])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return model_of(graph)
+    return answering("layers", parameters, nodes, constants, parameters.weights[-1].shape[1] if several else 0)
 
 
 def check_equal_layers(onnx_bytes: bytes, parameters: LayerParameters, seed: int = 0) -> float:
@@ -196,6 +175,65 @@ class Answering(Protocol):
     def name(self) -> str: ...
 
     def answer(self, features: FloatArray) -> FloatArray: ...
+
+
+def on_range(formula: Answering, features: FloatArray) -> FloatArray:
+    """Columns scaled by their public ranges to [-1, 1]."""
+    middle, factor = (formula.high + formula.low) / 2, 2 / (formula.high - formula.low)
+    return np.asarray((np.asarray(features, np.float64) - middle) * factor)
+
+
+def sigmoid(level: FloatArray) -> FloatArray:
+    """1 / (1 + e⁻ˣ)."""
+    # exp of a non-positive number only, so that nothing overflows.
+    small = np.exp(-np.abs(level))
+    return np.where(level >= 0, 1 / (1 + small), small / (1 + small))
+
+
+def linked(link: Link, found: FloatArray) -> FloatArray:
+    """(N,) or, for classes, (N, c) answers from the last layer's numbers."""
+    match link:
+        case Link.COUNT:
+            found = np.exp(found)
+        case Link.PROBABILITY:
+            found = sigmoid(found)
+        case Link.CLASSES:
+            parts = np.exp(found - found.max(1, keepdims=True))
+            return np.asarray(parts / parts.sum(1, keepdims=True))
+        case Link.NUMBER:
+            pass
+    return np.asarray(found[:, 0], np.float64)
+
+
+def check_numbers(formula: Answering, weights: Sequence[FloatArray]) -> None:
+    """Refuse ranges and weights that no 32-bit model can have. Raises InvalidInput."""
+    everything = np.concatenate([np.ravel(part) for part in (formula.low, formula.high, *weights)])
+    if not np.isfinite(everything).all() or not (formula.low < formula.high).all():
+        raise InvalidInput("ranges and weights must be finite, with low below high; the training did not converge")
+    if (np.abs(everything) > _LARGEST).any() or (formula.high - formula.low < 1 / _LARGEST).any():
+        raise InvalidInput("ranges and weights must fit 32-bit numbers; rescale the columns")
+
+
+def answering(
+    label: str,
+    formula: Answering,
+    nodes: "Sequence[onnx.NodeProto]",
+    constants: Mapping[str, NDArray[Any]],
+    classes: int,
+) -> bytes:
+    """The model of these operators, the last of which gives the answer: one number a row, or one for each class."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes[-1].output[0] = formula.name
+    shape: list[str | int | None] = ["N", classes] if classes else ["N"]
+    graph = helper.make_graph(
+        nodes,
+        label,
+        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["N", len(formula.low)])],
+        [helper.make_tensor_value_info(formula.name, TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return model_of(graph)
 
 
 def check_same(onnx_bytes: bytes, formula: Answering, seed: int, count: int) -> float:

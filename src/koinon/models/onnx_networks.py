@@ -16,15 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from koinon.kernel.errors import InvalidInput
-from koinon.models.onnx_export import INPUT_NAME, model_of
-from koinon.models.onnx_layers import OUTPUT_NAMES, Link, check_same
+from koinon.models.onnx_export import INPUT_NAME
+from koinon.models.onnx_layers import (
+    OUTPUT_NAMES,
+    Link,
+    answering,
+    check_numbers,
+    check_same,
+    linked,
+    on_range,
+    sigmoid,
+)
 
 if TYPE_CHECKING:
     import onnx
 
 FloatArray = NDArray[np.float64]
 
-_LARGEST: Final = 1e15
 _RANDOM_ROWS: Final = 128
 
 
@@ -103,18 +111,10 @@ class NetworkParameters:
 
     def answer(self, features: FloatArray) -> FloatArray:
         """The reference answer in float64, (N,) or (N, c), for (N, d) features in original units."""
-        found = (np.asarray(features, np.float64) - (self.high + self.low) / 2) * (2 / (self.high - self.low))
+        found = on_range(self, features)
         for layer in self.layers:
             found = _answer(layer, found)
-        match self.link:
-            case Link.PROBABILITY:
-                found = _sigmoid(found)
-            case Link.CLASSES:
-                parts = np.exp(found - found.max(1, keepdims=True))
-                found = parts / parts.sum(1, keepdims=True)
-            case _:
-                found = found * self.unit + self.level
-        return np.asarray(found if self.link is Link.CLASSES else found[:, 0], np.float64)
+        return linked(self.link, found * self.unit + self.level if self.link is Link.NUMBER else found)
 
 
 def export_network(parameters: NetworkParameters) -> bytes:
@@ -126,7 +126,7 @@ def export_network(parameters: NetworkParameters) -> bytes:
         InvalidInput: the parameters are no model.
     """
     _check(parameters)
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper
 
     constants: dict[str, NDArray[Any]] = {}
     nodes: list[onnx.NodeProto] = []
@@ -161,16 +161,7 @@ def export_network(parameters: NetworkParameters) -> bytes:
         then("Identity", {})
     else:
         then("Squeeze", {"axis": np.array([1], np.int64)})
-    nodes[-1].output[0] = parameters.name
-    shape: list[str | int | None] = ["N", _outputs(parameters.layers[-1])] if several else ["N"]
-    graph = helper.make_graph(
-        nodes,
-        "network",
-        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["N", len(parameters.low)])],
-        [helper.make_tensor_value_info(parameters.name, TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(value, label) for label, value in constants.items()],
-    )
-    return model_of(graph)
+    return answering("network", parameters, nodes, constants, _outputs(parameters.layers[-1]) if several else 0)
 
 
 def check_equal_network(onnx_bytes: bytes, parameters: NetworkParameters, seed: int = 0) -> float:
@@ -259,16 +250,10 @@ def _last_state(layer: GatedLayer, signals: FloatArray) -> FloatArray:
     units = layer.state.shape[1]
     state = np.zeros((len(signals), units))
     for numbers in signals.reshape(-1, layer.length, layer.width).transpose(1, 0, 2):
-        gates = _sigmoid(np.concatenate([numbers, state], 1) @ layer.gates + layer.gates_bias)
+        gates = sigmoid(np.concatenate([numbers, state], 1) @ layer.gates + layer.gates_bias)
         proposed = np.tanh(np.concatenate([numbers, gates[:, :units] * state], 1) @ layer.state + layer.state_bias)
         state = proposed + gates[:, units:] * (state - proposed)
     return state
-
-
-def _sigmoid(level: FloatArray) -> FloatArray:
-    # exp of a non-positive number only, so that nothing overflows.
-    small = np.exp(-np.abs(level))
-    return np.where(level >= 0, 1 / (1 + small), small / (1 + small))
 
 
 def _outputs(layer: NetworkLayer) -> int:
@@ -305,7 +290,7 @@ def _check(parameters: NetworkParameters) -> None:
     width = len(parameters.low)
     if not width or parameters.high.shape != (width,) or not parameters.layers:
         raise InvalidInput("a model needs a column with both ends of its range, and a layer")
-    numbers = [parameters.low, parameters.high, np.array([parameters.unit, parameters.level])]
+    numbers = [np.array([parameters.unit, parameters.level])]
     for layer in parameters.layers:
         taken, fits = _taken(layer)
         if taken != width or not fits:
@@ -316,8 +301,4 @@ def _check(parameters: NetworkParameters) -> None:
         raise InvalidInput("the last layer is dense, and has one output, or one for each of several classes")
     if parameters.link is Link.COUNT:
         raise InvalidInput("a network answers a number, a probability or classes, and no count")
-    everything = np.concatenate([np.ravel(part) for part in numbers])
-    if not np.isfinite(everything).all() or not (parameters.low < parameters.high).all():
-        raise InvalidInput("ranges and weights must be finite, with low below high; the training did not converge")
-    if (np.abs(everything) > _LARGEST).any() or (parameters.high - parameters.low < 1 / _LARGEST).any():
-        raise InvalidInput("ranges and weights must fit 32-bit numbers; rescale the columns")
+    check_numbers(parameters, numbers)

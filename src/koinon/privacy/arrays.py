@@ -526,10 +526,10 @@ def divide(numerator: SecretArray, divisor: SecretArray, lowest: float = 2.0**-1
     return numerator._fraction() * where(below, -inverse, inverse)
 
 
-def reciprocal(x: SecretArray, lowest: float) -> SecretArray:
-    """1 / x for numbers that are never negative; see ``elementary.reciprocal``."""
-    precision = x.precision or DEFAULT_PRECISION
-    return _made(lambda s: elementary.reciprocal(s, lowest, precision), (x,), x.shape, precision)
+def reciprocal(x: SecretArray, lowest: float, precision: int | None = None) -> SecretArray:
+    """1 / x for numbers that are never negative, with x's precision if none is given; see ``elementary.reciprocal``."""
+    kept = precision or x.precision or DEFAULT_PRECISION
+    return _made(lambda s: elementary.reciprocal(s, lowest, kept), (x,), x.shape, kept)
 
 
 def exponential(x: SecretArray, largest: float | None = None) -> SecretArray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import (
+    DEFAULT_PRECISION,
     SecretArray,
     bounded,
     concatenate,
@@ -21,6 +22,7 @@ from koinon.privacy.arrays import (
     maximum,
     product,
     reciprocal,
+    refined,
     square_root,
 )
 from koinon.privacy.ordering import one_hot
@@ -79,6 +81,7 @@ def contingency(first: SecretArray, second: SecretArray, levels: tuple[int, int]
 
 
 PART: Final = "PART"
+_PART_BITS: Final = 28
 """Lemma: of numbers that are not negative, one is at most the sum of all."""
 
 
@@ -117,17 +120,22 @@ def welch_of(difference: SecretArray, first: SecretArray, second: SecretArray, s
     return Test(scaled.times(people**0.5), reciprocal(weights, 0.25 * least / people).times(least))
 
 
-def chi_square(counts: SecretArray) -> Test:
+def chi_square(counts: SecretArray, people: int) -> Test:
     """Pearson's test of independence on an (r, c) table of counts, without continuity correction.
 
     A row or column without anybody is left out of the sum; the degrees of freedom stay those of the whole table.
+
+    Args:
+        people: how many are counted at most.
     """
     rows, columns = counts.sum(1), counts.sum(0)
     total = rows.sum()
     # χ² = n (Σ Oᵢⱼ² / (Rᵢ Cⱼ) − 1), with Oᵢⱼ/Rᵢ and Oᵢⱼ/Cⱼ between 0 and 1.
-    by_row = bounded(counts * _inverse_count(rows).reshape(-1, 1), PART, 1.01)
-    by_column = bounded(counts * _inverse_count(columns), PART, 1.01)
-    statistic = ((by_row * by_column).sum() - 1.0) * total
+    # What is left of their rounding is multiplied by n, so they have more bits than others.
+    by_row = part_of(counts, rows.reshape(-1, 1), people, _PART_BITS)
+    by_column = part_of(counts, columns.reshape(1, -1), people, _PART_BITS)
+    both = product(by_row, by_column, Product.ELEMENTWISE, Claim(PART, 1.02))
+    statistic = refined((both.sum() - 1.0) * total, DEFAULT_PRECISION)
     return Test(maximum(statistic, 0.0), (counts.shape[0] - 1) * (counts.shape[1] - 1))
 
 
@@ -144,7 +152,7 @@ def kaplan_meier(
         late: an event that is late by less counts at the earlier time, as rounding may make it so; by default an eighth
             of the smallest gap, or of 1.
     """
-    return surviving(*life_table(durations, observed, times, late))
+    return surviving(*life_table(durations, observed, times, late), durations.size)
 
 
 def life_table(
@@ -158,18 +166,28 @@ def life_table(
     return present.sum(0), ((present & ~beyond) & observed.reshape(-1, 1)).sum(0)
 
 
-def surviving(present: SecretArray, events: SecretArray) -> SecretArray:
-    """The product over all times so far of the share that has no event, from a ``life_table``."""
-    survived = 1.0 - bounded(events * _inverse_count(present), PART, 1.01)
-    steps = [survived[0]]
-    for number in range(1, present.size):
-        steps.append(steps[-1] * survived[number])
-    return concatenate([step.reshape(1) for step in steps])
+def surviving(present: SecretArray, events: SecretArray, people: int) -> SecretArray:
+    """The product over all times so far of the share that has no event, from a ``life_table`` of so many people."""
+    found = bounded(1.0 - part_of(events, present, people), "SURVIVORS", 1.01)
+    done = 1
+    while done < present.size:
+        # Each place holds the product over as many times before it as are done: twice as many in every step.
+        found = concatenate([found[:done], bounded(found[done:] * found[:-done], "SURVIVORS", 1.01)])
+        done *= 2
+    return found
 
 
-def _inverse_count(counts: SecretArray) -> SecretArray:
-    """1 / count for whole numbers, 0 for 0."""
-    return reciprocal(counts, 1.0)
+def part_of(total: SecretArray, counts: SecretArray, most: int, precision: int = DEFAULT_PRECISION) -> SecretArray:
+    """total / count, 0 where the count is 0, as precisely for large counts as for small ones.
+
+    Args:
+        total: sums of ``count`` numbers from −1 to 1 each.
+        counts: whole numbers.
+        most: they can be.
+        precision: fraction bits of the result.
+    """
+    inverse = reciprocal(counts, 1.0, DEFAULT_PRECISION + most.bit_length())
+    return product(total, inverse, Product.ELEMENTWISE, Claim(PART, 1.01), precision)
 
 
 def _kept(reduced: SecretArray, axis: int) -> SecretArray:

@@ -24,7 +24,7 @@ from koinon.privacy.backend import PlainInput
 from koinon.privacy.computation import table
 from koinon.privacy.ordering import index_of_largest, one_hot
 from koinon.privacy.secret import Claim, Product
-from koinon.privacy.statistics import PART, SMALLEST_VARIANCE
+from koinon.privacy.statistics import PART, SMALLEST_VARIANCE, part_of
 
 _BITS: Final = 24
 
@@ -75,9 +75,9 @@ class GaussianBayes:
         rows = scaled_columns(rows)
         members = one_hot(target, self.classes)
         counts = members.sum(0)
-        inverse = reciprocal(counts, 1.0).reshape(-1, 1)
-        means = bounded(matrix_product(members.T, rows) * inverse, PART, 1.01)
-        squares = bounded(matrix_product(members.T, rows * rows) * inverse, PART, 1.01)
+        sums = matrix_product(members.T, concatenate([rows, rows * rows], 1))
+        parts = part_of(sums, counts.reshape(-1, 1), rows.shape[0])
+        means, squares = parts[:, : rows.shape[1]], parts[:, rows.shape[1] :]
         return FittedBayes(counts.times(1.0 / rows.shape[0]), means, self._variances(means, squares))
 
     def fit_sums(self, sums: Sequence[SecretArray], total: int) -> FittedBayes:

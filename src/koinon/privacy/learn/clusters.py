@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from koinon.kernel.errors import InvalidInput
-from koinon.privacy.arrays import SecretArray, bounded, matrix_product, reciprocal, scaled_columns, where
+from koinon.privacy.arrays import SecretArray, matrix_product, scaled_columns, where
 from koinon.privacy.learn.choice import one_hot_of_largest
 from koinon.privacy.ordering import index_of_smallest, smallest
-from koinon.privacy.statistics import PART
+from koinon.privacy.statistics import part_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class KMeans:
             nearest = one_hot_of_largest(-_distances(rows, centres), -4.0 * rows.shape[1])
             counts = nearest.sum(0)
             # PART: a sum over some rows of numbers in [−1, 1], divided by their count, is in [−1, 1].
-            means = bounded(matrix_product(nearest.T, rows) * reciprocal(counts, 1.0).reshape(-1, 1), PART, 1.01)
+            means = part_of(matrix_product(nearest.T, rows), counts.reshape(-1, 1), rows.shape[0])
             centres = where((counts < 0.5).reshape(-1, 1), centres, means)
         return FittedClusters(centres)
 

@@ -21,7 +21,7 @@ from koinon.privacy.arrays import (
 )
 from koinon.privacy.ordering import largest, one_hot, smallest, sort
 from koinon.privacy.secret import Claim, Product
-from koinon.privacy.statistics import PART, SMALLEST_VARIANCE, ascending, deviation
+from koinon.privacy.statistics import SMALLEST_VARIANCE, ascending, deviation, part_of
 
 _NARROWEST = 2.0**-10
 
@@ -83,7 +83,7 @@ class MeanFill:
         there = ~missing
         counts = there.sum(0)
         sums = (rows * there).sum(0)
-        return FittedFill(bounded(sums * reciprocal(counts, 1.0), PART, 1.01))
+        return FittedFill(part_of(sums, counts, rows.shape[0]))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from koinon.privacy.arrays import (
     clip,
     concatenate,
     constant_like,
-    divide,
     exponential,
     matrix_product,
     product,
@@ -29,7 +28,7 @@ from koinon.privacy.arrays import (
 )
 from koinon.privacy.learn.newton import LONGEST_STEP, newton_step
 from koinon.privacy.secret import Claim, Product
-from koinon.privacy.statistics import SMALLEST_VARIANCE, deviation, grid_of_times, standardised
+from koinon.privacy.statistics import SMALLEST_VARIANCE, deviation, grid_of_times, part_of, standardised
 
 _FARTHEST: Final = 6.0
 """Log-hazards beyond ±6 of the mean person's count as that."""
@@ -59,11 +58,17 @@ class FittedCox:
         return rows @ self.coefficients - self.centre
 
     def score(self, rows: SecretArray, durations: SecretArray, observed: SecretArray) -> SecretArray:
-        """Harrell's concordance: of pairs in a known order, the share in which the earlier had the higher hazard."""
+        """Harrell's concordance: of pairs in a known order, the share in which the earlier had the higher hazard.
+
+        An event comes before whoever was last seen at the same time; equal hazards count half.
+        """
         hazard = self.predict(rows)
-        known = (durations.reshape(-1, 1) < durations) & observed.reshape(-1, 1)
-        right = known & (hazard.reshape(-1, 1) > hazard)
-        return divide(right.sum(), known.sum(), 1.0)
+        earlier = durations.reshape(-1, 1) < durations
+        together = ~(earlier | earlier.T)
+        known = (earlier | (together & ~observed)) & observed.reshape(-1, 1)
+        higher = hazard.reshape(-1, 1) > hazard
+        halves = (known & higher).sum() + (known & ~higher.T).sum()
+        return part_of(halves, known.sum().times(2), 2 * observed.size**2)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from koinon.kernel.codec import Record
-from koinon.privacy.arrays import SecretArray, bounded, concatenate, matrix_product, maximum, product, reciprocal
+from koinon.privacy.arrays import SecretArray, concatenate, matrix_product, maximum, product
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.programs import significance
@@ -28,7 +28,7 @@ from koinon.privacy.programs.offer import (
     on_target,
 )
 from koinon.privacy.secret import Product
-from koinon.privacy.statistics import PART
+from koinon.privacy.statistics import part_of
 
 NAME: Final = "comparison/1"
 
@@ -66,12 +66,13 @@ def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Prog
 def _opened(rows: SecretArray, members: SecretArray, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
     """Of (n, d) rows and (n, 2) bits that say who is in which group; who is in none counts for nothing."""
     counts = members.sum(0)
-    inverse = reciprocal(counts, 1.0).reshape(-1, 1)
-    means = bounded(matrix_product(members.T, rows) * inverse, PART, 1.01)
+    sizes, people = counts.reshape(-1, 1), rows.shape[0]
+    means = part_of(matrix_product(members.T, rows), sizes, people)
     # Around the mean of all, so that a small variance is not the difference of large numbers.
     middle = rows.mean(0)
     centred = rows - middle
-    squares = matrix_product(members.T, centred * centred) * inverse
+    # Nothing in [−1, 1] is further than 2 from a mean.
+    squares = part_of(matrix_product(members.T, centred * centred).times(0.25), sizes, people).times(4)
     apart = means - middle
     made = {"counts": counts, "means": means, "variances": maximum(squares - apart * apart, 0.0)}
     few = (counts < settings.minimum_group).sum(0) > 0.5

@@ -70,7 +70,7 @@ def _ordinal(column: SecretArray, codes: int) -> SecretArray:
 def _opened(counts: SecretArray, layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
     made = {
         "counts": lambda: shown(counts.reshape(-1), settings.minimum_group, layout.people).reshape(*counts.shape),
-        "chi_square": lambda: statistics.chi_square(counts).statistic.reshape(1),
+        "chi_square": lambda: statistics.chi_square(counts, layout.people).statistic.reshape(1),
     }
     return reveal(**{name: made[name]() for name in outputs})
 

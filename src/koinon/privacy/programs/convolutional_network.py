@@ -4,25 +4,13 @@ A row's columns are an image's numbers in the order height, width, channel; the 
 model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
 from koinon.kernel.errors import InvalidInput
-from koinon.privacy.backend import Program
 from koinon.privacy.learn.layers import Convolution, Layer, Pooling
-from koinon.privacy.programs.networks import (
-    OUTPUTS,
-    NetworkSettings,
-    check_training,
-    dense_after,
-    outputs_of,
-    program_of,
-    tables_of,
-    whole_target,
-)
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target
+from koinon.privacy.programs.networks import NetworkSettings, dense_after, offer_of, outputs_of
+from koinon.privacy.programs.offer import Layout
 
 NAME: Final = "convolutional-network/1"
 MOST_CONVOLUTIONS: Final = 3
@@ -69,31 +57,11 @@ def layers_of(layout: Layout, settings: Settings) -> list[Layer]:
     return [*layers, *dense_after(layers[-1].outputs, settings.hidden, outputs_of(NAME, layout, settings))]
 
 
-def program(layout: Layout, settings: Settings, _: tuple[str, ...]) -> Program:
-    """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
-    check_training(NAME, layout, settings)
-    return program_of(NAME, layout, settings, layers_of(layout, settings))
+def names_of(settings: Settings, place: int, layer: Layer) -> Sequence[str]:
+    """Filters have a row for each number they see (height, width, channel of the window); then come dense layers."""
+    dense = place + 1 - len(settings.filters)
+    kind = f"filters {place + 1}" if isinstance(layer, Convolution) else f"layer {dense}"
+    return kind, f"{kind} bias"
 
 
-def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
-    """Filters with a row for each number they see (height, width, channel of the window), then dense layers."""
-    convolutions = len(settings.filters)
-
-    def names(place: int, layer: Layer) -> tuple[str, str]:
-        kind = f"filters {place + 1}" if isinstance(layer, Convolution) else f"layer {place + 1 - convolutions}"
-        return kind, f"{kind} bias"
-
-    return tables_of(outputs, layers_of(layout, settings), names)
-
-
-OFFER: Final = Offer(
-    name=NAME,
-    summary="a neural network with convolutions over small images, for classes or a number; makes a model",
-    target=Target.NUMBER,
-    outputs=OUTPUTS,
-    settings=Settings,
-    build=program,
-    present=present,
-    judges_planted=True,
-    whole_columns=whole_target,
-)
+OFFER: Final = offer_of(NAME, "with convolutions over small images", Settings, layers_of, names_of)

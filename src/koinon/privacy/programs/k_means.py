@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from koinon.kernel.errors import InvalidInput
-from koinon.privacy.arrays import SecretArray, bounded, matrix_product, reciprocal, where
+from koinon.privacy.arrays import SecretArray, matrix_product, where
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.clusters import KMeans
@@ -18,7 +18,7 @@ from koinon.privacy.ordering import one_hot
 from koinon.privacy.programs.groups import check_minimum
 from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, middles, names_of, on_table
 from koinon.privacy.programs.preparation import PreparedSettings
-from koinon.privacy.statistics import PART
+from koinon.privacy.statistics import part_of
 
 NAME: Final = "k-means/1"
 MOST_CLUSTERS: Final = 64
@@ -54,7 +54,7 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
         before = KMeans(settings.clusters, settings.iterations - 1, settings.seed).fit(rows)
         members = one_hot(before.predict(rows), settings.clusters)
         sizes = members.sum(0)
-        centres = bounded(matrix_product(members.T, rows) * reciprocal(sizes, 1.0).reshape(-1, 1), PART, 1.01)
+        centres = part_of(matrix_product(members.T, rows), sizes.reshape(-1, 1), layout.people)
         small = sizes < settings.minimum_group
         made = {
             "centres": lambda: where(small.reshape(-1, 1), 0.0, centres),

@@ -44,7 +44,7 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
         present, events = life_table(rows[:, place], target > 0.0, grid, LATE)
         few = present < settings.minimum_group
         made = {
-            "survivors": lambda: where(few, 0.0, surviving(present, events)),
+            "survivors": lambda: where(few, 0.0, surviving(present, events, layout.people)),
             "present": lambda: where(few, 0, present),
         }
         return reveal(**{name: made[name]() for name in outputs})

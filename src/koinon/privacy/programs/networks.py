@@ -7,7 +7,7 @@ layer by layer, in rows. They may remember single people, which planted rows sho
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.layers import MOST_UNITS, Dense, Layer
 from koinon.privacy.learn.networks import LayeredNetwork, Schedule, shapes_of
 from koinon.privacy.programs.classes import classes_of, codes_of
-from koinon.privacy.programs.offer import LARGEST_RESULT, Layout, ResultTable, Target, on_target
+from koinon.privacy.programs.offer import LARGEST_RESULT, Layout, Offer, ResultTable, Target, on_target
 from koinon.privacy.programs.planted import unless_remembered
 
 OUTPUTS: Final = ("weights",)
@@ -42,6 +42,40 @@ class NetworkSettings(Record, frozen=True):
     batch: int = 32
     rate: float = 0.1
     seed: int = 0
+
+
+def offer_of(
+    name: str,
+    summary: str,
+    settings: type[NetworkSettings],
+    layers_of: Callable[[Layout, Any], Sequence[Layer]],
+    names: Callable[[Any, int, Layer], Sequence[str]],
+) -> Offer:
+    """What a program says that trains these layers.
+
+    Args:
+        layers_of: layout, settings → what is trained. Raises InvalidInput for settings out of range.
+        names: settings, place of a layer, layer → what its arrays are called.
+    """
+
+    def program(layout: Layout, given: Any, _: tuple[str, ...]) -> Program:
+        check_training(name, layout, given)
+        return program_of(name, layout, given, layers_of(layout, given))
+
+    def present(outputs: Mapping[str, np.ndarray], layout: Layout, given: Any) -> tuple[ResultTable, ...]:
+        return tables_of(outputs, layers_of(layout, given), lambda place, layer: names(given, place, layer))
+
+    return Offer(
+        name=name,
+        summary=f"a neural network {summary}, for classes or a number; makes a model",
+        target=Target.NUMBER,
+        outputs=OUTPUTS,
+        settings=settings,
+        build=program,
+        present=present,
+        judges_planted=True,
+        whole_columns=whole_target,
+    )
 
 
 def check_training(name: str, layout: Layout, settings: NetworkSettings) -> None:

@@ -3,26 +3,14 @@
 A row's columns are a sequence's steps, one after the other; the target is one more column. It makes a model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
 from koinon.kernel.errors import InvalidInput
-from koinon.privacy.backend import Program
 from koinon.privacy.learn.layers import Layer
 from koinon.privacy.learn.recurrence import Gated
-from koinon.privacy.programs.networks import (
-    OUTPUTS,
-    NetworkSettings,
-    check_training,
-    dense_after,
-    outputs_of,
-    program_of,
-    tables_of,
-    whole_target,
-)
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target
+from koinon.privacy.programs.networks import NetworkSettings, dense_after, offer_of, outputs_of
+from koinon.privacy.programs.offer import Layout
 
 NAME: Final = "recurrent-network/1"
 MOST_UNITS: Final = 64
@@ -58,31 +46,11 @@ def layers_of(layout: Layout, settings: Settings) -> list[Layer]:
     return [first, *dense_after(settings.units, settings.hidden, outputs_of(NAME, layout, settings))]
 
 
-def program(layout: Layout, settings: Settings, _: tuple[str, ...]) -> Program:
-    """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
-    check_training(NAME, layout, settings)
-    return program_of(NAME, layout, settings, layers_of(layout, settings))
-
-
-def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
+def names_of(_: Settings, place: int, layer: Layer) -> Sequence[str]:
     """Gates (reset, then update), what is proposed, then dense layers; a step's own numbers come before the state's."""
-
-    def names(place: int, _: Layer) -> tuple[str, ...]:
-        if not place:
-            return "gates", "gates bias", "state", "state bias"
-        return f"layer {place}", f"layer {place} bias"
-
-    return tables_of(outputs, layers_of(layout, settings), names)
+    if isinstance(layer, Gated):
+        return "gates", "gates bias", "state", "state bias"
+    return f"layer {place}", f"layer {place} bias"
 
 
-OFFER: Final = Offer(
-    name=NAME,
-    summary="a neural network with gated recurrent units over short sequences, for classes or a number; makes a model",
-    target=Target.NUMBER,
-    outputs=OUTPUTS,
-    settings=Settings,
-    build=program,
-    present=present,
-    judges_planted=True,
-    whole_columns=whole_target,
-)
+OFFER: Final = offer_of(NAME, "with gated recurrent units over short sequences", Settings, layers_of, names_of)
