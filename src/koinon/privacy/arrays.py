@@ -1,4 +1,4 @@
-"""Arrays that nobody sees, written like NumPy's.
+"""Arrays that nobody sees, written like NumPy's, as far as ``docs/private-computation.md`` goes.
 
 ``SecretArray`` holds numbers, whole numbers or bits that some engine keeps secret. Arithmetic, comparison, indexing and
 the functions below make nodes of a graph (``koinon.privacy.graph``); nothing is sent before ``run`` or a study runs it.

@@ -22,6 +22,7 @@ from koinon.privacy.arrays import (
 )
 from koinon.privacy.backend import PlainInput
 from koinon.privacy.computation import table
+from koinon.privacy.learn.scores import accuracy
 from koinon.privacy.ordering import index_of_largest, one_hot
 from koinon.privacy.secret import Claim, Product
 from koinon.privacy.statistics import PART, SMALLEST_VARIANCE, part_of
@@ -52,7 +53,7 @@ class FittedBayes:
 
     def score(self, rows: SecretArray, target: SecretArray) -> SecretArray:
         """Share of rows whose class is right."""
-        return (self.predict(rows) == target).mean()
+        return accuracy(self.predict(rows), target)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,8 @@ from koinon.privacy.arrays import (
     DEFAULT_PRECISION,
     SecretArray,
     bounded,
-    clip,
     concatenate,
     constant_like,
-    divide,
     gram,
     made,
     matrix_product,
@@ -31,6 +29,7 @@ from koinon.privacy.arrays import (
 )
 from koinon.privacy.inverse import SLACK, inverse, quarters, widest_bits
 from koinon.privacy.learn.moments import Moments
+from koinon.privacy.learn.scores import determination
 from koinon.privacy.secret import Claim, Product
 from koinon.privacy.statistics import SMALLEST_VARIANCE, deviation, standardised
 from koinon.wire.committee import Column
@@ -57,10 +56,8 @@ class FittedLine:
         return rows @ self.coefficients + self.intercept
 
     def score(self, rows: SecretArray, target: SecretArray) -> SecretArray:
-        """R²: 1 − residual over total sum of squares; a residual beyond twice the target's range counts as that."""
-        left = clip(target - self.predict(rows), -4.0, 4.0)
-        spread = target - target.mean()
-        return 1.0 - divide((left * left).mean(), (spread * spread).mean(), SMALLEST_VARIANCE)
+        """R² of the rows; see ``determination``."""
+        return determination(self.predict(rows), target)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from koinon.privacy.arrays import (
 )
 from koinon.privacy.learn.linear import inverse_of
 from koinon.privacy.learn.logistic_solver import check_settings, coefficients_of
+from koinon.privacy.learn.scores import accuracy
 from koinon.privacy.ordering import index_of_largest, one_hot
 from koinon.privacy.secret import Claim, Product, Secret
 from koinon.privacy.statistics import SMALLEST_VARIANCE, deviation, standardised
@@ -141,7 +142,7 @@ class FittedMultinomial:
 
     def score(self, rows: SecretArray, target: SecretArray) -> SecretArray:
         """Share of rows whose class is right."""
-        return (self.predict(rows) == target).mean()
+        return accuracy(self.predict(rows), target)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray, matrix_product, scaled_columns
+from koinon.privacy.learn.scores import accuracy, determination
 from koinon.privacy.ordering import index_of_largest, index_of_smallest, one_hot
 
 
@@ -47,7 +48,7 @@ class FittedClassNeighbours(FittedNeighbours):
 
     def score(self, asked: SecretArray, target: SecretArray) -> SecretArray:
         """Share of rows whose class is right."""
-        return (self.predict(asked) == target).mean()
+        return accuracy(self.predict(asked), target)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,10 @@ class FittedNumberNeighbours(FittedNeighbours):
     def predict(self, asked: SecretArray) -> SecretArray:
         """(m,) means."""
         return self.averages(asked)[:, 0]
+
+    def score(self, asked: SecretArray, target: SecretArray) -> SecretArray:
+        """R² of the rows; see ``determination``."""
+        return determination(self.predict(asked), target)
 
 
 @dataclass(frozen=True)

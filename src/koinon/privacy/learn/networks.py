@@ -15,8 +15,9 @@ from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray, bounded, constant_like, refined, sigmoid, softmax
 from koinon.privacy.graphs.jax_values import limited
 from koinon.privacy.learn.layers import Layer
+from koinon.privacy.learn.scores import accuracy, determination
 from koinon.privacy.nets.steps import repeated
-from koinon.privacy.ordering import one_hot
+from koinon.privacy.ordering import index_of_largest, one_hot
 
 LARGEST: Final = 4.0
 """Weights of layered networks stay within ± this."""
@@ -109,8 +110,15 @@ class FittedLayers:
         return sigmoid(found)[:, 0] if found.shape[1] == 1 else softmax(found)
 
     def predict(self, rows: SecretArray) -> SecretArray:
-        """(n,) predicted numbers."""
-        return self.decision_function(rows)[:, 0]
+        """(n,) predicted numbers, or codes of the likeliest classes."""
+        found = self.decision_function(rows)
+        if self.numbers:
+            return found[:, 0]
+        return found[:, 0] > 0.0 if found.shape[1] == 1 else index_of_largest(found)
+
+    def score(self, rows: SecretArray, target: SecretArray) -> SecretArray:
+        """R² of predicted numbers (see ``determination``), or share of rows whose class is right."""
+        return (determination if self.numbers else accuracy)(self.predict(rows), target)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray, bounded, sigmoid
 from koinon.privacy.learn.layers import drawn
 from koinon.privacy.learn.networks import Schedule, trained
+from koinon.privacy.learn.scores import accuracy
 
 LARGEST: Final = 8.0
 
@@ -39,6 +40,14 @@ class FittedPerceptron:
     def predict_proba(self, rows: SecretArray) -> SecretArray:
         """(n,) probabilities of class 1."""
         return sigmoid(self.decision_function(rows))
+
+    def predict(self, rows: SecretArray) -> SecretArray:
+        """(n,) codes of the likelier class."""
+        return self.decision_function(rows) > 0.0
+
+    def score(self, rows: SecretArray, target: SecretArray) -> SecretArray:
+        """Share of rows whose class is right."""
+        return accuracy(self.predict(rows), target)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray, bounded, clip, logarithm, reciprocal, sigmoid
 from koinon.privacy.learn.growing import Bins, Grown, Targets, Trees, grow, quantile_bins
+from koinon.privacy.learn.scores import accuracy, determination
 from koinon.privacy.ordering import index_of_largest, one_hot
 
 SMALLEST_CURVATURE: Final = 2.0**-6
@@ -73,7 +74,7 @@ class FittedClasses:
 
     def score(self, rows: SecretArray, target: SecretArray) -> SecretArray:
         """Share of rows whose class is right."""
-        return (self.predict(rows) == target).mean()
+        return accuracy(self.predict(rows), target)
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,10 @@ class FittedNumbers:
     def predict(self, rows: SecretArray) -> SecretArray:
         """(n,) means, averaged over the trees."""
         return _averaged(self.trees, rows)[:, 0]
+
+    def score(self, rows: SecretArray, target: SecretArray) -> SecretArray:
+        """R² of the rows; see ``determination``."""
+        return determination(self.predict(rows), target)
 
 
 @dataclass(frozen=True)
@@ -200,7 +205,7 @@ class FittedBoostedClasses(FittedBoosting):
 
     def score(self, rows: SecretArray, target: SecretArray) -> SecretArray:
         """Share of rows whose class is right."""
-        return (self.predict(rows) == target).mean()
+        return accuracy(self.predict(rows), target)
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,10 @@ class FittedBoostedNumbers(FittedBoosting):
     def predict(self, rows: SecretArray) -> SecretArray:
         """(n,) numbers."""
         return self.decision(rows)[:, 0]
+
+    def score(self, rows: SecretArray, target: SecretArray) -> SecretArray:
+        """R² of the rows; see ``determination``."""
+        return determination(self.predict(rows), target)
 
 
 @dataclass(frozen=True)
