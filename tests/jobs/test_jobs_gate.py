@@ -80,6 +80,32 @@ def test_there_is_room_for_as_many_planted_rows_as_there_are_rows(study: StudyFi
     check_room(planted, (20, 20, 20))
 
 
+CROSSED = {"held": (("mean radius",), ("mean texture", "malignant"), ("mean radius",)), "join": "psi"}
+"""The first and the last owner have a column of different people, the second has the others."""
+
+
+def in_parts(study: StudyFile, *parts: tuple[int, ...]) -> tuple[ShareManifest, ...]:
+    whole = manifests(study, tuple(sum(part) for part in parts))
+    return tuple(msgspec.structs.replace(one, parts=part) for one, part in zip(whole, parts, strict=True))
+
+
+def test_owners_matched_in_pairs_must_say_the_same_of_how_many_people_both_have(study: StudyFile) -> None:
+    crossed = msgspec.structs.replace(study, **CROSSED)
+    check_study(crossed)
+    check_room(crossed, (30, 50, 20))
+    gate.check_output(crossed, in_parts(crossed, (30,), (30, 20), (20,)), len(study.columns) + 1)
+    for parts in (((29,), (30, 20), (20,)), ((30,), (50,), (20,)), ((30,), (30, 20), (20, 0)), ((30,), (), (20,))):
+        with pytest.raises(Refused, match=r"what the owners shared does not fit together: .*; nothing is computed"):
+            gate.check_inputs(crossed, in_parts(crossed, *parts))
+    with pytest.raises(Refused, match="shared 9 rows and the study's smallest group is 10"):
+        gate.check_inputs(crossed, in_parts(crossed, (9,), (9, 20), (20,)))
+
+
+def test_rows_in_parts_are_refused_where_nobody_was_matched_in_pairs(study: StudyFile) -> None:
+    with pytest.raises(Refused, match="shared its rows in parts, which the study does not ask for"):
+        gate.check_inputs(study, in_parts(study, (10, 10), (), (20,)))
+
+
 def test_a_result_that_was_held_back_is_no_result(study: StudyFile) -> None:
     planted = msgspec.structs.replace(study, planted=8)
     gate.check_released(study, {"coefficients": (0.0,), "intercept": (0.0,)})

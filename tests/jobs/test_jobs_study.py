@@ -135,6 +135,12 @@ class Bad:
             {"held": (SPLIT[0], (*SPLIT[1], *SPLIT[0][:1]), SPLIT[2]), "join": "oblivious"},
             "several owners bring the same columns, all of them",
         ),
+        Bad("one table matched", {"held": (sum(SPLIT, ()),) * 3, "join": "psi"}, "only where there are two sets"),
+        Bad(
+            "a table in parts matched",
+            {"held": (SPLIT[0], (*SPLIT[1], *SPLIT[0][:1]), SPLIT[2]), "join": "psi"},
+            "exactly one owner",
+        ),
         Bad("an owner too few", {"held": SPLIT[:2], "people": PEOPLE}, "every owner must bring a column"),
         Bad("an owner of nothing", {"held": (*SPLIT[:2], ()), "people": PEOPLE}, "every owner must bring a column"),
         Bad("a column of two", {"held": (SPLIT[0], SPLIT[1], SPLIT[1]), "people": PEOPLE}, "exactly one owner"),

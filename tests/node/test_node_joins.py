@@ -217,6 +217,46 @@ async def test_a_sample_study_of_rows_and_columns_that_are_both_split(network: N
 
 
 @pytest.mark.long
+async def test_a_sample_study_of_pairs_of_owners_whose_rows_and_columns_are_both_split(network: Network) -> None:
+    """Two owners have ages, two have doses; whoever is with two of either is the first one's."""
+    publisher = await publisher_of(network)
+    await committee_of(network)
+    ages = {"north": range(1000, 1060), "buyer": range(1050, 1120)}
+    doses = {"south": range(1020, 1070), "west": range(1060, 1110)}
+    owners = {name: await owner_of(network, name, ids, column="age") for name, ids in ages.items()}
+    owners |= {name: await owner_of(network, name, ids, column="dose") for name, ids in doses.items()}
+    holders = {"age": ("north", "buyer"), "dose": ("south", "west")}
+    draft = draft_of(tuple(owners), "psi", holders=holders)
+    study = await ordered(publisher, "study.propose", ProposeStudy(draft), Study)
+    met = {name: kept_people(context, study.number) for name, context in owners.items()}
+    assert met == {
+        "north": set(range(1020, 1060)),
+        "buyer": set(range(1060, 1110)),
+        "south": set(range(1020, 1070)),
+        "west": set(range(1070, 1110)),
+    }
+    trained = await ordered(publisher, "study.train", study, Trained)
+    assert trained.training_rows == (40, 50, 50, 40)
+    rows = np.array([[value_of(column, person) for column in holders] for person in range(1020, 1110)])
+    tables = tables_of(trained)
+    np.testing.assert_allclose(tables["mean"][:, 0], rows.mean(0), atol=1e-2)
+    np.testing.assert_allclose(tables["correlation"], np.corrcoef(rows.T), atol=2e-3)
+
+
+async def test_too_few_people_of_one_owner_end_a_study_of_pairs(network: Network) -> None:
+    publisher = await publisher_of(network)
+    people = {"north": range(1000, 1060), "west": range(1050, 1076), "south": range(1020, 1200)}
+    columns = {"north": "age", "west": "age", "south": "dose"}
+    for name, ids in people.items():
+        await owner_of(network, name, ids, column=columns[name])
+    before = await money_of(publisher)
+    draft = draft_of(tuple(people), "psi", holders={"age": ("north", "west"), "dose": ("south",)})
+    with pytest.raises(Refused, match=r"fewer than the 20 .*are with owners of the other columns; the escrow"):
+        await ordered(publisher, "study.propose", ProposeStudy(draft), Study)
+    assert await money_of(publisher) == before
+
+
+@pytest.mark.long
 async def test_of_too_few_people_whom_nobody_knows_nothing_is_shown(network: Network) -> None:
     _, _, trained = await obliviously_trained(network, "statistics/1", range(1041, 1111))
     assert not any(value for output in trained.outputs for value in output.values)

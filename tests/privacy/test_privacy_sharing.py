@@ -165,6 +165,8 @@ BAD_MANIFESTS = {
     "no columns": {"columns": ()},
     "bad range": {"columns": (Column("x", 1.0, 0.0), COLUMNS[1])},
     "bad fraction bits": {"fraction_bits": 60},
+    "parts of other rows": {"parts": (len(ROWS), 1)},
+    "negative parts": {"parts": (len(ROWS) + 1, -1)},
     "short commitment": {"commitments": (b"", bytes(32), bytes(32), bytes(32))},
 }
 

@@ -53,7 +53,8 @@ def study() -> None:
     type=click.Choice(("agreed", "psi", "oblivious")),
     show_default=True,
     help="With several --from: how rows of the same people meet. psi: the owners' nodes find out who is in all their"
-    " data. oblivious: rows meet among the committee, and nobody learns whose; owners may then bring the same columns.",
+    " data, or, where several bring the same columns, each pair who is in both. oblivious: rows meet among the"
+    " committee, and nobody learns whose. With both several owners may bring the same columns.",
 )
 @click.option(
     "--owner", "cards", multiple=True, required=True, type=click.Path(path_type=Path), help="identity.json; repeat."
@@ -186,13 +187,13 @@ def estimate(file: Path, rows: tuple[int, ...], rtt: float, mbit: float, as_json
     """What the study in FILE would cost, on which engine, against whom, and who would learn what. Sends nothing."""
     from koinon.cli.programs import estimates
     from koinon.contracts.tokens import format_amount
-    from koinon.jobs.study import MATCHED, escrow
+    from koinon.jobs.study import MATCHED, escrow, is_crossed
 
     draft = read_draft(file)
     if rows and len(rows) != len(draft.owners):
         raise InvalidInput(f"give --rows {len(draft.owners)} times, once for each owner, or not at all")
     counts = rows or tuple(draft.minimum_rows for _ in draft.owners)
-    if draft.join == MATCHED:
+    if draft.join == MATCHED and not is_crossed(draft):
         counts = (min(counts),) * len(counts)  # no more people than the smallest owner has are with all of them
     facts: dict[str, Any] = {
         "title": draft.title,
@@ -230,8 +231,18 @@ def _learns(draft: "StudyFile") -> dict[str, str]:
 
 def _learns_of_people(draft: "StudyFile") -> dict[str, str]:
     """What bringing rows of the same people together shows, before and beside what is computed."""
-    from koinon.jobs.study import MATCHED, OBLIVIOUS
+    from koinon.jobs.study import MATCHED, OBLIVIOUS, is_crossed
 
+    if is_crossed(draft):
+        tables = [
+            ", ".join(owner.name for owner, held in zip(draft.owners, draft.held, strict=True) if held == columns)
+            for columns in dict.fromkeys(draft.held)
+        ]
+        return {
+            f"each of {mine}, before signing": f"who is both in its own data and in that of each of {others}, but for"
+            " people it has with an earlier one; how many people each of them looks for"
+            for mine, others in (tables, reversed(tables))
+        }
     if draft.join == MATCHED:
         first, *others = (owner.name for owner in draft.owners)
         return {

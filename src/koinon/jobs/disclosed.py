@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from koinon.jobs.gate import check_output, check_released
-from koinon.jobs.inputs import parameters
+from koinon.jobs.inputs import shared_parameters
 from koinon.jobs.sessions import session_key, study_key
 from koinon.jobs.study import SignedStudy, StudyFile, open_study_named
 from koinon.kernel.codec import Record, decode
@@ -92,7 +92,7 @@ def check_disclosed(shown: DisclosedResult, known: OnChain) -> CheckedResult:
     values, _ = reconstruct(shown.packages, session, known.output_digest)
     check_output(study, shown.manifests, values.size)
     rows = tuple(manifest.rows for manifest in shown.manifests)
-    outputs = named_outputs(registry.load(study.algorithm, parameters(study, rows)), values)
+    outputs = named_outputs(registry.load(study.algorithm, shared_parameters(study, shown.manifests)), values)
     check_released(study, {name: array.ravel().tolist() for name, array in outputs.items()})
     return CheckedResult(study, rows, outputs)
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Final
 
-from koinon.jobs.inputs import parameters
+from koinon.jobs.inputs import layout, shared_parameters
 from koinon.jobs.solvers import least_rows
-from koinon.jobs.study import StudyFile
-from koinon.kernel.errors import Refused
+from koinon.jobs.study import StudyFile, is_crossed
+from koinon.kernel.errors import InvalidInput, Refused
 from koinon.wire.committee import ShareManifest
 
 RELEASED: Final = "released"
@@ -23,8 +23,9 @@ def check_inputs(study: StudyFile, manifests: Sequence[ShareManifest]) -> None:
     """Refuse to compute where an owner's rows are too few to hide in, or for a fit of its own where it shares sums.
 
     Raises:
-        Refused: naming the owner.
+        Refused: naming the owner; or owners do not say the same of how many people they have in common.
     """
+    _check_parts(study, manifests)
     least = least_rows(study)
     for owner, manifest in zip(study.owners, manifests, strict=True):
         rows = manifest.rows - study.planted
@@ -32,6 +33,19 @@ def check_inputs(study: StudyFile, manifests: Sequence[ShareManifest]) -> None:
             raise Refused(
                 f"{owner.name} shared {rows} rows and the study's smallest group is {least}; nothing is computed"
             )
+
+
+def _check_parts(study: StudyFile, manifests: Sequence[ShareManifest]) -> None:
+    if not is_crossed(study):
+        if any(one.parts for one in manifests):
+            raise Refused("an owner shared its rows in parts, which the study does not ask for; nothing is computed")
+        return
+    from koinon.privacy.programs.offer import check_layout
+
+    try:
+        check_layout(layout(study, tuple(one.rows for one in manifests), tuple(one.parts for one in manifests)))
+    except InvalidInput as problem:
+        raise Refused(f"what the owners shared does not fit together: {problem}; nothing is computed") from None
 
 
 def check_released(study: StudyFile, outputs: Mapping[str, Sequence[float]]) -> None:
@@ -57,7 +71,7 @@ def check_output(study: StudyFile, manifests: Sequence[ShareManifest], count: in
     from koinon.privacy.programs.registry import load
 
     check_inputs(study, manifests)
-    declared = load(study.algorithm, parameters(study, tuple(one.rows for one in manifests))).output
+    declared = load(study.algorithm, shared_parameters(study, manifests)).output
     undeclared = sorted({name for name, _ in declared} ^ {*study.outputs, *([RELEASED] if study.planted else [])})
     if undeclared:
         raise Refused(f"the study and its program disagree on the output {undeclared[0]!r}; nothing leaves")

@@ -1,12 +1,15 @@
 """What a study's algorithm takes: each owner's matrix, its columns, and the public parameters."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from koinon.data.schema import Schema
-from koinon.jobs.study import OBLIVIOUS, StudyFile
+from koinon.jobs.study import OBLIVIOUS, StudyFile, is_crossed
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import InvalidInput
-from koinon.wire.committee import Column
+from koinon.wire.committee import Column, ShareManifest
 
 if TYPE_CHECKING:
     from koinon.data.table import Table
@@ -53,19 +56,36 @@ def data_schema(study: StudyFile, owner: int) -> Schema:
     return Schema(columns, "")
 
 
-def layout(study: StudyFile, rows: tuple[int, ...]) -> "Layout":
-    """Whose rows and which columns. ``rows`` are what each owner shared, planted rows too, in party order."""
+def layout(study: StudyFile, rows: tuple[int, ...], parts: tuple[tuple[int, ...], ...] = ()) -> "Layout":
+    """Whose rows and which columns.
+
+    Args:
+        rows: what each owner shared, planted rows too, in party order.
+        parts: of these, in a study of people matched in pairs, those that each owner of the other columns has; where
+            they are not known, some that fit the rows.
+    """
+    from koinon.privacy.programs import crossed
     from koinon.privacy.programs.offer import Layout
 
     pairs = study.minimum_rows if study.join == OBLIVIOUS else 0
-    return Layout(rows, all_columns(study), study.target, sources(study), planted=study.planted, pairs=pairs)
+    found = Layout(rows, all_columns(study), study.target, sources(study), planted=study.planted, pairs=pairs)
+    if not is_crossed(study):
+        return found
+    parts = parts or crossed.spread(rows, found.tables)
+    return msgspec.structs.replace(found, rows=tuple(sum(part) for part in parts), parts=parts)
 
 
-def parameters(study: StudyFile, rows: tuple[int, ...]) -> bytes:
-    """Encoding of the algorithm's public parameters. ``rows`` are what each owner shared, planted rows too."""
+def parameters(study: StudyFile, rows: tuple[int, ...], parts: tuple[tuple[int, ...], ...] = ()) -> bytes:
+    """Encoding of the algorithm's public parameters; ``rows`` and ``parts`` as ``layout`` takes them."""
     from koinon.privacy.programs.offer import Parameters
 
-    return encode(Parameters(layout(study, rows), study.settings, study.outputs, study.epsilon))
+    return encode(Parameters(layout(study, rows, parts), study.settings, study.outputs, study.epsilon))
+
+
+def shared_parameters(study: StudyFile, manifests: "Sequence[ShareManifest]") -> bytes:
+    """As ``parameters``, of what the owners' manifests say that they shared."""
+    parts = tuple(one.parts for one in manifests) if is_crossed(study) else ()
+    return parameters(study, tuple(one.rows for one in manifests), parts)
 
 
 def whole_columns(study: StudyFile) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ revealed, and the bond would be gone.
 from dataclasses import dataclass
 
 from koinon.jobs.policy import Policy, agree
-from koinon.jobs.study import StudyFile
+from koinon.jobs.study import StudyFile, is_crossed
 from koinon.kernel.codec import Record
 from koinon.kernel.errors import Refused
 from koinon.kernel.ids import Address, Hash32, NodeId
@@ -133,6 +133,12 @@ def step(
             except Refused as refusal:
                 return _refused(state, str(refusal))
             if event.common is not None and event.common < event.file.minimum_rows:
+                if is_crossed(event.file):
+                    return _refused(
+                        state,
+                        f"of this owner's people fewer than the {event.file.minimum_rows} the study asks for are with"
+                        " owners of the other columns",
+                    )
                 return _refused(
                     state, f"fewer than the {event.file.minimum_rows} people the study asks for are in all owners' data"
                 )

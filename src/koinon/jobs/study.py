@@ -88,8 +88,8 @@ class StudyFile(Record, frozen=True):
     """Encoding of the algorithm's own settings record; empty for its defaults."""
     held: tuple[tuple[str, ...], ...] = ()
     """Names of the columns, the target's among them, that each owner brings, where owners hold different columns of the
-    same people; empty where each brings all columns of its own people. In an oblivious join several owners may bring
-    the same columns of different people."""
+    same people; empty where each brings all columns of its own people. In a join several owners may bring the same
+    columns of different people."""
     people: bytes = b""
     """With ``held`` and people agreed on: their root, see ``data.people``."""
     join: str = AGREED
@@ -99,6 +99,11 @@ class StudyFile(Record, frozen=True):
     opened, see ``differential.canaries``."""
     engine: str = "rep4"
     """How it is computed, and so against whom rows are protected; see ``privacy.engines``."""
+
+
+def is_crossed(study: StudyFile) -> bool:
+    """Whether rows and columns are both split, and owners of different columns find out in pairs whom both have."""
+    return study.join == MATCHED and len(set(study.held)) < len(study.held)
 
 
 class SignedStudy(Record, frozen=True):
@@ -222,14 +227,14 @@ def _split_problems(study: StudyFile, names: list[str]) -> list[str]:
             return ["people are agreed on, or joined, only where owners hold different columns"]
         return []
     beside = [study.target] if study.target and study.target not in names else []
-    tables = set(study.held) if study.join == OBLIVIOUS else study.held
+    tables = set(study.held) if study.join == OBLIVIOUS or is_crossed(study) else study.held
     brought = [name for table in tables for name in table]
     if len(study.held) != len(study.owners) or not all(study.held):
         return ["every owner must bring a column, or all of them every column"]
     if sorted(brought) != sorted([*names, *beside]):
         return [
             "every column, and the target, must come from exactly one owner; only with join ="
-            f" {OBLIVIOUS!r} may several owners bring the same columns, all of them"
+            f" {OBLIVIOUS!r} or {MATCHED!r} may several owners bring the same columns, all of them"
         ]
     if study.join not in JOINS:
         return [f"no join is called {study.join[:80]!r}; there is {', '.join(JOINS)}"]
@@ -240,6 +245,8 @@ def _split_problems(study: StudyFile, names: list[str]) -> list[str]:
         ]
     if study.join != AGREED and study.people:
         return ["people are either agreed on or found by a join; leave out the root or the join"]
+    if is_crossed(study) and len(tables) != 2:
+        return [f"with join = {MATCHED!r} several owners bring the same columns only where there are two sets"]
     if study.join == OBLIVIOUS and len(tables) < 2:
         return ["a join is between owners of different columns, and here all bring the same"]
     return []

@@ -6,6 +6,7 @@ lets a passed deadline take its course.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from koinon.contracts.studies import (
@@ -17,7 +18,7 @@ from koinon.contracts.studies import (
     StudyPhase,
 )
 from koinon.jobs.gate import check_output, check_released
-from koinon.jobs.inputs import parameters
+from koinon.jobs.inputs import shared_parameters
 from koinon.jobs.sessions import session_key, study_key
 from koinon.jobs.study import SignedStudy, StudyFile, open_study
 from koinon.journey import results
@@ -136,7 +137,7 @@ async def _open(
     else:
         values = words.view("i8") / 2.0**fraction_bits
     await asyncio.to_thread(check_output, file, manifests, values.size)
-    opened = await asyncio.to_thread(_named, file, rows, values)
+    opened = await asyncio.to_thread(_named, file, manifests, values)
     check_released(file, {one.name: one.values for one in opened})
     opened = tuple(one for one in opened if one.name in file.outputs)
     incidents = await _incidents(desk, study.number)
@@ -153,12 +154,12 @@ async def _open(
     )
 
 
-def _named(file: StudyFile, rows: tuple[int, ...], values: "FloatArray") -> tuple[results.Output, ...]:
+def _named(file: StudyFile, manifests: Sequence[ShareManifest], values: "FloatArray") -> tuple[results.Output, ...]:
     """The opened numbers as the outputs that the study declares. Raises MalformedMessage where they do not fit."""
     from koinon.privacy.backend import named_outputs
     from koinon.privacy.programs import registry
 
-    found = named_outputs(registry.load(file.algorithm, parameters(file, rows)), values)
+    found = named_outputs(registry.load(file.algorithm, shared_parameters(file, manifests)), values)
     return tuple(
         results.Output(name, array.shape, tuple(float(value) for value in array.ravel()))
         for name, array in found.items()

@@ -57,16 +57,26 @@ class Dealing:
 
 
 def deal(
-    matrix: np.ndarray, columns: Sequence[Column], fraction_bits: int, dealing: Dealing, owner: NodeKey, rng: Rng
+    matrix: np.ndarray,
+    columns: Sequence[Column],
+    fraction_bits: int,
+    dealing: Dealing,
+    owner: NodeKey,
+    rng: Rng,
+    parts: tuple[int, ...] = (),
 ) -> tuple[ShareManifest, FourPackages]:
     """Share a matrix of float64 (rows, columns) among four positions, with fresh seeds every time.
+
+    Args:
+        parts: what the manifest says of the rows where people were matched in pairs of owners.
 
     Raises:
         InvalidInput: wrong shape, a value that is not finite or lies outside its column's declared range, or unusable
             ranges. Nothing is shared; the error names the column, never the value.
     """
     words = encoded(matrix, columns, fraction_bits)
-    return _dealt(words, _statement(len(words), columns, fraction_bits, dealing, owner), owner, rng)
+    stated = msgspec.structs.replace(_statement(len(words), columns, fraction_bits, dealing, owner), parts=parts)
+    return _dealt(words, stated, owner, rng)
 
 
 def deal_sums(
@@ -222,6 +232,8 @@ def check_manifest(manifest: ShareManifest) -> None:
         raise MalformedMessage("a share manifest needs an attempt from 0 and at least one row")
     if not 0 <= manifest.sums <= MOST_COLUMNS:
         raise MalformedMessage(f"a share manifest may cover at most {MOST_COLUMNS} sums")
+    if manifest.parts and (min(manifest.parts) < 0 or sum(manifest.parts) != manifest.rows):
+        raise MalformedMessage("the parts of a share manifest must add up to its rows")
     rows, columns = shared_shape(manifest)
     if rows * columns > LARGEST_MATRIX_WORDS:
         raise MalformedMessage(f"a share manifest may cover at most {LARGEST_MATRIX_WORDS} numbers")

@@ -42,6 +42,9 @@ class ShareManifest(Record, frozen=True):
     fraction_bits: int
     commitments: Four
     sums: int = 0
+    parts: tuple[int, ...] = ()
+    """Where people were matched in pairs of owners (``privacy.programs.crossed``): how many of the rows, in their
+    order, are of people that each owner of the other columns has; else empty."""
     signature: bytes = b""
 
 

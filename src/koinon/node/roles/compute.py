@@ -10,7 +10,7 @@ from koinon.contracts.client import Log
 from koinon.contracts.studies import Challenged, Complained, Completed, Drawn, Ended, StudyPhase
 from koinon.crypto.signature import recover_address
 from koinon.jobs import gate, member
-from koinon.jobs.inputs import parameters
+from koinon.jobs.inputs import shared_parameters
 from koinon.jobs.sessions import session_key
 from koinon.kernel.codec import decode
 from koinon.kernel.errors import Forged, Refused, Unavailable
@@ -284,7 +284,7 @@ class ComputeRole:
                 peers=(run.greetings[0], run.greetings[1], run.greetings[2], run.greetings[3]),
                 program=study.algorithm,
                 algorithm=algorithm_hash(study.algorithm, study.engine),
-                parameters=parameters(study, tuple(one.rows for one in manifests)),
+                parameters=shared_parameters(study, manifests),
                 result_party=study.publisher.node_id,
                 inputs=run.packages,
                 deadline_seconds=float(seat.run_seconds),

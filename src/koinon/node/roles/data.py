@@ -351,7 +351,7 @@ class DataRole:
         rows = await self._people.shared_rows(number, study, Hash32(effect.dataset_hash), table)
         matrix = await asyncio.to_thread(_with_planted, rows, study.planted, context.rng)
         manifest, packages = await asyncio.to_thread(
-            deal, matrix, columns, FRACTION_BITS, dealing, context.keys.node, context.rng
+            deal, matrix, columns, FRACTION_BITS, dealing, context.keys.node, context.rng, self._people.parts(number)
         )
         await self._hand_over(number, study, effect, [Input(manifest, package) for package in packages])
         journal.info("study %d: dealt shares of %d rows for attempt %d", number, len(matrix), effect.attempt)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 from koinon.contracts.studies import StudyPhase
 from koinon.crypto.hash import tagged_hash
 from koinon.jobs.study import MATCHED, OBLIVIOUS, StudyFile
-from koinon.kernel.codec import decode
+from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Forged, InvalidInput, Refused, Unavailable
 from koinon.kernel.ids import Hash32, NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.node.context import Context
 from koinon.node.datasets import Datasets, write_private
 from koinon.node.intersections import Occasion, Watch, intersection
-from koinon.node.matching import common_rows
+from koinon.node.matching import Matched, matched
 from koinon.node.orders import Intersect, Intersected
 from koinon.node.roles.studies import fetch_study
 from koinon.node.tasks import Narrator
@@ -29,7 +29,6 @@ from koinon.wire.joins import FetchPseudonymKey, PseudonymKeyReply
 
 if TYPE_CHECKING:
     from koinon.data.table import FloatArray, Table
-    from koinon.node.intersections import IndexArray
 
 journal = logging.getLogger("koinon.data")
 KEY_BYTES: Final = 32
@@ -45,26 +44,26 @@ class PeopleDesk:
     def __init__(self, context: Context, datasets: Datasets) -> None:
         self._context = context
         self._datasets = datasets
-        self._matching: dict[int, asyncio.Task[IndexArray]] = {}
+        self._matching: dict[int, asyncio.Task[Matched]] = {}
 
     def attach(self) -> None:
         """Answer the other owners of this owner's studies."""
         self._context.transport.handle(FetchPseudonymKey, self._tell_key)
 
     async def match(self, number: int, study: StudyFile, dataset_hash: bytes) -> int | None:
-        """Find out and keep which rows are of people in all owners' data; how many, or None where the study ended.
+        """Find out and keep which rows the study takes; how many, or None where the study ended.
 
         Raises:
-            KoinonError: see ``common_rows``; the sentence may be told to everybody.
+            KoinonError: see ``node.matching``; the sentence may be told to everybody.
         """
         context = self._context
         deadline = (await context.suite.studies.terms_of(number)).consent_deadline
         identifiers = await asyncio.to_thread(self._datasets.identifiers, Hash32(dataset_hash))
         until = context.clock.monotonic() + deadline - context.clock.unix()
-        matching = asyncio.create_task(common_rows(context, number, study, identifiers, until), name=f"people {number}")
+        matching = asyncio.create_task(matched(context, number, study, identifiers, until), name=f"people {number}")
         self._matching[number] = matching
         try:
-            rows = await matching
+            found = await matching
         except asyncio.CancelledError:
             if (current := asyncio.current_task()) is not None and current.cancelling():
                 matching.cancel()
@@ -72,9 +71,16 @@ class PeopleDesk:
             return None
         finally:
             del self._matching[number]
-        context.memory.write({_common_key(number): rows.astype("<u4").tobytes()})
-        journal.info("study %d: the owners' nodes found out who is in all their data", number)
-        return len(rows)
+        context.memory.write(
+            {_common_key(number): found.rows.astype("<u4").tobytes(), _parts_key(number): encode(found.parts)}
+        )
+        journal.info("study %d: the owners' nodes found out whom they have in common", number)
+        return len(found.rows)
+
+    def parts(self, number: int) -> tuple[int, ...]:
+        """How many of the rows that the study takes each owner of the other columns has; see ``node.matching``."""
+        kept = self._context.memory.get(_parts_key(number))
+        return decode(tuple[int, ...], kept) if kept is not None else ()
 
     async def intersect(self, argument: bytes, narrator: Narrator) -> Intersected:
         """The operator's order: an intersection outside of any study, for which the other operator must give it too.
@@ -116,7 +122,7 @@ class PeopleDesk:
 
     def forget(self, number: int) -> None:
         """The study is over: neither its people nor its key are of any use."""
-        self._context.memory.write({}, (_common_key(number), _pseudonym_key(number)))
+        self._context.memory.write({}, (_common_key(number), _parts_key(number), _pseudonym_key(number)))
 
     async def shared_rows(self, number: int, study: StudyFile, dataset_hash: Hash32, table: "Table") -> "FloatArray":
         """What the study takes of a data set: (rows, columns) for ``jobs.inputs.share_columns``.
@@ -193,6 +199,10 @@ class PeopleDesk:
 
 def _common_key(number: int) -> bytes:
     return b"common-rows/" + number.to_bytes(8, "big")
+
+
+def _parts_key(number: int) -> bytes:
+    return b"common-parts/" + number.to_bytes(8, "big")
 
 
 def _pseudonym_key(number: int) -> bytes:

@@ -22,6 +22,7 @@ from koinon.privacy.computation import Revealed
 from koinon.privacy.differential.accountant import Gaussian
 from koinon.privacy.differential.canaries import RELEASED
 from koinon.privacy.joins import oblivious
+from koinon.privacy.programs import crossed
 from koinon.privacy.sharing import check_columns
 from koinon.wire.committee import Column
 
@@ -59,6 +60,8 @@ class Layout(Record, frozen=True):
         planted: of each owner's rows, the last so many are canaries (``differential.canaries``).
         pairs: where the rows of owners of different columns meet in an oblivious join (``joins.oblivious``), how many
             people must be in every table before anything is shown; else 0.
+        parts: where rows and columns are both split and people were matched in pairs of owners (``crossed``), of each
+            owner its rows with each owner of the other table; else empty.
     """
 
     rows: tuple[int, ...]
@@ -68,12 +71,15 @@ class Layout(Record, frozen=True):
     fraction_bits: int = FRACTION_BITS
     planted: int = 0
     pairs: int = 0
+    parts: crossed.Parts = ()
 
     @property
     def people(self) -> int:
         """Rows of the whole table; after an oblivious join the most it can have."""
         if self.pairs:
             return min(sum(self.rows[owner] for owner in owners) for owners in self.tables)
+        if self.parts:
+            return sum(self.rows[owner] for owner in self.tables[0])
         return self.rows[0] if self.sources else sum(self.rows)
 
     @property
@@ -266,14 +272,19 @@ def check_layout(layout: Layout) -> None:
         raise InvalidInput(f"a program takes rows from 1 to {MOST_OWNERS} owners; got {len(layout.rows)}")
     if layout.pairs and not (layout.pairs > 0 and len(layout.sources) == len(layout.rows) and len(layout.tables) > 1):
         raise InvalidInput("an oblivious join is between owners of different columns")
+    if layout.parts:
+        if layout.pairs or len(layout.sources) != len(layout.rows):
+            raise InvalidInput("people are matched in pairs of owners of different columns, or meet obliviously")
+        crossed.check_parts(layout.rows, layout.tables, layout.parts)
     if min(layout.rows) < 1 or layout.people > MOST_ROWS or (layout.pairs and sum(layout.rows) > MOST_ROWS):
         raise InvalidInput(f"a program needs a row from every owner, and at most {MOST_ROWS} together")
     if layout.sources:
-        if len(layout.sources) != len(layout.rows) or (len(set(layout.rows)) != 1 and not layout.pairs):
+        by_table = bool(layout.pairs or layout.parts)
+        if len(layout.sources) != len(layout.rows) or (len(set(layout.rows)) != 1 and not by_table):
             raise InvalidInput(
                 f"owners of different columns must hold the same people; they have {layout.rows} rows. Agree on the ids"
             )
-        whole = [layout.sources[owners[0]] for owners in layout.tables] if layout.pairs else layout.sources
+        whole = [layout.sources[owners[0]] for owners in layout.tables] if by_table else layout.sources
         if sorted(number for source in whole for number in source) != list(range(len(layout.columns))):
             raise InvalidInput("every column must come from exactly one owner, or from the owners of one table")
         if not all(layout.sources):

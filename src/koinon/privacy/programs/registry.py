@@ -13,16 +13,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from koinon.crypto.hash import tagged_hash
-from koinon.kernel.codec import decode
+from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import InvalidInput, Unavailable
 from koinon.kernel.ids import Hash32
 from koinon.privacy.backend import Program
+from koinon.privacy.programs import crossed
 from koinon.privacy.programs.offer import PREPARATION, Offer, Parameters, check_layout, decode_settings, is_prepared
 
 _DOMAIN: Final = "koinon/algorithm/3"
 _LONGEST_PARAMETERS: Final = 1024 * 1024
 _ROOM: Final = "koinon.privacy."
+WORTH: Final = "worth"
+"""The output that says what each owner's rows are worth; see ``valuation.shapley``."""
 
 REP4: Final = "rep4"
 FEDERATED: Final = "federated"
@@ -88,6 +93,11 @@ def load(name: str, parameters: bytes) -> Program:
     check_layout(given.layout)
     settings = decode_settings(found, given.settings)
     check_outputs(found, given.outputs, settings)
+    if given.layout.parts:
+        if WORTH in given.outputs:
+            raise InvalidInput("rows have a worth where each owner brings rows of its own, with all columns")
+        whole = msgspec.structs.replace(given, layout=crossed.inside(given.layout))
+        return replace(crossed.assembled(load(name, encode(whole)), given.layout), parameters=parameters)
     if found.sums is not None:
         # Programs that have this choice import it themselves: the hashes of others do not cover it.
         from koinon.privacy.programs import owner_sums
