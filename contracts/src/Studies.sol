@@ -156,6 +156,7 @@ contract Studies is Credits, EIP712 {
         uint256 indexed studyId, uint256 indexed attempt, bytes32 seed, address[] committee, uint256 deadline
     );
     event Complained(uint256 indexed studyId, uint256 indexed attempt, address sender, address backup, address receiver);
+    event Declined(uint256 indexed studyId, uint256 indexed attempt, address member);
     event Challenged(
         uint256 indexed studyId,
         uint256 indexed attempt,
@@ -337,6 +338,16 @@ contract Studies is Credits, EIP712 {
         study.excluded.push(committee[receiver]);
         emit Complained(studyId, attempt, committee[sender], committee[backup], committee[receiver]);
         _failAttempt(studyId, study, "complaint");
+    }
+
+    /// @notice A member that cannot run this study says so: it alone is out, nobody is slashed, and another committee is
+    /// drawn at once.
+    function decline(uint256 studyId, uint256 attempt) external {
+        Study storage study = _running(studyId, attempt);
+        _position(study, msg.sender);
+        study.excluded.push(msg.sender);
+        emit Declined(studyId, attempt, msg.sender);
+        _failAttempt(studyId, study, "declined");
     }
 
     /// @notice Ask the member at `position` for a sign of life. Once for each member and attempt, by a party, the result

@@ -125,6 +125,12 @@ class Money(RuleBasedStateMachine):
             own = self.world.by(members[receiver]).studies
             self.attempt(own.complain(study, attempt, sender, backup, receiver))
 
+    @rule(which=earlier, place=position)
+    def decline(self, which: int, place: int) -> None:
+        if (study := self.pick(self.studies, which)) and (members := self.committee(study)):
+            attempt = self.run(self.world.suite.studies.study_of(study)).attempt
+            self.attempt(self.world.by(members[place]).studies.decline(study, attempt))
+
     @rule(which=earlier, place=position, who=anyone, answers=st.booleans())
     def challenge(self, which: int, place: int, who: str, answers: bool) -> None:
         if (study := self.pick(self.studies, which)) and (members := self.committee(study)):

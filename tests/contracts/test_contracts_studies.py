@@ -224,6 +224,19 @@ async def test_captured_randomness_stays(world: World, chain: EvmChain) -> None:
     assert len(await world.draw(study_id)) == 4
 
 
+async def test_a_member_that_declines_is_left_out_alone_and_loses_nothing(world: World) -> None:
+    study_id, committee = await world.running()
+    before = await wealths(world)
+    await world.by(committee[1]).studies.decline(study_id, 0)
+    study = await world.suite.studies.study_of(study_id)
+    assert [world.name(account) for account in study.excluded] == [committee[1]]
+    assert (study.phase, study.attempt) == (StudyPhase.DRAWING, 1)
+    assert committee[1] not in await world.draw(study_id)
+    provider = await world.suite.providers.provider_of(world.address(committee[1]))
+    assert (provider.stake, provider.locks) == (STAKE, 0)
+    assert changes(before, await wealths(world)) == {}
+
+
 async def test_complaint_excludes_three_and_slashes_nobody(world: World) -> None:
     study_id, committee = await world.running()
     await world.by(committee[2]).studies.complain(study_id, 0, sender=0, backup=3, receiver=2)
@@ -378,6 +391,9 @@ RUNNING: dict[str, tuple[Step, str]] = {
     "complaint against itself": (lambda w, s, c: w.by(c[3]).studies.complain(s, 0, 3, 1, 3), "BadField"),
     "complaint about nobody": (lambda w, s, c: w.by(c[3]).studies.complain(s, 0, 4, 1, 3), "BadField"),
     "complaint in the past": (lambda w, s, c: w.by(c[3]).studies.complain(s, 1, 0, 1, 3), "WrongAttempt"),
+    "a stranger declines": (lambda w, s, c: w.by("stranger").studies.decline(s, 0), "NotAllowed"),
+    "an owner declines": (lambda w, s, c: w.by("north").studies.decline(s, 0), "NotAllowed"),
+    "declined in the past": (lambda w, s, c: w.by(c[3]).studies.decline(s, 1), "WrongAttempt"),
     "a stranger's challenge": (lambda w, s, c: w.by("stranger").studies.challenge(s, 0, 1), "NotAllowed"),
     "challenge of itself": (lambda w, s, c: w.by(c[1]).studies.challenge(s, 0, 1), "NotAllowed"),
     "challenge of nobody": (lambda w, s, c: w.by("north").studies.challenge(s, 0, 4), "BadField"),

@@ -4,18 +4,21 @@ import importlib.util
 
 import numpy as np
 import pytest
+from contracts_world import PROVIDERS
 from node_joins_world import JOINING_POLICY, UNIT, money_of, ordered, publisher_of
 from node_market_world import Network, party
 
+from koinon.contracts.studies import Challenged, Complained, Declined, Drawn
 from koinon.data.schema import Schema
-from koinon.jobs.study import Terms
+from koinon.jobs.study import StudyFile, Terms
 from koinon.journey import study as proposing
-from koinon.journey.results import Study
+from koinon.journey.results import Study, Trained
 from koinon.kernel.errors import InvalidInput, Unavailable
 from koinon.kernel.quantities import TokenAmount
 from koinon.node.datasets import Datasets
 from koinon.node.drafts import Draft, write_draft
 from koinon.node.orders import ProposeStudy
+from koinon.node.roles.compute import ComputeRole
 from koinon.node.roles.data import DataRole
 from koinon.privacy.encrypted import studies
 from koinon.privacy.engines import EngineOffer, engine_named
@@ -113,6 +116,45 @@ async def test_a_study_whose_sums_say_more_than_it_opens_is_no_study(network: Ne
     with pytest.raises(InvalidInput, match="say mean too"):
         await ordered(publisher, "study.propose", ProposeStudy(draft(engine, "variance")), Study)
     assert await network.suite.studies.count() == 0
+
+
+class BareNode(ComputeRole):
+    """A provider that lacks the library where it has the first committee's second seat."""
+
+    _drawn_bare = False
+
+    async def _take_seat(self, event: Drawn) -> None:
+        self._drawn_bare = event.attempt == 0 and event.committee[1] == self._context.account
+        await super()._take_seat(event)
+
+    def _lacking(self, study: StudyFile) -> str:
+        return "the library is not installed here" if self._drawn_bare else super()._lacking(study)
+
+
+@pytest.mark.long
+async def test_a_member_without_the_library_leaves_its_seat_at_once_and_another_takes_it_sample(
+    network: Network,
+) -> None:
+    """It alone is left out, and keeps its stake; the second committee finishes, and everybody else is paid."""
+    for name in PROVIDERS:
+        context = await network.node(name, ("compute",))
+        BareNode(context).attach()
+        context.spawn(context.feed.follow(), "feed")
+    publisher = await publisher_of(network)
+    await owners_of(network)
+    study = await ordered(publisher, "study.propose", ProposeStudy(draft()), Study)
+    trained = await ordered(publisher, "study.train", study, Trained)
+    suite = network.suite
+    first = await suite.studies.committee_of(study.number, 0)
+    (declined,) = await suite.studies.events(Declined, study_id=study.number)
+    assert (declined.event.attempt, declined.event.member) == (0, first[1])
+    assert (await suite.studies.study_of(study.number)).excluded == (first[1],)
+    assert trained.attempt == 1
+    assert first[1] not in trained.committee
+    provider = await suite.providers.provider_of(first[1])
+    assert (provider.stake, provider.locks) == ((await suite.providers.provider_of(trained.committee[0])).stake, 0)
+    assert await suite.studies.events(Complained, study_id=study.number) == []
+    assert await suite.studies.events(Challenged, study_id=study.number) == []
 
 
 def test_an_installed_engine_lacks_nothing() -> None:

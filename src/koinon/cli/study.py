@@ -444,6 +444,7 @@ async def _events(studies: Any, number: int) -> list[dict[str, Any]]:
         known.Seeded,
         known.Drawn,
         known.Complained,
+        known.Declined,
         known.Challenged,
         known.Answered,
         known.ChallengeExpired,

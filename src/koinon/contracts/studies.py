@@ -189,6 +189,13 @@ class Complained(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Declined(Event):
+    study_id: int
+    attempt: int
+    member: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Challenged(Event):
     study_id: int
     attempt: int
@@ -313,6 +320,10 @@ class Studies(PaysCredit):
     async def complain(self, study_id: int, attempt: int, sender: int, backup: int, receiver: int) -> Receipt:
         """A member (the receiver) met a wrong or missing frame: three are excluded, and the study is drawn again."""
         return await self._write("complain", study_id, attempt, sender, backup, receiver)
+
+    async def decline(self, study_id: int, attempt: int) -> Receipt:
+        """A member cannot run this study: it is excluded, nobody is slashed, and the study is drawn again."""
+        return await self._write("decline", study_id, attempt)
 
     async def challenge(self, study_id: int, attempt: int, position: int) -> Receipt:
         """Ask a member for a sign of life."""

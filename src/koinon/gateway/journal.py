@@ -155,6 +155,7 @@ ACTORS: Final[dict[tuple[str, str], str]] = {
     ("Studies", "Refused"): "owner",
     ("Studies", "Revealed"): "party",
     ("Studies", "Complained"): "receiver",
+    ("Studies", "Declined"): "member",
     ("Studies", "Challenged"): "challenger",
     ("Studies", "Answered"): "member",
     ("Assets", "Minted"): "publisher",

@@ -258,6 +258,7 @@ def _member(facts: Facts, place: int, account: str, entries: Sequence[Entry], ow
     blamed = [
         e for e in named(own, "Complained") if account in (e.values["sender"], e.values["backup"], e.values["receiver"])
     ]
+    declined = [e for e in named(own, "Declined") if e.values["member"] == account]
     silent = [e for e in named(own, "ChallengeExpired") if e.values["member"] == account]
     challenged = [e for e in named(own, "Challenged") if e.values["member"] == account]
     answered = [e for e in named(own, "Answered") if e.values["member"] == account]
@@ -268,6 +269,8 @@ def _member(facts: Facts, place: int, account: str, entries: Sequence[Entry], ow
         state, tone = ("signed the result", "final") if signed else ("signature not needed", "neutral")
     elif silent:
         state, tone = "silent, lost stake", "failed"
+    elif declined:
+        state, tone = "could not run the study", "neutral"
     elif blamed:
         state, tone = "left unpaid after a complaint", "failed"
     elif named(own, "AttemptFailed"):
@@ -347,6 +350,8 @@ def _event(facts: Facts, entry: Entry) -> Event | None:
                 backup=facts.label(values["backup"]),
                 receiver=facts.label(values["receiver"]),
             )
+        case "Declined":
+            actor, said = values["member"], sentence("cannot run this study and leaves its seat to another")
         case "Challenged":
             actor, tone = values["challenger"], "pending"
             said = sentence(

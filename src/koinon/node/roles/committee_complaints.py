@@ -1,4 +1,4 @@
-"""What a committee member says on the chain about others, and for itself: complaints, challenges and answers."""
+"""What a committee member says on the chain: that another deviated or is silent, that it lives, that it cannot run."""
 
 import asyncio
 import logging
@@ -21,6 +21,15 @@ async def complain(context: Context, seat: Seat, effect: member.Complain) -> Non
         await context.suite.studies.complain(state.study, state.attempt, effect.sender, effect.backup, state.position)
     except Refused as late:
         journal.info("study %d: another member's complaint was faster: %s", state.study, late)
+
+
+async def decline(context: Context, study: int, attempt: int, reason: str) -> None:
+    """Say on the chain, before anybody waits, that this member cannot run the study; the next draw leaves it out."""
+    journal.warning("study %d, attempt %d: this node declines its seat: %s", study, attempt, reason)
+    try:
+        await context.suite.studies.decline(study, attempt)
+    except Refused as late:
+        journal.info("study %d: the attempt is over already: %s", study, late)
 
 
 async def challenge(context: Context, seat: Seat, position: int) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from koinon.contracts.client import Log
-from koinon.contracts.studies import Challenged, Complained, Completed, Drawn, Ended, StudyPhase
+from koinon.contracts.studies import Challenged, Complained, Completed, Declined, Drawn, Ended, StudyPhase
 from koinon.crypto.signature import recover_address
 from koinon.jobs import gate, member
 from koinon.jobs.inputs import shared_parameters
 from koinon.jobs.sessions import session_key
+from koinon.jobs.study import StudyFile
 from koinon.kernel.codec import decode
 from koinon.kernel.errors import Forged, Refused, Unavailable
 from koinon.kernel.ids import NodeId
@@ -73,6 +74,7 @@ class ComputeRole:
         context.feed.on(studies, Drawn, self._drawn)
         context.feed.on(studies, Challenged, self._challenged)
         context.feed.on(studies, Complained, self._over)
+        context.feed.on(studies, Declined, self._over)
         context.feed.on(studies, Completed, self._paid)
         context.feed.on(studies, Ended, self._ended)
         context.transport.handle(CommitteeHello, self._hello)
@@ -106,6 +108,9 @@ class ComputeRole:
     async def _take_seat(self, event: Drawn) -> None:
         context, number, attempt = self._context, event.study_id, event.attempt
         study = await fetch_study(context, number)
+        if lacking := self._lacking(study):
+            await complaints.decline(context, number, attempt, lacking)
+            return
         terms = await context.suite.studies.terms_of(number)
         providers = [await context.suite.providers.provider_of(account) for account in event.committee]
         members = tuple(NodeId(provider.node_id) for provider in providers)
@@ -128,6 +133,12 @@ class ComputeRole:
                 seat.worker.cancel()
             del self._seats[number, attempt]
 
+    def _lacking(self, study: StudyFile) -> str:
+        """What this machine lacks to run the study's engine; empty where it is nothing."""
+        from koinon.privacy.engines import engine_named
+
+        return engine_named(study.engine).missing()
+
     async def _live(self, seat: Seat) -> None:
         """Take events until the attempt is over; a tick whenever nothing else happens."""
         while seat.state.phase != "left":
@@ -146,7 +157,7 @@ class ComputeRole:
             else:
                 await complaints.answer(self._context, event.study_id, event.attempt)
 
-    async def _over(self, event: Complained, _: Log) -> None:
+    async def _over(self, event: Complained | Declined, _: Log) -> None:
         if seat := self._seats.get((event.study_id, event.attempt)):
             seat.events.put_nowait(member.AttemptOver())
 
