@@ -74,8 +74,6 @@ _SIGMOID_BOUND: Final = 1.25
 
 LEVELS: Final = 10
 """The inverse square root resolves arguments down to 4^−LEVELS of the unit."""
-SMALLEST_SPREAD: Final = 2.0**-LEVELS
-"""Square root of that: columns whose deviation is below this part of their half range count as constant."""
 _ROOT_BITS: Final = 24
 _FACTOR_BITS: Final = 37
 _TABLE_ROOT_BITS: Final = 20

@@ -18,6 +18,7 @@ from koinon.privacy.federated.approvals import ENOUGH_APPROVALS, WITNESSES
 from koinon.privacy.federated.strategies import ADAM, AVERAGE
 from koinon.privacy.programs import logistic_regression, perceptron
 from koinon.privacy.programs.offer import Parameters, decode_settings
+from koinon.privacy.programs.owner_sums import ROWS
 from koinon.privacy.programs.registry import FEDERATED, HE, REP4
 from koinon.privacy.rep4 import simulation
 from koinon.privacy.rep4.cost import run_cost
@@ -148,8 +149,10 @@ def _clear_cost(program: Program, _: Parameters, __: Network) -> Cost:
 
 
 def _rep4_refusal(name: str, parameters: Parameters) -> str:
-    if name == perceptron.NAME and decode_settings(perceptron.OFFER, parameters.settings).strategy:
-        return "a strategy says how owners' networks are combined, and shares make one network: leave it empty"
+    if name == perceptron.NAME:
+        settings = decode_settings(perceptron.OFFER, parameters.settings)
+        if settings.strategy and settings.solver == ROWS:
+            return "a strategy says how owners' networks are combined, and shares of rows make one: leave it empty"
     return ""
 
 

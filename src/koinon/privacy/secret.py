@@ -21,7 +21,6 @@ import numpy as np
 from koinon.kernel.errors import Refused
 from koinon.privacy.differential.noise import REACH
 
-WORD_BITS: Final = 64
 HEADROOM_BITS: Final = 62
 """Words stay below 2⁶² in absolute value: what truncation needs to be exact up to one unit in the last place."""
 WIDEST_DROP: Final = 61

@@ -14,6 +14,7 @@ from koinon.privacy.federated.strategies import ADAM, LocalPlan, ServerPlan
 from koinon.privacy.federated.training import TrainingPlan, check_plan
 from koinon.privacy.programs import perceptron
 from koinon.privacy.programs.offer import MOST_ROWS, Layout, Parameters, decode_settings
+from koinon.privacy.programs.owner_sums import ROWS
 from koinon.privacy.sums.table import check_unprepared
 
 MOST_ROUNDS: Final = 200
@@ -45,6 +46,8 @@ def averaging_plan(parameters: Parameters) -> TrainingPlan:
     if set(parameters.outputs) != set(perceptron.OUTPUTS):
         raise Refused("the joint network is known to all owners; open all of it")
     perceptron.check_strategy(settings)
+    if settings.solver != ROWS:
+        raise Refused("owners send what changes in every round, masked; leave the solver out, or name the engine rep4")
     check_unprepared(settings)
     rounds = settings.rounds or settings.epochs
     if not 1 <= rounds <= min(settings.epochs, MOST_ROUNDS) or settings.epochs > MOST_EPOCHS:

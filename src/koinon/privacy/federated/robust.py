@@ -27,7 +27,7 @@ from koinon.kernel.errors import InvalidInput
 from koinon.privacy import computation, ordering
 from koinon.privacy.arrays import SecretArray, concatenate, maximum, product, reciprocal, square_root
 from koinon.privacy.backend import Backend, PlainInput, Program
-from koinon.privacy.computation import Revealed, reveal
+from koinon.privacy.computation import reveal
 from koinon.privacy.secret import Product
 from koinon.wire.committee import Column
 
@@ -71,9 +71,10 @@ def program(parameters: Parameters) -> Program:
         InvalidInput: parameters out of their ranges.
     """
     _check(parameters)
+    rule = Rule(parameters.rule)
     return computation.program(
         NAME,
-        lambda *updates: _combined(updates, parameters),
+        lambda *updates: reveal(update=combined(concatenate(updates, 1), rule, parameters.trim)),
         [(parameters.length, 1)] * parameters.owners,
         columns(parameters.clip),
         parameters.fraction_bits,
@@ -118,15 +119,15 @@ def _check(parameters: Parameters) -> None:
         )
 
 
-def _combined(updates: Sequence[SecretArray], parameters: Parameters) -> Revealed:
-    table = concatenate(updates, 1)
-    match Rule(parameters.rule):
+def combined(table: SecretArray, rule: Rule, trim: int) -> SecretArray:
+    """The (length,) robust mean of the columns of a table (length, owners), in units of the clipping norm."""
+    match rule:
         case Rule.CLIPPED_MEAN:
             squares = product(table, table, Product.COLUMN_DOT)
             length = maximum(square_root(squares, _SMALLEST_SQUARE), 1.0)
-            return reveal(update=(table * reciprocal(length, 1.0)).mean(1))
+            return (table * reciprocal(length, 1.0)).mean(1)
         case Rule.TRIMMED_MEAN:
             (ordered,) = ordering.sort(table, 1)
-            return reveal(update=ordered[:, parameters.trim : parameters.owners - parameters.trim].mean(1))
+            return ordered[:, trim : table.shape[1] - trim].mean(1)
         case Rule.MEDIAN:
-            return reveal(update=ordering.median(table, 1))
+            return ordering.median(table, 1)

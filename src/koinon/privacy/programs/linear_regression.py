@@ -82,7 +82,7 @@ def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Prog
     return on_pairs(NAME, layout, outputs, lambda rows, _: _opened(rows, layout, settings, outputs))
 
 
-def _without_sums(settings: Settings, _: tuple[str, ...]) -> str:
+def _without_sums(_: Layout, settings: Settings, __: tuple[str, ...]) -> str:
     return "choosing among penalties takes the rows of every fold apart; name one" if settings.penalties else ""
 
 
@@ -92,7 +92,7 @@ def _ordered(layout: Layout) -> list[int]:
     return [*layout.features, layout.place]
 
 
-def _sums_length(layout: Layout) -> int:
+def _sums_length(layout: Layout, _: Settings) -> int:
     if len(layout.columns) > MOST_COLUMNS:
         raise InvalidInput(f"{NAME}: owners add up products of pairs of at most {MOST_COLUMNS} columns; share rows")
     return sums_length(len(layout.columns))

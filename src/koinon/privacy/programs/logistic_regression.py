@@ -293,7 +293,7 @@ def _paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
     return on_paired_target(NAME, layout, outputs, compute)
 
 
-def _without_sums(settings: Settings, outputs: tuple[str, ...]) -> str:
+def _without_sums(_: Layout, settings: Settings, outputs: tuple[str, ...]) -> str:
     if settings.penalties:
         return "choosing among penalties takes the rows of every fold apart; name one"
     if WORTH in outputs:
@@ -301,7 +301,7 @@ def _without_sums(settings: Settings, outputs: tuple[str, ...]) -> str:
     return ""
 
 
-def _sums_length(layout: Layout) -> int:
+def _sums_length(layout: Layout, _: Settings) -> int:
     if layout.target != layout.columns[-1].name or len(layout.columns) < 2:
         raise InvalidInput(f"{NAME} takes the target as the last column, after a feature")
     if len(layout.features) > aggregated.MOST_COLUMNS:

@@ -132,10 +132,6 @@ class Parameters(Record, frozen=True):
     epsilon: float = 0.0
 
 
-class NoSettings(Record, frozen=True):
-    """For a program without any."""
-
-
 @dataclass(frozen=True)
 class ResultTable:
     """One opened output as people read it.
@@ -157,17 +153,17 @@ class OwnerSums:
     """How a program follows from one row of sums that every owner makes of its own rows and shares in their place.
 
     Attributes:
-        length: layout → numbers that each owner shares.
+        length: layout, settings → numbers that each owner shares.
         least: layout → rows that each owner must have.
-        refusal: settings, opened outputs → why sums do not give these; empty where they do.
+        refusal: layout, settings, opened outputs → why sums do not give these; empty where they do.
         local: an owner's rows (n, columns) in [−1, 1], layout, settings → its sums (length,) in [−1, 1]. Raises
             InvalidInput for rows without a fit of their own.
         joint: everybody's sums (1, length) each, layout, settings, opened outputs → what is opened.
     """
 
-    length: Callable[[Layout], int]
+    length: Callable[[Layout, Any], int]
     least: Callable[[Layout], int]
-    refusal: Callable[[Any, tuple[str, ...]], str]
+    refusal: Callable[[Layout, Any, tuple[str, ...]], str]
     local: Callable[[np.ndarray, Layout, Any], np.ndarray]
     joint: Callable[[Sequence[SecretArray], Layout, Any, tuple[str, ...]], Revealed]
 

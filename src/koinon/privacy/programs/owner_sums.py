@@ -45,7 +45,7 @@ def refusal(found: Offer, given: Parameters, settings: Record) -> str:
         return "rows are planted among rows; share those, or plant none"
     if is_prepared(settings):
         return "columns are prepared among shares of rows; leave scale, missing and encode out"
-    if problem := found.sums.refusal(settings, given.outputs):
+    if problem := found.sums.refusal(layout, settings, given.outputs):
         return problem
     least = found.sums.least(layout)
     if min(layout.rows) < least:
@@ -57,7 +57,7 @@ def program(found: Offer, given: Parameters, settings: Record) -> Program:
     """The program on owners' sums. Raises InvalidInput where sums do not give what is asked for."""
     check_layout(given.layout)
     kind, layout = _checked(found, given, settings), given.layout
-    length = kind.length(layout)
+    length = kind.length(layout, settings)
 
     def joint(*sums: SecretArray) -> Revealed:
         return kind.joint(sums, layout, settings, given.outputs)

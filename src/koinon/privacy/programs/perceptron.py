@@ -4,7 +4,7 @@ Opened are its weights, which may remember single people: planted rows show that
 ``noisy-network/1`` learns with a guarantee against it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,13 +14,16 @@ from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.perceptron import Perceptron
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_target
+from koinon.privacy.programs import own_networks
+from koinon.privacy.programs.offer import Layout, Offer, OwnerSums, ResultTable, Target, names_of, on_target
+from koinon.privacy.programs.owner_sums import ROWS, SUMS
 from koinon.privacy.programs.planted import unless_remembered
 from koinon.privacy.programs.preparation import PreparedSettings
 
 NAME: Final = "perceptron/1"
 MOST_HIDDEN: Final = 256
 MOST_STEPS: Final = 10_000
+MOST_OWN_EPOCHS: Final = 1_000
 FEDAVG: Final = "fedavg"
 FEDPROX: Final = "fedprox"
 FEDADAM: Final = "fedadam"
@@ -34,10 +37,12 @@ class Settings(PreparedSettings, frozen=True):
     batch: rows in a step.
     rate: of a step.
     seed: of the weights that training starts from and of the order of the rows.
-    strategy: on the engine federated how owners' networks are combined: ``fedavg``, ``fedprox`` or ``fedadam``; empty
-        for ``fedavg``, and on every other engine.
+    strategy: how owners' own networks are combined: on the engine federated ``fedavg``, ``fedprox`` or ``fedadam``,
+        empty for ``fedavg``; on rep4, where owners share networks (solver ``sums``), ``median`` or ``trimmed-mean``.
     proximal: μ of ``fedprox``, above 0 with it; else 0.
     rounds: on the engine federated, of as many equal parts of the epochs; 0 for a round an epoch.
+    solver: whether owners share "rows", or "sums": each the network that it trained on its own rows.
+    trim: networks that a trimmed mean leaves out at each end of every weight.
     """
 
     hidden: int = 16
@@ -48,15 +53,13 @@ class Settings(PreparedSettings, frozen=True):
     strategy: str = ""
     proximal: float = 0.0
     rounds: int = 0
+    solver: str = ROWS
+    trim: int = 1
 
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
     """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
-    if not 1 <= settings.hidden <= MOST_HIDDEN or not 0.0001 <= settings.rate <= 1.0:
-        raise InvalidInput(
-            f"{NAME} has 1 to {MOST_HIDDEN} hidden units and a rate from 0.0001 to 1; got {settings.hidden} and"
-            f" {settings.rate:g}"
-        )
+    _check_shape(settings)
     if not 1 <= settings.batch <= layout.people or settings.epochs < 1 or not 0 <= settings.seed < 1 << 32:
         raise InvalidInput(
             f"{NAME} takes 1 to {layout.people} people in a step, at least one epoch and a seed from 0 to 2^32 - 1"
@@ -75,11 +78,36 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
     return on_target(NAME, layout, outputs, compute, Target.BINARY)
 
 
+def _check_shape(settings: Settings) -> None:
+    if not 1 <= settings.hidden <= MOST_HIDDEN or not 0.0001 <= settings.rate <= 1.0:
+        raise InvalidInput(
+            f"{NAME} has 1 to {MOST_HIDDEN} hidden units and a rate from 0.0001 to 1; got {settings.hidden} and"
+            f" {settings.rate:g}"
+        )
+
+
+def _not_combined(layout: Layout, settings: Settings, _: tuple[str, ...]) -> str:
+    if not 1 <= settings.epochs <= MOST_OWN_EPOCHS or settings.batch < 1 or not 0 <= settings.seed < 1 << 32:
+        return f"an owner makes 1 to {MOST_OWN_EPOCHS} epochs of a row or more a step, and a seed is below 2^32"
+    return own_networks.refusal(settings.strategy, settings.trim, len(layout.rows))
+
+
+def _weights(layout: Layout, settings: Settings) -> int:
+    _check_shape(settings)
+    return own_networks.length(layout, settings)
+
+
+def _joint(shared: Sequence[SecretArray], layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
+    made = dict(zip(OUTPUTS, own_networks.joint_network(shared, layout, settings), strict=True))
+    return reveal(**{name: made[name] for name in outputs})
+
+
 def check_strategy(settings: Settings) -> None:
     """Raises InvalidInput for a way of combining networks that there is not."""
     if settings.strategy not in ("", FEDAVG, FEDPROX, FEDADAM):
         raise InvalidInput(
-            f"{NAME}: networks are combined by {FEDAVG}, {FEDPROX} or {FEDADAM}; got {settings.strategy[:40]!r}"
+            f"{NAME}: networks are combined by {FEDAVG}, {FEDPROX} or {FEDADAM}, or on rep4, where owners share them"
+            f" (solver {SUMS}), by {' or '.join(own_networks.RULES)}; got {settings.strategy[:40]!r}"
         )
     if (settings.strategy == FEDPROX) != (settings.proximal != 0.0) or not 0.0 <= settings.proximal <= 1e4:
         raise InvalidInput(f"{NAME}: {FEDPROX} has a proximal from above 0 to 10000, and no other strategy has any")
@@ -110,4 +138,11 @@ OFFER: Final = Offer(
     build=program,
     present=present,
     judges_planted=True,
+    sums=OwnerSums(
+        length=_weights,
+        least=lambda _: own_networks.LEAST_ROWS,
+        refusal=_not_combined,
+        local=own_networks.local_network,
+        joint=_joint,
+    ),
 )

@@ -24,7 +24,6 @@ LEAST_ROWS: Final = 8
 STEPS: Final = 30
 _RATE: Final = 4.0
 _MOMENTUM: Final = 0.9
-LARGEST_SPREAD: Final = 2.0
 
 
 def worth(tables: Sequence[SecretArray], plan: Plan) -> tuple[SecretArray, SecretArray]:
