@@ -92,7 +92,8 @@ def test_strategies_are_different_trainings() -> None:
     studies = [given(**settings) for settings in STRATEGIES.values()]
     offer = engine_named("federated")
     costs = [offer.cost(registry.load(NAME, encode(one)), one, Network()) for one in studies]
-    assert costs[0].rounds == 2 * costs[1].rounds == 5 * 20
+    # Before every round but the first, members vouch for its model.
+    assert [each.rounds for each in costs[:2]] == [6 * 20 - 1, 6 * 10 - 1]
 
 
 REFUSED: dict[str, tuple[Parameters, str]] = {
