@@ -37,9 +37,11 @@ _ACCOUNT_BYTES: Final = (508, 258)
 and to each of three witnesses. Counted; ``tests/privacy/test_engine_costs.py`` counts again."""
 _APPROVAL_BYTES: Final = 204
 """A member's signature on the model of a round, to the leader and to every owner: counted there too."""
-_PAIR_SECONDS: Final = 1.7e-3
-_WORD_SECONDS: Final = 6e-8
-"""Of the processor in a round, for each pair of owners and for each word of each: ``benchmarks/federated.py``."""
+_PAIR_SECONDS: Final = 2.5e-3
+_WORD_SECONDS: Final = 7e-8
+_ROUND_SECONDS: Final = 0.01
+"""Of the processor in a round: for each pair of owners and each word of each, at the owners, at the leader and at three
+members that repeat it, and for the links between them. ``benchmarks/federated.py``, ``benchmarks/engines.py``."""
 _OWNER_SECONDS: Final = 0.3
 """Of the processor, for an owner's child to start."""
 
@@ -123,7 +125,8 @@ def _federated_cost(program: Program, parameters: Parameters, network: Network) 
     approvals = (rounds - 1) * (WITNESSES + owners * ENOUGH_APPROVALS) * _APPROVAL_BYTES
     traffic = rounds * round_bytes + model + approvals
     stages = rounds * _FEDERATED_STAGES + rounds - 1
-    computing = rounds * (owners**2 * _PAIR_SECONDS + owners * length * _WORD_SECONDS) + owners * _OWNER_SECONDS
+    in_a_round = owners**2 * _PAIR_SECONDS + owners * length * _WORD_SECONDS + _ROUND_SECONDS
+    computing = rounds * in_a_round + owners * _OWNER_SECONDS
     # The leader sends or receives every byte.
     on_the_wire = traffic * 8 / network.bits_per_second
     seconds = START_SECONDS + computing / _CORES + stages * network.round_trip_seconds + on_the_wire
