@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,17 +17,18 @@ from test_federated_newton import FEATURES, owners, plan, pooled
 from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.effects import Link
-from koinon.kernel.errors import Expired, KoinonError, ProtocolAbort, Unavailable
+from koinon.kernel.errors import KoinonError, ProtocolAbort, Unavailable
 from koinon.kernel.quantities import Seconds
 from koinon.privacy.federated import training
 from koinon.privacy.federated.approvals import ENOUGH_APPROVALS, Voucher, approve
+from koinon.privacy.federated.encoding import decode_sum
 from koinon.privacy.federated.links import contribute, coordinate
 from koinon.privacy.federated.training import RoundReport
 from koinon.privacy.federated.witness import Account, follow, witness
 from koinon.privacy.federated.worker import parameters_to
 from koinon.privacy.seats import certify
 from koinon.wire.catalogue import Done, from_frame, to_frame
-from koinon.wire.federated import KeyAnnouncement, ModelApproval, RoundTerms, TrainingRound
+from koinon.wire.federated import ModelApproval, RoundTerms, TrainingRound
 
 NAMES = roster(LEADER.node_id, OWNERS, witnesses=3)
 AGREED = plan()
@@ -39,14 +41,14 @@ def model() -> training.TrainedModel:
     return training.check_plan(AGREED, OWNERS)
 
 
-async def honest(owner: int, link: Link, silence: float = 240.0) -> np.ndarray:
+async def honest(owner: int, link: Link) -> np.ndarray:
     rows = owners(3)[owner]
 
     async def words(number: int, parameters: np.ndarray) -> np.ndarray:
         return training.contribution(AGREED, model(), parameters, rows, owner, number, SystemRng())
 
     try:
-        return await contribute(AGREED, NAMES, owner, node(owner), link, words, SystemRng(), Seconds(silence))
+        return await contribute(AGREED, NAMES, owner, node(owner), link, words, SystemRng(), Seconds(240))
     finally:
         await link.close()
 
@@ -132,14 +134,6 @@ async def test_a_model_is_answered_once() -> None:
     with pytest.raises(ProtocolAbort, match="round 1 after round 1"):
         await honest(0, link)
     assert len(link.sent) == 2
-
-
-async def test_the_bound_is_tight_a_leader_with_two_members_chooses_the_model() -> None:
-    link = Scripted(asked(0, FIRST), asked(1, STEEP, signed(STEEP_TERMS, 2, 3)))
-    with pytest.raises(Expired):
-        await honest(0, link, silence=0.05)
-    told = [from_frame(frame) for frame in link.sent]
-    assert [type(each) for each in told] == [KeyAnnouncement] * 2
 
 
 # ----------------------------------------------------------------------------------------------------- four members
@@ -257,3 +251,64 @@ async def test_a_leader_that_denies_a_sum_is_not_told_another_at_the_same_model(
 def test_two_of_three_are_enough() -> None:
     """One honest among them, where at most one member beside the leader is not; and one may be silent."""
     assert ENOUGH_APPROVALS == 2
+
+
+# ----------------------------------------------------------------------------------------------------- the attack
+
+
+def edges() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two steep models, and the one row of all owners that lies between them."""
+    tables = np.concatenate([part.features for part in owners(3)])
+    first = np.sort(tables[:, 0])
+    low, middle = (float(first[place : place + 2].mean()) for place in (60, 61))
+    (row,) = tables[(low < tables[:, 0]) & (tables[:, 0] < middle)]
+    return *(1e6 * np.append(np.eye(FEATURES)[0], -edge) for edge in (low, middle)), row
+
+
+async def attacked(liars: Sequence[int], monkeypatch: pytest.MonkeyPatch) -> tuple[list[np.ndarray], list[Any]]:
+    """A leader asks for sums at two models of its choice; the gradients that it is given, and how owners end."""
+    low, middle, _ = edges()
+    seen: list[np.ndarray] = []
+
+    def chooses(
+        state: training.Coordinator, plan: training.TrainingPlan, survivors: tuple[int, ...], words: np.ndarray
+    ) -> training.Coordinator:
+        total = decode_sum(words, plan.fraction_bits, training.limit_of(plan), len(survivors)) * plan.most_rows
+        seen.append(total[: FEATURES + 1])
+        following = replace(state.joint, parameters=(low, middle, FIRST)[state.round])
+        return replace(
+            state,
+            joint=following,
+            round=state.round + 1,
+            history=(*state.history, RoundReport(state.round, survivors, 0.0, 1.0)),
+            finished="read" if len(seen) == 3 else "",
+        )
+
+    async def vouched(terms: RoundTerms) -> Approvals:
+        # The others sign what follows from the first round, which is another model.
+        honest_ones = [position for position in (1, 2, 3) if position not in liars]
+        return (*signed(terms, *liars), *signed(FOLLOWING_TERMS, *honest_ones))[:ENOUGH_APPROVALS]
+
+    monkeypatch.setattr(training, "finish_round", chooses)
+    async with wired() as (near, far):
+        parts = [asyncio.create_task(honest(owner, link)) for owner, link in far.items()]
+        ended = await asyncio.gather(
+            coordinate(AGREED, NAMES, near, PACE, vouched=vouched), *parts, return_exceptions=True
+        )
+    return seen, ended[1:]
+
+
+@pytest.mark.parametrize("liars", [(), (3,)], ids=["alone", "with another member"])
+async def test_a_leader_that_asks_at_models_of_its_choice_reads_nothing(
+    liars: Sequence[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, ended = await attacked(liars, monkeypatch)
+    assert len(seen) == 1
+    assert all(isinstance(each, ProtocolAbort) and "is not approved" in str(each) for each in ended), ended
+
+
+async def test_the_bound_is_tight_a_leader_with_two_members_reads_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, ended = await attacked((2, 3), monkeypatch)
+    *_, row = edges()
+    np.testing.assert_allclose(seen[1] - seen[2], np.append(row[:-1], 1.0), atol=1e-5)
+    assert all(isinstance(each, np.ndarray) for each in ended)
