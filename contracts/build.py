@@ -26,7 +26,7 @@ ARTEFACTS: Final = HERE.parent / "src" / "koinon" / "contracts" / "artifacts"
 SYSTEM_ARTEFACTS: Final = HERE.parent / "src" / "koinon" / "ledger" / "staking" / "artifacts"
 FIXTURE_ARTEFACTS: Final = HERE.parent / "tests" / "contracts" / "fixtures"
 SUITE: Final = ("Assets", "Evaluations", "Judgements", "Market", "Names", "Providers", "Receipts", "Studies", "Token")
-PRIVACY: Final = ("EncryptedTally", "Outsourcing")
+PRIVACY: Final = ("EncryptedTally", "Outsourcing", "Products")
 SYSTEM: Final = ("Staking", "Work")
 """Contracts of chains whose validators change: the one in genesis, and what credits it with useful work."""
 RUNTIME_LIMIT: Final = 24_576  # EIP-170

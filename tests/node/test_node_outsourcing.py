@@ -264,7 +264,7 @@ async def test_offers_that_a_worker_does_not_take_cost_nothing(network: Network)
         await ordered(client, "work.outsource", wanted, orders.WorkDone)
     (open_job,) = outsourced_jobs.kept_jobs(client)
     mine = await Outsourcing.deploy(client.client, network.suite.token.address, client.account)
-    with pytest.raises(Refused, match="takes no encrypted work"):
+    with pytest.raises(Refused, match="takes no work for others"):
         await client.transport.call(other.transport.endpoint, OfferWork(open_job.contract, open_job.number))
     for sender, offer, sentence in (
         (client, OfferWork(open_job.contract, open_job.number), "works from 1 tokens a piece"),

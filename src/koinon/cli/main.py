@@ -44,7 +44,7 @@ COMMANDS: Final = {
     ),
     "model": (
         "koinon.cli.model:model",
-        "A model: publish, harden, validate, name, serve, show; share, answer, ask, forget; outsource, work.",
+        "A model: publish, harden, validate, name, serve, show; share, answer, ask, forget; outsource, multiply, work.",
     ),
     "call": ("koinon.cli.call:call", "Buy a pass, have rows answered, pay by voucher, check receipts."),
     "audit": ("koinon.cli.audit:audit", "Collect all evidence about a name into one file."),

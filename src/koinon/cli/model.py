@@ -9,7 +9,7 @@ import click
 from koinon.cli.console import console, print_json, print_table
 from koinon.cli.options import HOME, JSON, ChainAccess, amount, chain_access, chain_options, open_suite
 from koinon.cli.ordering import print_facts
-from koinon.cli.outsourcing import outsource, work
+from koinon.cli.outsourcing import multiply, outsource, work
 from koinon.cli.private_models import answer, ask, forget, share
 from koinon.kernel.ids import to_hex
 from koinon.kernel.quantities import ONE_MILLION, BasisPoints, TokenAmount
@@ -24,7 +24,7 @@ def model() -> None:
     """Publish, harden, validate, name and serve a model. SUBJECT is its study's number, or its name.
 
     Or have any ONNX model answer rows that no node sees: share, answer, ask, forget.
-    Or have strangers answer encrypted rows for pay: outsource, and work at their end.
+    Or have strangers answer encrypted rows, or multiply, for pay: outsource, multiply, and work at their end.
     """
 
 
@@ -212,5 +212,5 @@ async def _on_chain(access: ChainAccess, name: str) -> dict[str, Any]:
     }
 
 
-for command in (share, answer, ask, forget, outsource, work):
+for command in (share, answer, ask, forget, outsource, multiply, work):
     model.add_command(command)

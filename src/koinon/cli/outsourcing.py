@@ -1,4 +1,4 @@
-"""``koinon model outsource`` and ``work``: strangers answer about encrypted rows, for fees, against bonds."""
+"""``koinon model outsource``, ``multiply`` and ``work``: strangers compute for fees, against bonds."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -101,13 +101,106 @@ def outsource(
 
 
 @click.command()
+@click.argument("left", type=click.Path(path_type=Path))
+@click.argument("right", type=click.Path(path_type=Path))
+@HOME
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The product, a new .npy file.")
+@click.option(
+    "--worker",
+    "cards",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="identity.json of a node that multiplies; repeat to try others after it.",
+)
+@click.option(
+    "--fraction-bits",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 29),
+    help="Bits kept after the point of numbers; 0 takes integers alone.",
+)
+@click.option(
+    "--hide",
+    type=click.Choice(["left", "right", "both"]),
+    help="What no worker alone is to see; takes two workers, or four for both.",
+)
+@click.option(
+    "--charge/--no-charge",
+    default=None,
+    help="Prove a wrong number to the chain, which sees its row and column. [default: not with --hide]",
+)
+@click.option("--fee", default="0.1", callback=amount, show_default=True, help="Tokens for a product.")
+@click.option("--bond", default="20", callback=amount, show_default=True, help="Tokens that a wrong number costs.")
+@click.option("--contract", help="Address of a Products contract. [default: this node's own]")
+@click.option("--seconds", default=3600, show_default=True, type=LONGEST, help="Time for one worker.")
+@click.option("--claim-seconds", default=3600, show_default=True, type=LONGEST, help="Then, to charge a wrong product.")
+@JSON
+def multiply(
+    left: Path,
+    right: Path,
+    folder: Path,
+    output: Path,
+    cards: tuple[Path, ...],
+    fraction_bits: int,
+    hide: str | None,
+    charge: bool | None,
+    fee: int,
+    bond: int,
+    contract: str | None,
+    seconds: int,
+    claim_seconds: int,
+    as_json: bool,
+) -> None:
+    """Have a stranger multiply LEFT by RIGHT, two matrices in .npy files, which it sees.
+
+    One worker is enough: the product is checked here by Freivalds' method, which misses a wrong one with a probability
+    below 1 in 2^61. A wrong number is proved to the chain, and its worker's bond is yours; the next worker is tried.
+
+    With --hide, a matrix is cut into two random ones that add up to it, and their products are left to different
+    workers, each for the fee. Alone they see sizes; two who put together what they were given see the matrix. --charge
+    then shows one row and one column of a part to everybody, and with the other part whoever was given that.
+    """
+    from koinon.node import orders
+
+    wanted = orders.Multiply(
+        left=str(left.resolve()),
+        right=str(right.resolve()),
+        out=str(output.resolve()),
+        workers=tuple(Identity.read(card).account for card in cards),
+        fee=TokenAmount(fee),
+        bond=TokenAmount(bond),
+        contract=b"" if contract is None else parse_address(contract),
+        seconds=seconds,
+        claim_seconds=claim_seconds,
+        fraction_bits=fraction_bits,
+        hide=hide or "",
+        charge=not hide if charge is None else charge,
+    )
+    done = order(folder, "work.multiply", wanted, orders.Multiplied, "multiply", quiet=as_json)
+    facts: dict[str, Any] = {
+        "product": str(output),
+        "rows": done.rows,
+        "columns": done.columns,
+        "contract": to_hex(done.contract),
+        "jobs": list(done.jobs),
+        "workers": [to_hex(account) for account in done.workers],
+        "wrong": [to_hex(account) for account in done.wrong],
+        "charged": [to_hex(account) for account in done.charged],
+        "silent": [to_hex(account) for account in done.silent],
+    }
+    print_facts(facts, as_json=as_json)
+
+
+@click.command()
 @HOME
 @click.option("--fee", default="0.1", callback=amount, show_default=True, help="Tokens a piece must pay at least.")
 @click.option("--bond", default="0", callback=amount, show_default=True, help="Tokens put up at most; 0 takes no work.")
 def work(folder: Path, fee: int, bond: int) -> None:
-    """Let the node in --home answer encrypted questions for pay, on these terms.
+    """Let the node in --home answer encrypted questions and multiply matrices for pay, on these terms.
 
-    A worker that is outvoted by others of the same job loses its bond, right or wrong: the client names them all.
+    A worker of encrypted questions that is outvoted by others of the same job loses its bond, right or wrong: the
+    client names them all. A wrong product is proved.
     """
     from koinon.node import orders
 

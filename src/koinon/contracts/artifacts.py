@@ -24,7 +24,7 @@ SUITE: Final = (
 """The contracts of the suite in the order of their deployment: each needs only earlier ones."""
 SYSTEM: Final = ("Staking", "Work")
 """Contracts of chains whose validators change: the one in genesis, and what credits it with useful work."""
-PRIVACY: Final = ("EncryptedTally", "Outsourcing")
+PRIVACY: Final = ("EncryptedTally", "Outsourcing", "Products")
 """Contracts on encrypted values and encrypted work, for anybody to deploy."""
 
 

@@ -24,6 +24,7 @@ case.accuse      Accuse → CaseOpened            bring evidence of a lie before
 case.plead       Plead → PleaEntered            have judges of one's own repeat this node's part
 work.take        TakeWork → Nothing             on which terms this node answers encrypted questions for pay
 work.outsource   Outsource → WorkDone           have strangers answer about rows that they do not see
+work.multiply    Multiply → Multiplied          have a stranger multiply matrices that it sees, and check the product
 results.kept     ResultsOf → Kept               what a publisher's node remembers, for the next step of the main job
 fault.lie        Lie → Nothing                  demonstrations only, where node.toml allows it
 """
@@ -321,7 +322,7 @@ class PleaEntered(Record, frozen=True):
 
 
 class TakeWork(Record, frozen=True):
-    """Take encrypted work that pays ``least_fee`` or more a piece and asks for ``most_bond`` or less; 0 takes none."""
+    """Take work that pays ``least_fee`` or more a piece and asks for ``most_bond`` or less; 0 takes none."""
 
     least_fee: TokenAmount
     most_bond: TokenAmount
@@ -356,6 +357,47 @@ class WorkDone(Record, frozen=True):
     pieces: int
     outputs: int
     values: tuple[float, ...]
+    charged: tuple[Address, ...]
+    silent: tuple[Address, ...]
+
+
+class Multiply(Record, frozen=True):
+    """Have workers, tried in turn, multiply two matrices. ``left``, ``right``, ``out`` are .npy files.
+
+    ``hide`` names the matrices that no worker alone may see: ``left``, ``right``, ``both``, or is empty. With it, two
+    products by different workers are paid for, or four. ``charge`` says that a wrong one is shown to the chain, with a
+    row and a column of what its worker was given.
+
+    With ``fraction_bits`` the matrices hold any numbers, rounded to so many bits after the point; without, integers.
+    ``contract`` is empty for one of this node's own. ``seconds`` is the time for one worker, ``claim_seconds`` after it
+    to charge a wrong product.
+    """
+
+    left: str
+    right: str
+    out: str
+    workers: tuple[Address, ...]
+    fee: TokenAmount
+    bond: TokenAmount
+    contract: bytes
+    seconds: int
+    claim_seconds: int
+    fraction_bits: int = 0
+    hide: str = ""
+    charge: bool = True
+
+
+class Multiplied(Record, frozen=True):
+    """``jobs`` were paid to ``workers``; ``wrong`` signed a wrong product, of whom ``charged`` lost their bonds, and
+    ``silent`` sent none.
+    """
+
+    contract: Address
+    jobs: tuple[int, ...]
+    workers: tuple[Address, ...]
+    rows: int
+    columns: int
+    wrong: tuple[Address, ...]
     charged: tuple[Address, ...]
     silent: tuple[Address, ...]
 

@@ -262,12 +262,17 @@ class Node:
             self._roles["cases"] = cases
         from koinon.node.roles.outsourced_work import WorkRole
         from koinon.node.roles.outsourcing import OutsourceRole
+        from koinon.node.roles.products import ProductRole
 
         OutsourceRole(context).attach()
+        ProductRole(context).attach()
         if "service" in self.roles:
+            from koinon.node.roles.multiplying import MultiplyRole
+
             work = WorkRole(context, self._encrypted_models)
             work.attach()
             self._roles["work"] = work
+            MultiplyRole(context).attach()
         if "evaluator" in self.roles:
             from koinon.node.roles.evaluator import EvaluatorRole
 

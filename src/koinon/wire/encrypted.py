@@ -64,3 +64,24 @@ class GiveModel(Message, frozen=True):
     contract: bytes
     job: int
     model: bytes
+
+
+@message(0x0B07, limit=40 << 20)
+class SignedProduct(Message, frozen=True):
+    """A product's words, see ``privacy.multiplication``, and its worker's signature over their commitment."""
+
+    words: bytes
+    signature: bytes
+
+
+@message(0x0B08, answers=(SignedProduct,), limit=72 << 20)
+class OfferProduct(Message, frozen=True):
+    """A client offers a worker the product of two matrices, whose sizes and commitments are in the job's terms.
+
+    They are not hidden from the worker, which puts up its bond before it answers.
+    """
+
+    contract: bytes
+    job: int
+    left: bytes
+    right: bytes

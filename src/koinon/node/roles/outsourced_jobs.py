@@ -5,22 +5,30 @@ import logging
 from typing import Final
 
 from koinon.contracts.artifacts import artifact
-from koinon.contracts.outsourcing import Outsourcing
+from koinon.contracts.outsourcing import Outsourcing, OutsourcingTerms
+from koinon.contracts.products import Products, ProductTerms
 from koinon.contracts.refusals import Reverted
 from koinon.contracts.token import UNLIMITED
+from koinon.contracts.tokens import format_amount
 from koinon.jobs.outsourcing import job_name
 from koinon.kernel.codec import Record, decode, encode
-from koinon.kernel.errors import Forged, Unavailable
+from koinon.kernel.errors import Forged, Refused, Unavailable
 from koinon.kernel.ids import Address, NodeId
 from koinon.kernel.quantities import TokenAmount
 from koinon.node.context import Context
+from koinon.node.orders import TakeWork
 
 journal = logging.getLogger("koinon.outsourcing")
 
 POLL_SECONDS: Final = 5.0
 NOBODY: Final = Address(bytes(18) + b"\xde\xad")
 """Gets the bonds of outvoted workers: an account without a key, which is part of no work."""
+LEAST_SECONDS: Final = 60
+ROWS: Final = "rows"
+PRODUCT: Final = "product"
+"""Kinds of jobs: rows to be answered, under ``Outsourcing``; a product, under ``Products``."""
 _JOBS: Final = b"outsourcing/job/"
+_TERMS: Final = b"outsourcing/terms"
 
 
 class Job(Record, frozen=True):
@@ -33,6 +41,7 @@ class Job(Record, frozen=True):
     closes: int
     client: NodeId
     models: tuple[bytes, ...] = ()
+    kind: str = ROWS
 
     @property
     def name(self) -> str:
@@ -41,19 +50,65 @@ class Job(Record, frozen=True):
 
 
 async def checked_contract(context: Context, address: Address) -> Outsourcing:
-    """The contract at an address somebody named.
+    """The contract for encrypted rows at an address somebody named.
 
     Raises:
         Forged: it is another, pays in another token, or gives outvoted bonds to somebody.
     """
-    if len(address) != 20 or not artifact("Outsourcing").is_code(await context.client.code(address)):
-        raise Forged("there is no Outsourcing contract of this version at that address")
     contract = Outsourcing(context.client, address)
-    if await contract.read_address("token") != context.suite.token.address:
-        raise Forged("the contract pays in another token than this network's")
+    await _check_code(context, contract)
     if await contract.read_address("sink") != NOBODY:
         raise Forged("the contract gives the bonds of outvoted workers to somebody; take one of the node's own")
     return contract
+
+
+async def checked_products(context: Context, address: Address) -> Products:
+    """The contract for products at an address somebody named. Raises Forged where it is another."""
+    contract = Products(context.client, address)
+    await _check_code(context, contract)
+    return contract
+
+
+async def _check_code(context: Context, contract: Outsourcing | Products) -> None:
+    address = contract.address
+    if len(address) != 20 or not artifact(contract.NAME).is_code(await context.client.code(address)):
+        raise Forged(f"there is no {contract.NAME} contract of this version at that address")
+    if await contract.read_address("token") != context.suite.token.address:
+        raise Forged("the contract pays in another token than this network's")
+
+
+def set_terms(context: Context, terms: TakeWork) -> None:
+    """On which terms this node takes work from now on."""
+    context.memory.write({_TERMS: encode(terms)})
+
+
+def takes_work(context: Context) -> TakeWork:
+    """The operator's terms. Raises Refused where it takes no work."""
+    stored = context.memory.get(_TERMS)
+    terms = decode(TakeWork, stored) if stored else None
+    if terms is None or not terms.most_bond:
+        raise Refused("this node takes no work for others; its operator decides with: koinon model work")
+    return terms
+
+
+async def check_offer(
+    context: Context, own: TakeWork, sender: NodeId, client: Address, offered: OutsourcingTerms | ProductTerms
+) -> None:
+    """Raises Refused for work that another account opened, on worse terms than the operator's, or too late."""
+    if (await context.directory.find_node(sender)).claim.account != client:
+        raise Refused("work is offered by the node whose account opened it")
+    if offered.fee < own.least_fee or offered.bond > own.most_bond:
+        raise Refused(
+            f"this node works from {format_amount(own.least_fee)} tokens a piece and puts up at most"
+            f" {format_amount(own.most_bond)}"
+        )
+    if offered.deadline < await now(context) + LEAST_SECONDS:
+        raise Refused(f"the work's deadline leaves less than {LEAST_SECONDS} s")
+
+
+async def now(context: Context) -> int:
+    """Unix seconds by the chain's clock or this node's, whichever is ahead."""
+    return max(int((await context.client.block()).timestamp), int(context.clock.unix()))
 
 
 def keep_job(context: Context, job: Job) -> None:
@@ -61,18 +116,18 @@ def keep_job(context: Context, job: Job) -> None:
     context.memory.write({_JOBS + job.name.encode(): encode(job)})
 
 
-def kept_jobs(context: Context) -> list[Job]:
-    """The jobs that are not over."""
-    return [decode(Job, stored) for _, stored in list(context.memory.scan(_JOBS))]
+def kept_jobs(context: Context, kind: str = ROWS) -> list[Job]:
+    """The jobs of one kind that are not over."""
+    jobs = [decode(Job, stored) for _, stored in list(context.memory.scan(_JOBS))]
+    return [job for job in jobs if job.kind == kind]
 
 
 async def collect(context: Context, job: Job) -> None:
     """Once the time for claims is over, have the contract give everything back and pay this node what it owes."""
-    contract = Outsourcing(context.client, job.contract)
+    contract = (Products if job.kind == PRODUCT else Outsourcing)(context.client, job.contract)
     while True:
         try:
-            now = max((await context.client.block()).timestamp, context.clock.unix())
-            if now > job.closes + 1:
+            if await now(context) > job.closes + 1:
                 if not (await contract.job_of(job.number)).closed:
                     await contract.close(job.number)
                 if await contract.credit_of(context.account):
@@ -87,7 +142,7 @@ async def collect(context: Context, job: Job) -> None:
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def allow(context: Context, contract: Outsourcing, amount: TokenAmount) -> None:
+async def allow(context: Context, contract: Outsourcing | Products, amount: TokenAmount) -> None:
     """Let the contract take so much from this node's account."""
     if await context.suite.token.allowance(context.account, contract.address) < amount:
         await context.suite.token.approve(contract.address, UNLIMITED)

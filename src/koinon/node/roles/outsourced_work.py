@@ -16,14 +16,24 @@ from koinon.contracts.eip712 import Domain
 from koinon.contracts.outsourcing import OUTSOURCING_NAME
 from koinon.contracts.tokens import format_amount
 from koinon.jobs.outsourcing import Task, job_name, job_of, model_name, receipts_of
-from koinon.kernel.codec import decode, encode
+from koinon.kernel.codec import decode
 from koinon.kernel.errors import Refused
 from koinon.kernel.ids import Address, NodeId, to_hex
 from koinon.kernel.quantities import ChainId, TokenAmount
 from koinon.node import orders
 from koinon.node.context import Context
 from koinon.node.roles.encrypted_models import EncryptedModelsRole
-from koinon.node.roles.outsourced_jobs import Job, allow, checked_contract, collect, keep_job, kept_jobs
+from koinon.node.roles.outsourced_jobs import (
+    Job,
+    allow,
+    check_offer,
+    checked_contract,
+    collect,
+    keep_job,
+    kept_jobs,
+    set_terms,
+    takes_work,
+)
 from koinon.node.tasks import Narrator
 from koinon.wire.catalogue import Done, Message
 from koinon.wire.encrypted import EncryptedQuestion, FetchEncryptedOffer, GiveModel, OfferWork
@@ -38,9 +48,7 @@ MOST_MODELS: Final = 16
 """Models, or parts of one, that a client gives for one job."""
 MOST_ASKED: Final = 2
 """Questions to one piece that are answered: one, and one more where an answer was lost on the way."""
-LEAST_SECONDS: Final = 60
 LARGEST_MODEL: Final = 4 << 20
-_TERMS: Final = b"outsourcing/terms"
 
 
 class WorkRole:
@@ -70,21 +78,18 @@ class WorkRole:
 
     async def _set_terms(self, argument: bytes, narrator: Narrator) -> orders.Nothing:
         terms = decode(orders.TakeWork, argument)
-        self._context.memory.write({_TERMS: encode(terms)})
+        set_terms(self._context, terms)
         taken = (
             f"from {format_amount(terms.least_fee)} tokens a piece, with bonds up to {format_amount(terms.most_bond)}"
         )
-        narrator.say(f"encrypted work is taken {taken}" if terms.most_bond else "no more work is taken", 1.0)
+        narrator.say(f"work is taken {taken}" if terms.most_bond else "no more work is taken", 1.0)
         return orders.Nothing()
 
     # ------------------------------------------------------------------------------------- messages of other nodes
 
     async def _offered(self, sender: NodeId, offer: OfferWork) -> Message:
         """Put up the bond for work whose terms the operator accepts. Raises Refused for any other."""
-        context, stored = self._context, self._context.memory.get(_TERMS)
-        own = decode(orders.TakeWork, stored) if stored else None
-        if own is None or not own.most_bond:
-            raise Refused("this node takes no encrypted work; its operator decides with: koinon model work")
+        context, own = self._context, takes_work(self._context)
         async with self._taking:
             contract = await checked_contract(context, Address(offer.contract))
             if job_name(contract.address, offer.job) in self._jobs:
@@ -92,18 +97,9 @@ class WorkRole:
             if len(self._jobs) >= MOST_JOBS:
                 raise Refused(f"this node works on {MOST_JOBS} jobs already; ask again later")
             terms, state = await contract.terms_of(offer.job), await contract.job_of(offer.job)
-            now = max((await context.client.block()).timestamp, context.clock.unix())
             if context.account not in terms.workers:
                 raise Refused("the work's terms do not name this node's account")
-            if (await context.directory.find_node(sender)).claim.account != state.client:
-                raise Refused("work is offered by the node whose account opened it")
-            if terms.fee < own.least_fee or terms.bond > own.most_bond:
-                raise Refused(
-                    f"this node works from {format_amount(own.least_fee)} tokens a piece and puts up at most"
-                    f" {format_amount(own.most_bond)}"
-                )
-            if terms.deadline < now + LEAST_SECONDS:
-                raise Refused(f"the work's deadline leaves less than {LEAST_SECONDS} s")
+            await check_offer(context, own, sender, state.client, terms)
             chain_id = int(await context.client.chain_id())
             job = Job(chain_id, contract.address, offer.job, terms.pieces, terms.closes, sender)
             keep_job(context, job)  # before the bond leaves, so that it is asked back whatever happens

@@ -15,7 +15,7 @@ from koinon.kernel.ids import Address, to_hex
 from koinon.kernel.quantities import Seconds, TokenAmount, UnixSeconds
 from koinon.node import orders
 from koinon.node.context import Context
-from koinon.node.roles.outsourced_jobs import NOBODY, Job, allow, checked_contract, collect, keep_job, kept_jobs
+from koinon.node.roles.outsourced_jobs import NOBODY, Job, allow, checked_contract, collect, keep_job, kept_jobs, now
 from koinon.node.tasks import Narrator
 from koinon.wire.discovery import Endpoint
 from koinon.wire.encrypted import GiveModel, OfferWork
@@ -60,14 +60,13 @@ class OutsourceRole:
             )
         records = [await context.record_of(worker) for worker in order.workers]
         contract = await self._contract(order, narrator)
-        now = max((await context.client.block()).timestamp, context.clock.unix())
         terms = OutsourcingTerms(
             workers=order.workers,
             pieces=pieces,
             agree=order.agree,
             fee=order.fee,
             bond=order.bond,
-            deadline=UnixSeconds(now + order.seconds),
+            deadline=UnixSeconds(await now(context) + order.seconds),
             claim_seconds=order.claim_seconds,
         )
         await allow(context, contract, TokenAmount(pieces * order.agree * order.fee))
