@@ -1,7 +1,7 @@
 """Public column ranges as people exchange them: in a study file, or a TOML file with nothing else; or a file's own."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,11 @@ def in_file(schema: Schema, path: Path) -> Schema:
     return Schema(columns, schema.target if schema.target in held else "")
 
 
-def suggested_ranges(path: Path, target: str | None, key: str = "") -> Schema:
+def suggested_ranges(path: Path, target: str | None, key: str = "", codes: Collection[str] = ()) -> Schema:
     """Ranges from a data file's own rows, with a warning that they are about to become public.
+
+    Args:
+        codes: columns whose numbers are codes from 0 on.
 
     Raises:
         InvalidInput: the file is malformed, or no target is named.
@@ -63,7 +66,7 @@ def suggested_ranges(path: Path, target: str | None, key: str = "") -> Schema:
 
     if target is None:
         raise InvalidInput("say with --target which 0/1 column is to be predicted; --target '' where there is none")
-    schema = infer_schema(path, target, key)
+    schema = infer_schema(path, target, key, codes=codes)
     errors.print(f"note: {PUBLIC_RANGE_WARNING}")
     return schema
 
@@ -80,7 +83,7 @@ def declared_target(given: Sequence[Path]) -> str | None:
 
 
 def all_columns(
-    given: Sequence[Path], target: str, key: str, owners: Sequence[str]
+    given: Sequence[Path], target: str, key: str, owners: Sequence[str], codes: Collection[str] = ()
 ) -> tuple[Schema, dict[str, tuple[str, ...]]]:
     """A study's columns from one file for all owners, or from one file for each owner of other columns.
 
@@ -89,6 +92,7 @@ def all_columns(
     Args:
         target: the 0/1 column, or empty.
         key: column of ids in data files, or empty.
+        codes: columns of data files whose numbers are codes from 0 on.
 
     Returns:
         The schema, and the owners of each column; empty where every owner brings all.
@@ -100,12 +104,12 @@ def all_columns(
     if len(given) not in (1, len(owners)):
         raise InvalidInput(f"give --from once, or once for each of the {len(owners)} owners; got {len(given)}")
     if len(given) == 1:
-        return _schema_of(given[0], target, key), {}
+        return _schema_of(given[0], target, key, codes), {}
     columns: list[Column] = []
     holders: dict[str, tuple[str, ...]] = {}
     tables: list[Schema] = []
     for path, owner in zip(given, owners, strict=True):
-        own = _schema_of(path, target if _holds(path, target) else "", key)
+        own = _schema_of(path, target if _holds(path, target) else "", key, codes)
         if own not in tables:
             for name in own.all_names:
                 if name in holders:
@@ -135,8 +139,16 @@ def read_root(text: str) -> bytes:
     return root
 
 
-def _schema_of(path: Path, target: str, key: str) -> Schema:
-    return read_ranges(path, target) if path.suffix.lower() == ".toml" else suggested_ranges(path, target, key)
+def names_in(given: Sequence[Path], key: str) -> tuple[str, ...]:
+    """Names of all columns of the data files but the ids. Raises InvalidInput, Unavailable for what is no table."""
+    from koinon.data.table import column_names
+
+    files = (path for path in given if path.suffix.lower() != ".toml")
+    return tuple(dict.fromkeys(name for path in files for name in column_names(path) if name != key))
+
+
+def _schema_of(path: Path, target: str, key: str, codes: Collection[str]) -> Schema:
+    return read_ranges(path, target) if path.suffix.lower() == ".toml" else suggested_ranges(path, target, key, codes)
 
 
 def _holds(path: Path, target: str) -> bool:

@@ -37,6 +37,23 @@ def read_settings(offer: "Offer", pairs: Sequence[str]) -> dict[str, Any]:
     return settings_table(offer, settings_from(offer, given))
 
 
+def coded_columns(offer: "Offer", names: Sequence[str], target: str, told: dict[str, Any]) -> tuple[str, ...]:
+    """Of these columns of data files those that the program takes for codes from 0 on.
+
+    Raises:
+        InvalidInput: settings name columns that are not there.
+    """
+    from koinon.privacy.programs.offer import Layout, decode_settings, settings_from
+    from koinon.privacy.programs.preparation import whole_names
+    from koinon.wire.committee import Column
+
+    if not names:
+        return ()
+    settings = decode_settings(offer, settings_from(offer, told))
+    columns = Layout((1,), tuple(Column(name, 0.0, 1.0) for name in names), target)
+    return (*offer.codes(columns, settings), *whole_names(settings))
+
+
 def _value(text: str) -> Any:
     """As TOML reads it; what is no TOML value is taken as text."""
     try:
@@ -50,7 +67,7 @@ def list_programs(*, as_json: bool) -> None:
     from koinon.journey.predictors import makes_model
     from koinon.kernel.ids import to_hex
     from koinon.privacy.programs import registry
-    from koinon.privacy.programs.offer import settings_table
+    from koinon.privacy.programs.offer import settings_table, splits
 
     offers = [registry.offer(name) for name in registry.names()]
     if as_json:
@@ -63,7 +80,7 @@ def list_programs(*, as_json: bool) -> None:
                     "outputs": list(one.outputs),
                     "settings": settings_table(one, b""),
                     "makes_model": makes_model(one.name),
-                    "oblivious_join": one.paired is not None,
+                    "splits": list(splits(one)),
                     "algorithm_hash": to_hex(registry.algorithm_hash(one.name)),
                 }
                 for one in offers
@@ -71,12 +88,12 @@ def list_programs(*, as_json: bool) -> None:
         )
         return
     print_table(
-        ("program", "target", "join", "outputs", "settings and defaults", "what it is"),
+        ("program", "target", "owners may split", "outputs", "settings and defaults", "what it is"),
         [
             (
                 one.name,
                 one.target.value,
-                "oblivious" if one.paired is not None else "",
+                ", ".join(splits(one)),
                 ", ".join(one.outputs),
                 ", ".join(f"{name}={value}" for name, value in settings_table(one, b"").items()),
                 one.summary,

@@ -110,8 +110,8 @@ def new(
     attempts: int,
 ) -> None:
     """Write a draft to FILE, for you to edit and for the owners to read before anything is signed."""
-    from koinon.cli.columns import all_columns, as_tuples, declared_target, read_root
-    from koinon.cli.programs import read_settings
+    from koinon.cli.columns import all_columns, as_tuples, declared_target, names_in, read_root
+    from koinon.cli.programs import coded_columns, read_settings
     from koinon.jobs.study import Party, Terms
     from koinon.node.drafts import Draft, write_draft
     from koinon.node.home import Identity
@@ -126,7 +126,9 @@ def new(
     if predicted is None:
         raise InvalidInput(f"say with --target which column {program} is to predict")
     beside = predicted if offer.target is Target.BINARY else ""
-    schema, holders = all_columns(given, beside, key, [owner.name for owner in owners])
+    told = read_settings(offer, settings)
+    codes = coded_columns(offer, names_in(given, key), predicted, told)
+    schema, holders = all_columns(given, beside, key, [owner.name for owner in owners], codes)
     if join != "agreed" and not holders:
         raise InvalidInput("--join goes with one --from for each owner, and only with that")
     if (root is not None) != (bool(holders) and join == "agreed"):
@@ -136,7 +138,6 @@ def new(
     if sensitive is not None:
         schema.index(sensitive)
     binary = offer.target is Target.BINARY
-    told = read_settings(offer, settings)
     draft = Draft(
         title=title,
         purpose=purpose,
@@ -288,7 +289,11 @@ def train(number: int, folder: Path, again: bool, as_json: bool) -> None:
 @study.command()
 @JSON
 def programs(as_json: bool) -> None:
-    """What a study can compute: every program with its outputs and settings."""
+    """What a study can compute: every program with how owners may split what it takes, its outputs and settings.
+
+    Owners split rows (each has people of its own), columns (each has further columns of the same people) or both, or
+    meet obliviously, so that nobody learns who is in the data of several.
+    """
     from koinon.cli.programs import list_programs
 
     list_programs(as_json=as_json)

@@ -6,6 +6,7 @@ rows' values, so ``suggest_ranges`` widens and rounds them.
 """
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from koinon.kernel.codec import Record, encode
@@ -94,12 +95,15 @@ def list_names(names: tuple[str, ...], most: int = 5) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def suggest_ranges(names: tuple[str, ...], values: "FloatArray") -> tuple[Column, ...]:
+def suggest_ranges(names: tuple[str, ...], values: "FloatArray", codes: Collection[str] = ()) -> tuple[Column, ...]:
     """Public ranges that cover ``values`` (rows, columns) with a margin, rounded outward to two significant digits of
     the span.
 
     A column without negative values keeps a low of at least 0; one of only zeros and ones, or of only zeros, is taken
     to have a range from 0 to 1. The caller shows ``PUBLIC_RANGE_WARNING`` beside them.
+
+    Args:
+        codes: names of columns of codes from 0 on: where their numbers are such, the range ends at the last of them.
 
     Raises:
         InvalidInput: a column is constant, so that it has no span.
@@ -112,6 +116,9 @@ def suggest_ranges(names: tuple[str, ...], values: "FloatArray") -> tuple[Column
         span = largest - smallest
         if np.isin(values[:, position], (0.0, 1.0)).all() and not smallest:
             columns.append(Column(name, 0.0, 1.0))
+            continue
+        if name in codes and smallest >= 0 and largest >= 1 and not (values[:, position] % 1).any():
+            columns.append(Column(name, 0.0, largest))
             continue
         if not span > 0:
             raise InvalidInput(

@@ -8,7 +8,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -180,12 +180,20 @@ def read_features(path: Path, names: tuple[str, ...], left_out: str = "") -> Flo
     return np.ascontiguousarray(raw.values[:, [raw.names.index(name) for name in wanted]])
 
 
-def infer_schema(path: Path, target: str, key: str = "", *, maximum_bytes: int = MAXIMUM_FILE_BYTES) -> Schema:
+def infer_schema(
+    path: Path,
+    target: str,
+    key: str = "",
+    *,
+    codes: Collection[str] = (),
+    maximum_bytes: int = MAXIMUM_FILE_BYTES,
+) -> Schema:
     """The schema that a file's own rows suggest: every numeric column but target and key, with widened ranges.
 
     Args:
         target: the 0/1 column, or empty.
         key: a column of ids, or empty.
+        codes: columns whose numbers are codes, see ``schema.suggest_ranges``.
 
     The ranges become public when the schema is shared; show ``schema.PUBLIC_RANGE_WARNING`` to whoever asked.
 
@@ -204,7 +212,8 @@ def infer_schema(path: Path, target: str, key: str = "", *, maximum_bytes: int =
     kept = [position for position, name in enumerate(raw.names) if name not in (target, key)]
     if not kept:
         raise InvalidInput(f"the file has only the target column {target!r}; add at least one feature column")
-    schema = Schema(suggest_ranges(tuple(raw.names[position] for position in kept), raw.values[:, kept]), target)
+    names = tuple(raw.names[position] for position in kept)
+    schema = Schema(suggest_ranges(names, raw.values[:, kept], codes), target)
     check_schema(schema)
     return schema
 

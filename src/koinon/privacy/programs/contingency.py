@@ -127,5 +127,6 @@ OFFER: Final = Offer(
     build=program,
     present=present,
     whole_columns=whole_columns,
+    codes=whole_columns,
     paired=paired,
 )

@@ -114,4 +114,5 @@ OFFER: Final = Offer(
     present=present,
     paired=paired,
     whole_columns=target_only,
+    codes=target_only,
 )

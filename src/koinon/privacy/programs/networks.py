@@ -75,6 +75,7 @@ def offer_of(
         present=present,
         judges_planted=True,
         whole_columns=whole_target,
+        codes=whole_target,
     )
 
 

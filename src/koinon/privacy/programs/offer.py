@@ -46,6 +46,19 @@ class Target(Enum):
     """one of the study's columns, with its own range"""
 
 
+class Split(Enum):
+    """What owners hold of the whole table."""
+
+    ROWS = "rows"
+    """each has all columns of people of its own"""
+    COLUMNS = "columns"
+    """each has further columns of the same people"""
+    BOTH = "both"
+    """some have more people, others further columns of these (``crossed``)"""
+    OBLIVIOUS = "oblivious"
+    """as COLUMNS or BOTH, but nobody learns who is in the data of several"""
+
+
 class Layout(Record, frozen=True):
     """Whose rows and which columns.
 
@@ -186,6 +199,7 @@ class Offer:
         exact: whether it opens outputs without noise, for an ε of 0.
         judges_planted: whether it holds its outputs back where they give back the labels of planted rows.
         whole_columns: layout, settings → names of the columns whose numbers must be whole ones: codes or counts.
+        codes: layout, settings → of these those that hold codes, so that their range goes from 0 to the last code.
         sums: how it follows from owners' sums, where it can; its settings then have a ``solver``.
     """
 
@@ -201,6 +215,7 @@ class Offer:
     exact: bool = True
     judges_planted: bool = False
     whole_columns: Callable[[Layout, Any], tuple[str, ...]] = lambda _layout, _settings: ()
+    codes: Callable[[Layout, Any], tuple[str, ...]] = lambda _layout, _settings: ()
     paired: Callable[[Layout, Any, tuple[str, ...]], Program] | None = None
     sums: OwnerSums | None = None
 
@@ -208,6 +223,11 @@ class Offer:
 def target_only(layout: Layout, _: Record) -> tuple[str, ...]:
     """For a program whose target holds codes or counts."""
     return (layout.target,)
+
+
+def splits(offer: Offer) -> tuple[str, ...]:
+    """How owners may split what the program takes: values of ``Split``."""
+    return tuple(each.value for each in Split if each is not Split.OBLIVIOUS or offer.paired is not None)
 
 
 def smallest_group(settings: Record) -> int | None:
