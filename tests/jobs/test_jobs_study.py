@@ -126,7 +126,7 @@ class Bad:
         Bad("people and a join", {"held": SPLIT, "people": PEOPLE, "join": "psi"}, "leave out the root or the join"),
         Bad(
             "not of pairs",
-            {"held": SPLIT, "join": "oblivious", "algorithm": "naive-bayes/1", "outputs": ("priors",)},
+            {"held": SPLIT, "join": "oblivious", "algorithm": "poisson-regression/1", "outputs": ("coefficients",)},
             "an oblivious join gives exact outputs of",
         ),
         Bad("one table", {"held": (sum(SPLIT, ()),) * 3, "join": "oblivious"}, "here all bring the same"),

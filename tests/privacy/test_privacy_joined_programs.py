@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,3 +227,144 @@ def test_what_needs_to_know_who_is_there_is_refused() -> None:
     for settings, outputs in (({"penalties": [1.0, 2.0]}, ("coefficients",)), ({}, ("worth",))):
         with pytest.raises(InvalidInput, match="takes one penalty on an oblivious join"):
             opened(TWO, "logistic-regression/1", outputs, "ill", ("age", "dose", "ill"), **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("owners", [TWO, BOTH], ids=["two", "rows and columns"])
+def test_classes_have_the_shares_and_means_of_whoever_is_in_every_table(owners: Sequence[Owner]) -> None:
+    used = ("age", "dose", "ill")
+    found = opened(owners, "naive-bayes/1", ("priors", "means", "variances"), "ill", used)
+    rows, halves = pooled(owners, used), np.array([50.0, 4.0])
+    groups = [rows[rows[:, 2] == code][:, :2] for code in (0, 1)]
+    np.testing.assert_allclose(found["priors"][:, 0], [len(group) / len(rows) for group in groups], atol=2e-3)
+    np.testing.assert_allclose(found["means"] / halves, [group.mean(0) / halves for group in groups], atol=2e-3)
+    wanted = [group.var(0) / halves**2 + 1e-4 for group in groups]
+    np.testing.assert_allclose(found["variances"] / halves**2, wanted, atol=3e-3)
+
+
+@pytest.mark.parametrize("owners", [TWO, BOTH], ids=["two", "rows and columns"])
+def test_groups_are_found_among_whoever_is_in_every_table(owners: Sequence[Owner]) -> None:
+    """Lloyd's algorithm has come to rest: every centre is the mean of those who are nearest to it, and of no others."""
+    used = ("age", "dose", "ward")
+    found = opened(owners, "k-means/1", ("centres", "sizes"), used=used, clusters=3, iterations=20, minimum_group=1)
+    rows, halves = pooled(owners, used), np.array([50.0, 4.0, 0.5])
+    nearest = (((rows[:, None] - found["centres"]) / halves) ** 2).sum(2).argmin(1)
+    assert found["sizes"][:, 0].round().tolist() == np.bincount(nearest, minlength=3).tolist()
+    assert (found["sizes"][:, 0] > 0).sum() > 1
+    for number in np.flatnonzero(found["sizes"][:, 0] > 0):
+        mean = rows[nearest == number].mean(0)
+        np.testing.assert_allclose(found["centres"][number] / halves, mean / halves, atol=5e-3)
+
+
+def test_a_tree_has_leaves_of_whoever_is_in_every_table() -> None:
+    used = ("age", "dose", "ill")
+    for name, target, unit in (("decision-tree/1", "ill", 1.0), ("regression-tree/1", "dose", 4.0)):
+        features = [one for one in used if one != target]
+        found = opened(BOTH, name, ("columns", "thresholds", "leaves"), target, used, depth=2, sample=64)
+        rows = pooled(BOTH, (*features, target))
+        leaf = np.zeros(len(rows), int)
+        for _ in range(2):
+            column = found["columns"][0].round().astype(int)[leaf]
+            left = (column == 0) | (rows[np.arange(len(rows)), column - 1] < found["thresholds"][0][leaf])
+            leaf = 2 * leaf + np.where(left, 1, 2)
+        assert (found["columns"] > 0).any(), "something is told apart"
+        for number in np.unique(leaf):
+            inside = rows[leaf == number, -1]
+            assert len(inside) >= 5
+            assert found["leaves"][0, number - 3] == pytest.approx(inside.mean(), abs=0.01 * unit)
+
+
+@pytest.mark.parametrize(("name", "target"), [("gradient-boosting/1", "ill"), ("boosted-regression/1", "dose")])
+def test_boosted_trees_learn_of_whoever_is_in_every_table(name: str, target: str) -> None:
+    """The same as boosting the pooled rows, whatever stands in the places that hold nobody."""
+    used = ("age", "dose", "ill")
+    outputs = ("columns", "thresholds", "leaves", "start")
+    found = opened(BOTH, name, outputs, target, used, depth=1, sample=64, trees=4)
+    features = [one for one in used if one != target]
+    rows = pooled(BOTH, (*features, target))
+    wanted, x = rows[:, -1], rows[:, :-1]
+    shown = np.full(len(rows), found["start"][0, 0])
+    errors = []
+    for columns, thresholds, leaves in zip(found["columns"], found["thresholds"], found["leaves"], strict=True):
+        column = round(float(columns[0]))
+        side = 0 if column == 0 else (x[:, column - 1] >= thresholds[0]).astype(int)
+        if target == "ill":
+            likely = 1 / (1 + np.exp(-shown))
+            errors.append(-np.log(np.where(wanted == 1, likely, 1 - likely)).mean())
+            slope, weight = wanted - likely, likely * (1 - likely)
+        else:
+            errors.append(((wanted - shown) ** 2).mean())
+            slope, weight = wanted - shown, np.ones(len(rows))
+        for number in np.unique(side):
+            inside = side == number
+            step = 0.3 * slope[inside].sum() / weight[inside].sum()
+            assert leaves[number] == pytest.approx(step, abs=0.02)
+        shown = shown + leaves[side]
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("owners", [TWO, BOTH], ids=["two", "rows and columns"])
+def test_lives_are_those_of_whoever_is_in_every_table(owners: Sequence[Owner]) -> None:
+    used, times = ("dose", "age", "ill"), (30.0, 40.0, 50.0, 60.0, 70.0)
+    outputs = ("survivors", "present")
+    found = opened(owners, "kaplan-meier/1", outputs, "ill", used, duration="age", times=times, minimum_group=1)
+    rows = pooled(owners, used)
+    ends = np.searchsorted(times, rows[:, 1])
+    present = np.array([(ends >= number).sum() for number in range(len(times))])
+    events = np.array([((ends == number) & (rows[:, 2] == 1)).sum() for number in range(len(times))])
+    assert found["present"][:, 0].round().tolist() == present.tolist()
+    np.testing.assert_allclose(found["survivors"][:, 0], np.cumprod(1 - events / present), atol=5e-3)
+
+    asked = ("coefficients", "information", "concordance")
+    hazard = opened(owners, "cox-regression/1", asked, "ill", used, duration="age", times=times)
+    slope = hazard["coefficients"][0, 0]
+    reference = hazard_of(rows[:, 0], ends, rows[:, 2], len(times))
+    assert slope == pytest.approx(reference[0], abs=0.02)
+    assert hazard["information"][0, 0] == pytest.approx(reference[1], rel=0.05)
+    known = (rows[:, 1].reshape(-1, 1) < rows[:, 1]) & (rows[:, 2] == 1).reshape(-1, 1)
+    higher = slope * rows[:, :1] > slope * rows[:, 0]
+    assert hazard["concordance"][0, 0] == pytest.approx((known & higher).sum() / known.sum(), abs=0.01)
+
+
+def hazard_of(values: np.ndarray, ends: np.ndarray, seen: np.ndarray, times: int) -> tuple[float, float]:
+    """Coefficient of one column and its information, by Newton steps on the partial likelihood with Breslow's ties."""
+    slope = information = 0.0
+    for _ in range(30):
+        gradient = information = 0.0
+        for number in range(times):
+            risk = np.exp(slope * values) * (ends >= number)
+            events = (ends == number) & (seen == 1)
+            if not events.any():
+                continue
+            mean = (risk * values).sum() / risk.sum()
+            gradient += (values[events] - mean).sum()
+            information += events.sum() * ((risk * values**2).sum() / risk.sum() - mean**2)
+        slope += gradient / information
+    return slope, information
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "settings", "sentence"),
+    [
+        ("cox-regression/1", "ill", {"penalty": 1.0}, "takes no penalty on an oblivious join"),
+        ("decision-tree/1", "ill", {"minimum_group": 30}, "a leaf of 30 could not be"),
+    ],
+)
+def test_what_pairs_cannot_have_is_refused(name: str, target: str, settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InvalidInput, match=sentence):
+        opened(TWO, name, registry.offer(name).outputs, target, ("age", "dose", "ill"), **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.long
+def test_a_sample_of_programs_on_pairs_among_four_parties() -> None:
+    used = ("age", "dose", "ill")
+    programs = (
+        ("naive-bayes/1", "ill", ("priors", "means", "variances")),
+        ("k-means/1", "", ("centres", "sizes")),
+        # Of two thresholds between the same numbers either may be taken.
+        ("regression-tree/1", "dose", ("columns", "leaves")),
+    )
+    for name, target, outputs in programs:
+        few: dict[str, Any] = {"iterations": 3} if name == "k-means/1" else {}
+        clear, shared = (opened(TWO, name, outputs, target, used, engine, **few) for engine in (None, SimulatedRep4()))
+        for table, values in clear.items():
+            np.testing.assert_allclose(shared[table], values, atol=0.05, rtol=0.02, err_msg=f"{name}: {table}")

@@ -115,7 +115,7 @@ def test_the_least_are_shown() -> None:
         ("statistics/1", ("quartiles",), {}, "opens no quartiles of an oblivious join"),
         ("statistics/1", ("histogram",), {"bins": 1}, "2 to 200 bins"),
         ("linear-regression/1", ("coefficients",), {"penalty": 1.0}, "takes no penalty on an oblivious join"),
-        ("k-means/1", ("centres",), {}, "opens no such outputs of an oblivious join"),
+        ("random-forest/1", ("leaves",), {}, "opens no such outputs of an oblivious join"),
     ],
 )
 def test_what_cannot_be_computed_of_pairs_is_refused_before_anything_is_shared(

@@ -156,13 +156,23 @@ def kaplan_meier(
 
 
 def life_table(
-    durations: SecretArray, observed: SecretArray, times: Sequence[float], late: float | None = None
+    durations: SecretArray,
+    observed: SecretArray,
+    times: Sequence[float],
+    late: float | None = None,
+    counted: SecretArray | None = None,
 ) -> tuple[SecretArray, SecretArray]:
-    """How many people are present until each time, and for how many of them it is that of the event; see above."""
+    """How many people are present until each time, and for how many of them it is that of the event; see above.
+
+    Args:
+        counted: (n,) bits of the places that hold somebody; all of them where it is None.
+    """
     grid = grid_of_times(times, late)
     beyond = durations.reshape(-1, 1) > grid
     everybody = constant_like(beyond, np.ones((durations.size, 1)))
     present = concatenate([everybody, beyond[:, :-1]], 1)
+    if counted is not None:
+        present = present & counted.reshape(-1, 1)
     return present.sum(0), ((present & ~beyond) & observed.reshape(-1, 1)).sum(0)
 
 

@@ -66,8 +66,15 @@ class GaussianBayes:
     classes: int
     smoothing: float = 1e-4
 
-    def fit(self, rows: SecretArray, target: SecretArray) -> FittedBayes:
-        """Fit (n, d) rows to (n,) codes. Raises InvalidInput for shapes or settings that do not fit."""
+    def fit(self, rows: SecretArray, target: SecretArray, counted: SecretArray | None = None) -> FittedBayes:
+        """Fit (n, d) rows to (n,) codes.
+
+        Args:
+            counted: (n,) bits of the places that hold somebody; all of them where it is None.
+
+        Raises:
+            InvalidInput: shapes or settings that do not fit.
+        """
         if rows.ndim != 2 or target.shape != rows.shape[:1] or self.classes < 2 or self.smoothing < SMALLEST_VARIANCE:
             raise InvalidInput(
                 f"{self.classes} classes with smoothing {self.smoothing:g} do not fit rows {rows.shape} and codes"
@@ -75,11 +82,15 @@ class GaussianBayes:
             )
         rows = scaled_columns(rows)
         members = one_hot(target, self.classes)
+        if counted is not None:
+            members = members & counted.reshape(-1, 1)
         counts = members.sum(0)
         sums = matrix_product(members.T, concatenate([rows, rows * rows], 1))
         parts = part_of(sums, counts.reshape(-1, 1), rows.shape[0])
         means, squares = parts[:, : rows.shape[1]], parts[:, rows.shape[1] :]
-        return FittedBayes(counts.times(1.0 / rows.shape[0]), means, self._variances(means, squares))
+        people = rows.shape[0]
+        priors = counts.times(1.0 / people) if counted is None else part_of(counts, counted.sum(), people)
+        return FittedBayes(priors, means, self._variances(means, squares))
 
     def fit_sums(self, sums: Sequence[SecretArray], total: int) -> FittedBayes:
         """Fit the rows of all owners from what each made with ``local_class_sums``.

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from koinon.kernel.errors import InvalidInput
-from koinon.privacy.arrays import SecretArray, matrix_product, scaled_columns, where
+from koinon.privacy.arrays import SecretArray, bounded, clip, matrix_product, scaled_columns, where
 from koinon.privacy.learn.choice import one_hot_of_largest
 from koinon.privacy.ordering import index_of_smallest, smallest
-from koinon.privacy.statistics import part_of
+from koinon.privacy.statistics import deviation, part_of
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,12 @@ class KMeans:
     iterations: int = 10
     seed: int = 0
 
-    def fit(self, rows: SecretArray) -> FittedClusters:
+    def fit(self, rows: SecretArray, counted: SecretArray | None = None) -> FittedClusters:
         """Fit (n, d) rows in [−1, 1]. A cluster that loses all its rows keeps its centre.
+
+        Args:
+            counted: (n,) bits of the places that hold somebody, all others having the mean of these; all of them where
+                it is None. Centres then start from publicly drawn numbers of deviations beside the mean.
 
         Raises:
             InvalidInput: fewer rows than clusters, or unusable settings.
@@ -49,11 +53,18 @@ class KMeans:
                 f"rows of shape {rows.shape} cannot make {self.clusters} clusters in {self.iterations} iterations"
             )
         rows = scaled_columns(rows)
-        chosen = np.random.default_rng(self.seed).choice(rows.shape[0], self.clusters, replace=False)
-        centres = rows[np.sort(chosen)]
+        random = np.random.default_rng(self.seed)
+        if counted is None:
+            centres = rows[np.sort(random.choice(rows.shape[0], self.clusters, replace=False))]
+        else:
+            apart = random.standard_normal((self.clusters, rows.shape[1])).clip(-2.0, 2.0)
+            spread = deviation(rows).reshape(1, -1).broadcast_to(*apart.shape)
+            centres = clip(spread.times(apart) + rows.mean(0), -1.0, 1.0)
         for _ in range(self.iterations):
             # With columns in [−1, 1] no distance less the row's square is above 3 d.
             nearest = one_hot_of_largest(-_distances(rows, centres), -4.0 * rows.shape[1])
+            if counted is not None:
+                nearest = bounded(nearest * counted.reshape(-1, 1), "BIT", 1.0)
             counts = nearest.sum(0)
             # PART: a sum over some rows of numbers in [−1, 1], divided by their count, is in [−1, 1].
             means = part_of(matrix_product(nearest.T, rows), counts.reshape(-1, 1), rows.shape[0])

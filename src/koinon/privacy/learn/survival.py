@@ -57,15 +57,22 @@ class FittedCox:
         """(n,) log-hazards relative to the mean person of the rows it was fitted to."""
         return rows @ self.coefficients - self.centre
 
-    def score(self, rows: SecretArray, durations: SecretArray, observed: SecretArray) -> SecretArray:
+    def score(
+        self, rows: SecretArray, durations: SecretArray, observed: SecretArray, counted: SecretArray | None = None
+    ) -> SecretArray:
         """Harrell's concordance: of pairs in a known order, the share in which the earlier had the higher hazard.
 
         An event comes before whoever was last seen at the same time; equal hazards count half.
+
+        Args:
+            counted: as ``CoxRegression.fit``.
         """
         hazard = self.predict(rows)
         earlier = durations.reshape(-1, 1) < durations
         together = ~(earlier | earlier.T)
         known = (earlier | (together & ~observed)) & observed.reshape(-1, 1)
+        if counted is not None:
+            known = known & (counted.reshape(-1, 1) & counted)
         higher = hazard.reshape(-1, 1) > hazard
         halves = (known & higher).sum() + (known & ~higher.T).sum()
         return part_of(halves, known.sum().times(2), 2 * observed.size**2)
@@ -85,10 +92,16 @@ class CoxRegression:
     iterations: int = 8
     late: float | None = None
 
-    def fit(self, rows: SecretArray, durations: SecretArray, observed: SecretArray) -> FittedCox:
+    def fit(
+        self, rows: SecretArray, durations: SecretArray, observed: SecretArray, counted: SecretArray | None = None
+    ) -> FittedCox:
         """Fit (n, d) rows to (n,) durations and (n,) bits, 0 where a person left before any event.
 
         Without any event all coefficients are 0.
+
+        Args:
+            counted: (n,) bits of the places that hold somebody, all others having the mean of these in ``rows``; all
+                of them where it is None. It takes no penalty, as what columns are standardised by is not theirs alone.
 
         Raises:
             InvalidInput: shapes that do not belong together, times that do not ascend, or unusable settings.
@@ -103,10 +116,14 @@ class CoxRegression:
             raise InvalidInput(
                 f"the penalty is not negative and iterations are 1 to 100; got {self.penalty:g}, {self.iterations}"
             )
+        if counted is not None and self.penalty:
+            raise InvalidInput("a penalty is on columns standardised by everybody's deviation; leave it out")
         count, width = rows.shape
         columns = standardised(rows)
         later = durations.reshape(-1, 1) > grid
         present = concatenate([constant_like(later, np.ones((count, 1))), later[:, :-1]], 1)
+        if counted is not None:
+            present = present & counted.reshape(-1, 1)
         ends = (present & ~later) & observed.reshape(-1, 1)
         events, ended = ends.sum(0), ends.sum(1)
         share = self.penalty / count

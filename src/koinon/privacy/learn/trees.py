@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from koinon.kernel.errors import InvalidInput
+from koinon.privacy import statistics
 from koinon.privacy.arrays import SecretArray, bounded, clip, logarithm, reciprocal, sigmoid
 from koinon.privacy.learn.growing import Bins, Grown, Targets, Trees, grow, quantile_bins
 from koinon.privacy.learn.scores import accuracy, determination
@@ -104,10 +105,17 @@ class TreeClassifier:
     classes: int = 2
     shape: Shape = Shape()
 
-    def fit(self, rows: SecretArray, target: SecretArray) -> FittedClasses:
-        """Fit (n, d) rows in [−1, 1] to (n,) codes. Raises InvalidInput for shapes or settings that do not fit."""
+    def fit(self, rows: SecretArray, target: SecretArray, counted: SecretArray | None = None) -> FittedClasses:
+        """Fit (n, d) rows in [−1, 1] to (n,) codes.
+
+        Args:
+            counted: (n,) bits of the rows that count; all of them where it is None.
+
+        Raises:
+            InvalidInput: shapes or settings that do not fit.
+        """
         members = _members(rows, target, self.classes)
-        targets = Targets(np.ones((1, rows.shape[0])), 1.0, members.T.reshape(1, -1, rows.shape[0]), 1.0)
+        targets = _targets(np.ones((1, rows.shape[0])), members.T.reshape(1, -1, rows.shape[0]), counted)
         return FittedClasses(grow(self.shape.binned(rows), targets, self.shape.depth, self.shape.smallest).trees)
 
 
@@ -117,10 +125,14 @@ class TreeRegressor:
 
     shape: Shape = Shape()
 
-    def fit(self, rows: SecretArray, target: SecretArray) -> FittedNumbers:
-        """Fit (n, d) rows to an (n,) target, both in [−1, 1]. Raises InvalidInput for shapes or settings."""
+    def fit(self, rows: SecretArray, target: SecretArray, counted: SecretArray | None = None) -> FittedNumbers:
+        """Fit (n, d) rows to an (n,) target, both in [−1, 1]; ``counted`` as ``TreeClassifier.fit``.
+
+        Raises:
+            InvalidInput: shapes or settings that do not fit.
+        """
         _checked(rows, target)
-        targets = Targets(np.ones((1, rows.shape[0])), 1.0, _unit(target).reshape(1, 1, -1), 1.0)
+        targets = _targets(np.ones((1, rows.shape[0])), _unit(target).reshape(1, 1, -1), counted)
         return FittedNumbers(grow(self.shape.binned(rows), targets, self.shape.depth, self.shape.smallest).trees)
 
 
@@ -237,21 +249,31 @@ class BoostedClassifier:
     rate: float = 0.3
     shape: Shape = Shape()
 
-    def fit(self, rows: SecretArray, target: SecretArray) -> FittedBoostedClasses:
-        """Fit (n, d) rows in [−1, 1] to (n,) codes. Raises InvalidInput for shapes or settings that do not fit."""
+    def fit(self, rows: SecretArray, target: SecretArray, counted: SecretArray | None = None) -> FittedBoostedClasses:
+        """Fit (n, d) rows in [−1, 1] to (n,) codes; ``counted`` as ``TreeClassifier.fit``.
+
+        Raises:
+            InvalidInput: shapes or settings that do not fit.
+        """
         members = _members(rows, target, self.classes).T
         _check_rounds(self.count, self.rate)
         bins = self.shape.binned(rows)
         # Between the rarest and the rest of all, as nobody is certain.
-        common = clip(members.mean(1), _RAREST, 1.0 - _RAREST)
-        start = logarithm(common, _RAREST) - logarithm(1.0 - common, _RAREST)
         outputs, count = members.shape
+        share = (
+            members.mean(1) if counted is None else statistics.part_of((members & counted).sum(1), counted.sum(), count)
+        )
+        common = clip(share, _RAREST, 1.0 - _RAREST)
+        start = logarithm(common, _RAREST) - logarithm(1.0 - common, _RAREST)
         sums = start.reshape(-1, 1).broadcast_to(outputs, count)
         grown = []
         for _ in range(self.count):
             likely = sigmoid(sums)
             curvature = clip(likely * (1.0 - likely), SMALLEST_CURVATURE, LARGEST_CURVATURE)
             downhill = bounded(members - likely, "SIGMOID-RANGE", 1.001).reshape(outputs, 1, count)
+            if counted is not None:
+                curvature = bounded(curvature * counted, "SELECT", 0.262)
+                downhill = bounded(downhill * counted, "SELECT", 1.001)
             targets = Targets(curvature, 0.262, downhill, _NEWTON_REACH)
             grown.append(grow(bins, targets, self.shape.depth, self.shape.smallest))
             sums = sums + grown[-1].fitted[:, :, 0].times(self.rate)
@@ -272,8 +294,12 @@ class BoostedRegressor:
     rate: float = 0.3
     shape: Shape = Shape()
 
-    def fit(self, rows: SecretArray, target: SecretArray) -> FittedBoostedNumbers:
+    def fit(self, rows: SecretArray, target: SecretArray, counted: SecretArray | None = None) -> FittedBoostedNumbers:
         """Fit (n, d) rows to an (n,) target, both in [−1, 1]; a residual beyond ±4 counts as that.
+
+        Args:
+            counted: (n,) bits of the rows that count, all others having the mean of these as target; all of them where
+                it is None.
 
         Raises:
             InvalidInput: shapes or settings that do not fit.
@@ -287,7 +313,7 @@ class BoostedRegressor:
         grown = []
         for _ in range(self.count):
             residual = clip(left, -_RESIDUAL_REACH, _RESIDUAL_REACH).reshape(1, 1, -1)
-            targets = Targets(weights, 1.0, residual, 1.01 * _RESIDUAL_REACH)
+            targets = _targets(weights, residual, counted, 1.01 * _RESIDUAL_REACH)
             grown.append(grow(bins, targets, self.shape.depth, self.shape.smallest))
             left = left - grown[-1].fitted[0, :, 0].times(self.rate)
         return FittedBoostedNumbers(start, tuple(each.trees for each in grown), self.rate)
@@ -296,6 +322,15 @@ class BoostedRegressor:
 def part_of(people: int) -> int:
     """How many of them a tree sees whose rows are drawn without replacement."""
     return max(1, round(_PART * people))
+
+
+def _targets(weights: np.ndarray, moments: SecretArray, counted: SecretArray | None, reach: float = 1.0) -> Targets:
+    """Targets of rows with public weights (t, n), of those that count only."""
+    heaviest = float(weights.max())
+    if counted is None:
+        return Targets(weights, heaviest, moments, reach)
+    heavy = counted.reshape(1, -1).broadcast_to(*weights.shape).times(weights)
+    return Targets(heavy, heaviest, bounded(moments * counted, "SELECT", heaviest * reach), reach)
 
 
 def _forest(rows: SecretArray, members: SecretArray, count: int, columns: int, shape: Shape, distinct: bool) -> Grown:

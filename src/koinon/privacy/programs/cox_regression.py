@@ -4,7 +4,7 @@ Opened are the coefficients; their information matrix, from which standard error
 method is that of ``learn.survival``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -17,7 +17,16 @@ from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.survival import CoxRegression
 from koinon.privacy.programs import significance
 from koinon.privacy.programs.durations import LATE, duration_place, grid_of, split
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, names_of, on_target
+from koinon.privacy.programs.offer import (
+    Layout,
+    Offer,
+    ResultTable,
+    Target,
+    halves,
+    names_of,
+    on_paired_target,
+    on_target,
+)
 
 NAME: Final = "cox-regression/1"
 LEAST_PEOPLE: Final = 10
@@ -40,6 +49,17 @@ class Settings(Record, frozen=True):
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
     """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    return on_target(NAME, layout, outputs, _computed(layout, settings, outputs), Target.BINARY)
+
+
+def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """As ``program``, on the pairs of an oblivious join, where it takes no penalty."""
+    if settings.penalty:
+        raise InvalidInput(f"{NAME} takes no penalty on an oblivious join; leave it out")
+    return on_paired_target(NAME, layout, outputs, _computed(layout, settings, outputs))
+
+
+def _computed(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Callable[..., Revealed]:
     place = duration_place(NAME, layout, settings.duration)
     if len(layout.features) < 2 or layout.people < LEAST_PEOPLE:
         raise InvalidInput(
@@ -48,17 +68,17 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
         )
     grid = grid_of(NAME, layout.columns[layout.features[place]], settings.times)
 
-    def compute(rows: SecretArray, target: SecretArray) -> Revealed:
+    def compute(rows: SecretArray, target: SecretArray, counted: SecretArray | None = None) -> Revealed:
         (table, durations), seen = split(rows, place), target > 0.0
-        model = CoxRegression(grid, settings.penalty, settings.iterations, LATE).fit(table, durations, seen)
+        model = CoxRegression(grid, settings.penalty, settings.iterations, LATE).fit(table, durations, seen, counted)
         made = {
             "coefficients": lambda: model.coefficients,
             "information": lambda: model.information,
-            "concordance": lambda: model.score(table, durations, seen).reshape(1),
+            "concordance": lambda: model.score(table, durations, seen, counted).reshape(1),
         }
         return reveal(**{name: made[name]() for name in outputs})
 
-    return on_target(NAME, layout, outputs, compute, Target.BINARY)
+    return compute
 
 
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
@@ -97,4 +117,5 @@ OFFER: Final = Offer(
     settings=Settings,
     build=program,
     present=present,
+    paired=paired,
 )

@@ -4,7 +4,7 @@ For a 0/1 target the sum is the log-odds. A person's weight there is the second 
 most 0.26, so a leaf with that times the least group has as many people.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -22,6 +22,7 @@ from koinon.privacy.programs.trees import (
     check_count,
     check_settings,
     offer_of,
+    on_pairs,
     opened,
     present,
     shape_of,
@@ -44,27 +45,45 @@ class Settings(TreeSettings, frozen=True):
 
 def classes(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
     """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    return on_target(CLASSES, layout, outputs, _classes(layout, settings, outputs), Target.BINARY)
+
+
+def paired_classes(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """As ``classes``, on the pairs of an oblivious join."""
+    return on_pairs(CLASSES, layout, settings, outputs, _classes(layout, settings, outputs))
+
+
+def _classes(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Callable[..., Revealed]:
     _check(CLASSES, layout, settings)
     shape = shape_of(settings, LARGEST_CURVATURE * settings.minimum_group)
 
-    def compute(rows: SecretArray, target: SecretArray) -> Revealed:
-        model = BoostedClassifier(2, settings.trees, settings.rate, shape).fit(rows, target > 0.0)
+    def compute(rows: SecretArray, target: SecretArray, counted: SecretArray | None = None) -> Revealed:
+        model = BoostedClassifier(2, settings.trees, settings.rate, shape).fit(rows, target > 0.0, counted)
         found = opened(model.trees, outputs, settings.rate, model.start)
         return unless_remembered(found, layout, rows, target, lambda asked: model.decision(asked).reshape(-1))
 
-    return on_target(CLASSES, layout, outputs, compute, Target.BINARY)
+    return compute
 
 
 def numbers(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
     """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    return on_target(NUMBERS, layout, outputs, _numbers(layout, settings, outputs), Target.NUMBER)
+
+
+def paired_numbers(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """As ``numbers``, on the pairs of an oblivious join."""
+    return on_pairs(NUMBERS, layout, settings, outputs, _numbers(layout, settings, outputs))
+
+
+def _numbers(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Callable[..., Revealed]:
     _check(NUMBERS, layout, settings)
     shape = shape_of(settings, settings.minimum_group)
 
-    def compute(rows: SecretArray, target: SecretArray) -> Revealed:
-        model = BoostedRegressor(settings.trees, settings.rate, shape).fit(rows, target)
+    def compute(rows: SecretArray, target: SecretArray, counted: SecretArray | None = None) -> Revealed:
+        model = BoostedRegressor(settings.trees, settings.rate, shape).fit(rows, target, counted)
         return opened(model.trees, outputs, settings.rate, model.start)
 
-    return on_target(NUMBERS, layout, outputs, compute, Target.NUMBER)
+    return compute
 
 
 def present_odds(outputs: Mapping[str, np.ndarray], layout: Layout, _: Settings) -> tuple[ResultTable, ...]:
@@ -86,8 +105,22 @@ def _check(name: str, layout: Layout, settings: Settings) -> None:
 
 
 OFFER: Final = offer_of(
-    CLASSES, "gradient-boosted trees for a 0/1 target", Target.BINARY, Settings, classes, present_odds, _OUTPUTS
+    CLASSES,
+    "gradient-boosted trees for a 0/1 target",
+    Target.BINARY,
+    Settings,
+    classes,
+    present_odds,
+    _OUTPUTS,
+    paired_classes,
 )
 REGRESSION: Final = offer_of(
-    NUMBERS, "gradient-boosted trees for a number", Target.NUMBER, Settings, numbers, present_numbers, _OUTPUTS
+    NUMBERS,
+    "gradient-boosted trees for a number",
+    Target.NUMBER,
+    Settings,
+    numbers,
+    present_numbers,
+    _OUTPUTS,
+    paired_numbers,
 )

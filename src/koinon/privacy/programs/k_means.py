@@ -4,7 +4,7 @@ A group of fewer people than the least would say too much about each of them: it
 the middle of every column's range.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -16,7 +16,17 @@ from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.clusters import KMeans
 from koinon.privacy.ordering import one_hot
 from koinon.privacy.programs.groups import check_minimum
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, middles, names_of, on_table
+from koinon.privacy.programs.offer import (
+    Layout,
+    Offer,
+    ResultTable,
+    Target,
+    halves,
+    middles,
+    names_of,
+    on_pairs,
+    on_table,
+)
 from koinon.privacy.programs.preparation import PreparedSettings
 from koinon.privacy.statistics import part_of
 
@@ -40,6 +50,15 @@ class Settings(PreparedSettings, frozen=True):
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
     """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    return on_table(NAME, layout, outputs, _computed(layout, settings, outputs))
+
+
+def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """As ``program``, on the pairs of an oblivious join."""
+    return on_pairs(NAME, layout, outputs, _computed(layout, settings, outputs))
+
+
+def _computed(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Callable[..., Revealed]:
     if not 2 <= settings.clusters <= min(MOST_CLUSTERS, layout.people) or not 2 <= settings.iterations <= 100:
         raise InvalidInput(
             f"{NAME} makes 2 to {MOST_CLUSTERS} groups, at most one for each of the {layout.people} people, in 2 to 100"
@@ -49,10 +68,12 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
         raise InvalidInput(f"{NAME}: a seed is from 0 to 2^32 - 1; got {settings.seed}")
     check_minimum(settings.minimum_group, layout.people)
 
-    def compute(rows: SecretArray) -> Revealed:
+    def compute(rows: SecretArray, counted: SecretArray | None = None) -> Revealed:
         # The last of Lloyd's steps is made here: a centre that is opened must be the mean of the group that is counted.
-        before = KMeans(settings.clusters, settings.iterations - 1, settings.seed).fit(rows)
+        before = KMeans(settings.clusters, settings.iterations - 1, settings.seed).fit(rows, counted)
         members = one_hot(before.predict(rows), settings.clusters)
+        if counted is not None:
+            members = members & counted.reshape(-1, 1)
         sizes = members.sum(0)
         centres = part_of(matrix_product(members.T, rows), sizes.reshape(-1, 1), layout.people)
         small = sizes < settings.minimum_group
@@ -62,7 +83,7 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
         }
         return reveal(**{name: made[name]() for name in outputs})
 
-    return on_table(NAME, layout, outputs, compute)
+    return compute
 
 
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
@@ -86,4 +107,5 @@ OFFER: Final = Offer(
     settings=Settings,
     build=program,
     present=present,
+    paired=paired,
 )

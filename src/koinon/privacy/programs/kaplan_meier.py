@@ -5,7 +5,7 @@ fewer people than the least are present, both are opened as 0. A step of the cur
 between two times; choose coarse ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.programs.durations import LATE, duration_place, grid_of, times_of
 from koinon.privacy.programs.groups import check_minimum
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, on_target
+from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, on_paired_target, on_target
 from koinon.privacy.statistics import life_table, surviving
 
 NAME: Final = "kaplan-meier/1"
@@ -36,12 +36,22 @@ class Settings(Record, frozen=True):
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
     """The program for these owners. Raises InvalidInput for settings out of range, Refused if it could overflow."""
+    compute = _computed(layout, settings, outputs)
+    return on_target(NAME, layout, outputs, compute, Target.BINARY)
+
+
+def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
+    """As ``program``, on the pairs of an oblivious join."""
+    return on_paired_target(NAME, layout, outputs, _computed(layout, settings, outputs))
+
+
+def _computed(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Callable[..., Revealed]:
     place = duration_place(NAME, layout, settings.duration)
     grid = grid_of(NAME, layout.columns[layout.features[place]], settings.times)
     check_minimum(settings.minimum_group, layout.people)
 
-    def compute(rows: SecretArray, target: SecretArray) -> Revealed:
-        present, events = life_table(rows[:, place], target > 0.0, grid, LATE)
+    def compute(rows: SecretArray, target: SecretArray, counted: SecretArray | None = None) -> Revealed:
+        present, events = life_table(rows[:, place], target > 0.0, grid, LATE, counted)
         few = present < settings.minimum_group
         made = {
             "survivors": lambda: where(few, 0.0, surviving(present, events, layout.people)),
@@ -49,7 +59,7 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
         }
         return reveal(**{name: made[name]() for name in outputs})
 
-    return on_target(NAME, layout, outputs, compute, Target.BINARY)
+    return compute
 
 
 def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Settings) -> tuple[ResultTable, ...]:
@@ -68,4 +78,5 @@ OFFER: Final = Offer(
     settings=Settings,
     build=program,
     present=present,
+    paired=paired,
 )

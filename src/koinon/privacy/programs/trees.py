@@ -12,13 +12,13 @@ from typing import Any, Final
 import numpy as np
 
 from koinon.kernel.errors import InvalidInput
-from koinon.privacy.arrays import SecretArray, concatenate
+from koinon.privacy.arrays import SecretArray, concatenate, constant_like, where
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.growing import MOST_DEPTH, Trees
 from koinon.privacy.learn.trees import Shape
 from koinon.privacy.programs.groups import check_minimum
-from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, middles
+from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, halves, middles, on_paired_target
 from koinon.privacy.programs.preparation import PreparedSettings
 
 OUTPUTS: Final = ("columns", "thresholds", "leaves")
@@ -102,6 +102,7 @@ def offer_of(
     build: Callable[[Layout, Any, tuple[str, ...]], Program],
     present: Callable[[Mapping[str, np.ndarray], Layout, Any], tuple[ResultTable, ...]],
     outputs: tuple[str, ...] = OUTPUTS,
+    paired: Callable[[Layout, Any, tuple[str, ...]], Program] | None = None,
 ) -> Offer:
     """What such a program says about itself. Rows are planted with labels of 0 and 1, so only where these are learnt.
 
@@ -117,7 +118,35 @@ def offer_of(
         build=build,
         present=present,
         judges_planted=target is Target.BINARY,
+        paired=paired,
     )
+
+
+def on_pairs(
+    name: str,
+    layout: Layout,
+    settings: TreeSettings,
+    outputs: tuple[str, ...],
+    grown: Callable[[SecretArray, SecretArray, SecretArray | None], Revealed],
+) -> Program:
+    """The program that opens what ``grown`` makes of the pairs of an oblivious join.
+
+    Places that hold nobody count nowhere, but for candidates of thresholds: there they have publicly drawn numbers.
+
+    Raises:
+        InvalidInput: a leaf must have more people than must be in every table, so that no tree might have a leaf.
+    """
+    if settings.minimum_group > layout.pairs:
+        raise InvalidInput(
+            f"{name}: with {layout.pairs} people in every table a leaf of {settings.minimum_group} could not be;"
+            " ask for a smaller group, or for more rows"
+        )
+
+    def compute(rows: SecretArray, target: SecretArray, both: SecretArray) -> Revealed:
+        drawn = np.random.default_rng(settings.seed).uniform(-1.0, 1.0, rows.shape)
+        return grown(where(both.reshape(-1, 1), rows, constant_like(rows, drawn)), target, both)
+
+    return on_paired_target(name, layout, outputs, compute)
 
 
 def _numbers(trees: Trees) -> SecretArray:
