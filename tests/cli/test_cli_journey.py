@@ -83,6 +83,7 @@ def test_main_job_by_hand(place: Place) -> None:
     a_stranger_audits_and_anyone_verifies(place)
     a_shown_result_is_checked_against_the_bundle(place)
     a_changed_byte_is_named(place)
+    strangers_multiply_for_the_company(place)
     the_site_shows_the_network(place)
 
 
@@ -223,8 +224,8 @@ def the_rows_are_described_without_being_shown(place: Place) -> None:
     near, far = (facts("study", "estimate", study, "--rtt", rtt)["engines"] for rtt in ("0.2", "50"))
     assert [one["engine"] for one in near if not one["refusal"]] == ["rep4"]
     assert 0 < near[0]["rounds"] == far[0]["rounds"]
-    # Every round waits for half a round trip.
-    assert abs(far[0]["seconds"] - near[0]["seconds"] - near[0]["rounds"] * 0.0249) < 0.02
+    # Every round waits for half a round trip, and so do shares on their way in and outputs on theirs out.
+    assert abs(far[0]["seconds"] - near[0]["seconds"] - (near[0]["rounds"] + 2) * 0.0249) < 0.02
     assert (near[0]["parties"], near[0]["corrupted"], near[0]["may_deviate"]) == (4, 1, True)
     for name in OWNERS:
         facts("data", "add", place.rows[name], "--ranges", study, "--home", place.home(name))
@@ -354,6 +355,26 @@ def a_changed_byte_is_named(place: Place) -> None:
     assert ended.code == 4
     assert "FAILS" in ended.out
     assert "changed.zip does not hold" in ended.err
+
+
+def strangers_multiply_for_the_company(place: Place) -> None:
+    """On the network's own chain, whose Products contract the company deploys."""
+    random = np.random.default_rng(7)
+    left, right = random.normal(size=(40, 30)), random.normal(size=(30, 20))
+    for name, matrix in (("left", left), ("right", right)):
+        np.save(place.folder / f"{name}.npy", matrix)
+    files = (place.folder / "left.npy", place.folder / "right.npy", "--fraction-bits", "24")
+    homes = [place.home(f"provider-{number}") for number in (1, 2, 3)]
+    workers: list[str | Path] = [word for home in homes for word in ("--worker", home / "identity.json")]
+    for home in homes[1:]:
+        done(koinon("model", "work", "--bond", "20", "--home", home))
+    for name, options, expected in (("seen", (), 1), ("hidden", ("--hide", "left"), 2)):
+        out = place.folder / f"{name}.npy"
+        told = facts("model", "multiply", *files, *options, "-o", out, *workers, "--home", place.company)
+        assert (len(told["workers"]), len(told["silent"]), told["wrong"]) == (expected, 1, [])
+        np.testing.assert_allclose(np.load(out), left @ right, atol=1e-5)
+    again = koinon("model", "multiply", *files, "-o", place.folder / "seen.npy", *workers, "--home", place.company)
+    assert (again.code, "seen.npy exists already" in again.sentence()) == (2, True)
 
 
 def the_site_shows_the_network(place: Place) -> None:

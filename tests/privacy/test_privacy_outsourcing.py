@@ -21,6 +21,7 @@ from koinon.privacy.encrypted.outsourcing import outsource
 from koinon.privacy.encrypted.parts import divided, most_parts, whole
 from koinon.privacy.encrypted.replication import Answered, Ask, Begin, Event, Lost, Named, Settled, State, step
 from koinon.privacy.encrypted.service import is_wrong, serve
+from koinon.privacy.encrypted.work_estimate import estimate_work
 from koinon.privacy.rep4.adversary import SeededRng
 from koinon.wire.encrypted import EncryptedQuestion
 
@@ -135,6 +136,39 @@ def test_of_a_model_in_parts_nobody_is_asked_about_all_whoever_lies(data: st.Dat
     assert max(map(len, seen.values())) < parts
 
 
+@pytest.mark.parametrize(("workers", "agree"), [(3, 2), (4, 2), (5, 3), (7, 2)])
+def test_an_estimate_says_what_is_asked_and_shown_where_nobody_fails(workers: int, agree: int) -> None:
+    model = random_model((7, 9, 3), Link.IDENTITY, 1)
+    found = estimate_work(model, "model", 25, 10, workers, agree)
+    state, _, _, asked = played(found.pieces, workers, agree, set(), set(), 3, found.parts)
+    seen = [
+        {number % found.parts for number, piece in enumerate(state.pieces) if worker in piece.order[: piece.asked]}
+        for worker in range(workers)
+    ]
+    assert (found.parts, found.pieces, found.answers) == (workers, 3 * workers, asked)
+    assert max(map(len, seen)) == found.shown <= found.most_shown == workers - 1
+    assert (found.whole_products, found.products) == (9 * 10, -(-9 // workers) * 10)
+    rows = estimate_work(model, "rows", 25, 10, workers, agree)
+    assert (rows.parts, rows.pieces, rows.shown, rows.most_shown, rows.products) == (1, 3, 1, 1, 90)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "split", "workers", "sentence"),
+    [
+        ((1, 1), "model", 4, "one input and one output cannot be cut"),
+        ((4, 1), "model", 2, "2 workers are too few"),
+        ((4, 1), "model", 1, "1 workers are too few"),
+        ((2, 1), "model", 3, "3 workers are too few"),
+        ((4, 1), "columns", 4, "split by rows or by model"),
+    ],
+)
+def test_work_that_cannot_be_split_so_is_refused(
+    sizes: tuple[int, ...], split: str, workers: int, sentence: str
+) -> None:
+    with pytest.raises(InvalidInput, match=sentence):
+        estimate_work(random_model(sizes, Link.IDENTITY, 1), split, 5, 5, workers, 2)
+
+
 def test_too_few_strangers_for_parts_are_refused() -> None:
     with pytest.raises(InvalidInput, match="where each of 4 strangers misses one of 2 parts, 3 cannot agree"):
         replication.begin(4, 4, 3, SeededRng(b""), 2)
@@ -219,7 +253,7 @@ def random_model(sizes: tuple[int, ...], link: Link, seed: int) -> EncryptedMode
 def test_parts_add_up_to_the_model_and_none_is_it(sizes: list[int], link: Link, count: int, seed: int) -> None:
     model = random_model(tuple(sizes), link, seed)
     if count > most_parts(model):
-        with pytest.raises(InvalidInput, match="cut into"):
+        with pytest.raises(InvalidInput, match="cannot be cut into"):
             divided(model, count, lambda _: "")
         return
     rows = np.random.default_rng(seed).normal(size=(5, sizes[0]))

@@ -38,6 +38,7 @@ LONGEST: Final = click.IntRange(120, 30 * 86400)
 @click.option("--piece", default=1000, show_default=True, type=click.IntRange(1), help="Rows in a piece.")
 @click.option("--fee", default="0.1", callback=amount, show_default=True, help="Tokens to each that agrees, a piece.")
 @click.option("--bond", default="20", callback=amount, show_default=True, help="Tokens that a wrong answer costs.")
+@click.option("--estimate", is_flag=True, help="Only say what it would take, and show of the model.")
 @click.option("--contract", help="Address of an Outsourcing contract. [default: this node's own]")
 @click.option("--seconds", default=3600, show_default=True, type=LONGEST, help="Time for all of it.")
 @click.option("--claim-seconds", default=3600, show_default=True, type=LONGEST, help="Then, to charge wrong answers.")
@@ -52,6 +53,7 @@ def outsource(
     piece: int,
     fee: int,
     bond: int,
+    estimate: bool,
     contract: str | None,
     seconds: int,
     claim_seconds: int,
@@ -65,10 +67,14 @@ def outsource(
     With --split model, the model is cut into as many parts as there are workers (hidden units, outputs or inputs), each
     a piece of its own, to be paid for; no worker is asked about all parts, even where others lie or fail. Two who put
     together what they were shown may have all of it. Name two workers more than have to agree, if one may lie.
+    --estimate says how many pieces that makes, and how many parts of the model each worker sees.
     """
     from koinon.contracts.tokens import format_amount
     from koinon.node import orders
 
+    if estimate:
+        print_facts(_estimate(model, file, split, len(set(cards)), agree, piece, fee), as_json=as_json)
+        return
     wanted = orders.Outsource(
         model=str(model.resolve()),
         path=str(file.resolve()),
@@ -98,6 +104,25 @@ def outsource(
     lines = [(str(row), *(f"{value:.6g}" for value in answer)) for row, answer in enumerate(answers)]
     header = ("row", *(f"output {one}" for one in range(done.outputs)))
     print_table(header, lines, right=tuple(range(1, len(header))))
+
+
+def _estimate(model: Path, file: Path, split: str, workers: int, agree: int, piece: int, fee: int) -> dict[str, Any]:
+    """What the work takes, and what of the model each worker sees of it. Raises InvalidInput."""
+    from koinon.contracts.tokens import format_amount
+    from koinon.node.onnx_files import read_encrypted_work
+    from koinon.privacy.encrypted.work_estimate import estimate_work
+
+    layers, rows = read_encrypted_work(model, file, piece)
+    found = estimate_work(layers, split, len(rows), piece, workers, agree)
+    return {
+        "pieces": found.pieces,
+        "tokens": format_amount(TokenAmount(found.pieces * agree * fee)),
+        "parts_of_the_model": found.parts,
+        "parts_a_worker_sees": found.shown,
+        "parts_a_worker_sees_at_most": found.most_shown,
+        "products_in_an_answer": found.products,
+        "products_with_the_whole_model": found.whole_products,
+    }
 
 
 @click.command()

@@ -45,19 +45,17 @@ class OutsourceRole:
                 self._context.spawn(collect(self._context, job), f"work {job.number}")
 
     async def _outsource(self, argument: bytes, narrator: Narrator) -> orders.WorkDone:
+        from koinon.node.onnx_files import read_encrypted_work
+        from koinon.privacy.encrypted.parts import parts_for
         from koinon.privacy.encrypted.replication import is_enough
 
         order, context = decode(orders.Outsource, argument), self._context
-        model, rows = await asyncio.to_thread(self._prepared, order)
-        parts = await asyncio.to_thread(_parts, order, model)
+        files = Path(order.model), Path(order.path)
+        model, rows = await asyncio.to_thread(read_encrypted_work, *files, order.piece_rows)
+        parts = parts_for(model, order.split, len(order.workers), order.agree)
         pieces = -(-len(rows) // order.piece_rows) * parts
         if len(set(order.workers)) != len(order.workers) or len(order.workers) < order.agree:
             raise InvalidInput(f"name {order.agree} different workers or more; {len(order.workers)} were given")
-        if not is_enough(len(order.workers), order.agree, parts):
-            raise InvalidInput(
-                f"{len(order.workers)} workers are too few for none of them to see the whole model where {order.agree}"
-                f" have to agree on each of {parts} parts; name more, two more than have to agree if one may lie"
-            )
         records = [await context.record_of(worker) for worker in order.workers]
         contract = await self._contract(order, narrator)
         terms = OutsourcingTerms(
@@ -131,23 +129,6 @@ class OutsourceRole:
             give=give,
         )
 
-    def _prepared(self, order: orders.Outsource) -> "tuple[EncryptedModel, np.ndarray]":
-        """The model and the rows. Raises InvalidInput."""
-        from koinon.data.table import read_features
-        from koinon.node.onnx_files import read_onnx
-        from koinon.privacy.encrypted.ckks import rows_for
-        from koinon.privacy.encrypted.onnx_layers import layers_of
-
-        model = layers_of(read_onnx(Path(order.model)))
-        if not 1 <= order.piece_rows <= rows_for(model.depth):
-            raise InvalidInput(f"a piece has 1 to {rows_for(model.depth)} rows, not {order.piece_rows}")
-        rows = read_features(Path(order.path), ())
-        if rows.shape[1] != model.features:
-            raise InvalidInput(
-                f"the model takes rows of {model.features} numbers; the file has {rows.shape[1]} columns"
-            )
-        return model, rows
-
     async def _contract(self, order: orders.Outsource, narrator: Narrator) -> Outsourcing:
         """The contract that the operator names, or one that this node deploys once for all its work."""
         context = self._context
@@ -158,17 +139,6 @@ class OutsourceRole:
         context.memory.write({_CONTRACT: contract.address})
         narrator.say(f"a contract of its own is at {to_hex(contract.address)}", 0.1)
         return contract
-
-
-def _parts(order: orders.Outsource, model: "EncryptedModel") -> int:
-    """Into how many parts the model is cut: as many as there are workers, if it can be. Raises InvalidInput."""
-    from koinon.privacy.encrypted.parts import divided, most_parts
-
-    if order.split == "rows":
-        return 1
-    if order.split != "model":
-        raise InvalidInput("work is split by rows or by model")
-    return len(divided(model, max(2, min(len(order.workers), most_parts(model))), lambda _: "").parts)
 
 
 def _division(job: Job, model: "EncryptedModel", parts: int) -> "Division":

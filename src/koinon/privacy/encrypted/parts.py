@@ -15,6 +15,7 @@ import numpy as np
 
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.encrypted.models import EncryptedModel, Layer, Link, layer, linked
+from koinon.privacy.encrypted.replication import is_enough
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,32 @@ def most_parts(model: EncryptedModel) -> int:
     return max(model.outputs, model.features)
 
 
+def parts_for(model: EncryptedModel, split: str, workers: int, agree: int) -> int:
+    """Into how many parts work for so many workers cuts the model: as many, if it can be.
+
+    Args:
+        split: ``rows`` for none, or ``model``.
+        agree: how many have to say the same about each part.
+
+    Raises:
+        InvalidInput: it cannot be cut, or workers are too few for each to miss a part.
+    """
+    model.check()
+    if split == "rows":
+        return 1
+    if split != "model":
+        raise InvalidInput("work is split by rows or by model")
+    parts = min(workers, most_parts(model))
+    if most_parts(model) < 2:
+        raise InvalidInput("a model of one input and one output cannot be cut into parts; split the rows")
+    if parts < 2 or not is_enough(workers, agree, parts):
+        raise InvalidInput(
+            f"{workers} workers are too few for none of them to see the whole model where {agree} have to agree on each"
+            f" of {parts} parts; name more, two more than have to agree if one may lie"
+        )
+    return parts
+
+
 def divided(model: EncryptedModel, count: int, name_of: Callable[[EncryptedModel], str]) -> Division:
     """The model in ``count`` parts of about the same size.
 
@@ -86,11 +113,7 @@ def divided(model: EncryptedModel, count: int, name_of: Callable[[EncryptedModel
     """
     model.check()
     if not 2 <= count <= most_parts(model):
-        raise InvalidInput(
-            f"this model can be cut into 2 to {most_parts(model)} parts, not {count}"
-            if most_parts(model) > 1
-            else "a model of one input and one output cannot be cut into parts; split the rows"
-        )
+        raise InvalidInput(f"this model cannot be cut into {count} parts; it has {most_parts(model)} at most")
     last = model.layers[-1]
     weights, none = np.asarray(last.weights), np.zeros(model.outputs)
     every_column, every_output = _all(model.features), _all(model.outputs)

@@ -146,7 +146,7 @@ def begin(pieces: int, strangers: int, agree: int, rng: Rng, parts: int = 1) -> 
     if parts == 1:
         return State(agree, tuple(Piece(_drawn(strangers, rng)) for _ in range(pieces)))
     circle = _drawn(strangers, rng)
-    orders = [_order(circle, part, parts) for part in range(parts)]
+    orders = [asking_order(circle, part, parts) for part in range(parts)]
     if not is_enough(strangers, agree, parts):
         raise InvalidInput(
             f"where each of {strangers} strangers misses one of {parts} parts, {agree} cannot agree on all of them;"
@@ -234,7 +234,7 @@ def _drawn(count: int, rng: Rng) -> tuple[int, ...]:
     return tuple(sorted(range(count), key=keys.__getitem__))
 
 
-def _order(circle: Sequence[int], part: int, parts: int) -> tuple[int, ...]:
+def asking_order(circle: Sequence[int], part: int, parts: int) -> tuple[int, ...]:
     """Who is asked about a part: those that come after its place, but for those that stand at it."""
     places = [(part + 1 + step) % len(circle) for step in range(len(circle))]
     return tuple(circle[place] for place in places if place % parts != part)
