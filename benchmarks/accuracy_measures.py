@@ -236,10 +236,10 @@ MEASURES: list[Measure] = [
         lambda r: r.values.var(0, ddof=1),
     ),
     Measure(
-        "quartiles",
+        "quantiles",
         "NumPy",
         diabetes,
-        studied("statistics/1", ("quartiles",), "quartiles"),
+        studied("statistics/1", ("quantiles",), "quantiles"),
         lambda r: np.quantile(r.values, [0.25, 0.5, 0.75], axis=0).T,
     ),
     Measure(

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import random
 import shutil
 import struct
 import subprocess
@@ -20,6 +21,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ANVIL_KEY = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
 """The first of the keys that anvil publishes in its own documentation."""
+SPOILT = 3
+"""Of the files in the order of their names, evaluators first: the last owner's."""
 LONGEST_SECONDS = 420
 
 
@@ -45,7 +48,9 @@ def demo(folder: Path, *arguments: str) -> dict[str, Any]:
     return report
 
 
-def check_main_job(report: dict[str, Any]) -> None:
+def check_main_job(
+    report: dict[str, Any], paid: tuple[str, ...] = ("company", "hospital-1", "hospital-2", "hospital-3")
+) -> None:
     """What must hold of every run, whatever went wrong in it."""
     assert report["verified"]
     assert report["payments"]["conserved"]
@@ -58,8 +63,7 @@ def check_main_job(report: dict[str, Any]) -> None:
     joint, pooled = report["scores"]["joint"], report["scores"]["pooled"]
     assert abs(joint["auc"] - pooled["auc"]) <= 0.005
     assert joint["log_loss"] - pooled["log_loss"] <= 0.03
-    paid = {one["who"] for one in report["payments"]["payees"]}
-    assert {"company", "hospital-1", "hospital-2", "hospital-3"} <= paid
+    assert set(paid) <= {one["who"] for one in report["payments"]["payees"]}
 
 
 def orphans(folder: Path) -> list[str]:
@@ -177,7 +181,10 @@ class TestDisturbed:
         assert report["study"]["incidents"] == []
         assert "return" in report["steps"]
 
-    def test_it_runs_on_anybodys_files(self, place: Path, undisturbed: tuple[Path, dict[str, Any]]) -> None:
+    def test_it_runs_on_anybodys_files_and_pays_nothing_for_spoilt_ones(
+        self, place: Path, undisturbed: tuple[Path, dict[str, Any]]
+    ) -> None:
+        """One bank's answers are somebody else's; the other two are paid its part."""
         own = place / "own"
         own.mkdir()
         for number, path in enumerate(sorted((undisturbed[0] / "demo" / "rows").glob("*.csv"))):
@@ -185,9 +192,18 @@ class TestDisturbed:
             with path.open(newline="") as file:
                 rows = [[*row[:8], row[-1]] for row in csv.reader(file)]
             rows[0][-1] = "default"
+            if number == SPOILT:
+                answers = [row[-1] for row in rows[1:]]
+                random.Random(1).shuffle(answers)
+                rows[1:] = [[*row[:-1], answer] for row, answer in zip(rows[1:], answers, strict=True)]
             with (own / f"{name}.csv").open("w", newline="") as file:
                 csv.writer(file).writerows(rows)
-        check_main_job(demo(place, "--data", str(own), "--effort", "0.3"))
+        report = demo(place, "--data", str(own), "--effort", "0.3", "--worth")
+        check_main_job(report, paid=("company", "hospital-1", "hospital-2"))
+        worth = report["study"]["worth"]
+        assert worth["hospital-3"] < 0.1 * min(worth["hospital-1"], worth["hospital-2"])
+        amounts = {one["who"]: float(one["amount"]) for one in report["payments"]["payees"]}
+        assert amounts.get("hospital-3", 0.0) < 0.1 * min(amounts["hospital-1"], amounts["hospital-2"])
 
 
 @pytest.mark.long
@@ -251,6 +267,8 @@ BAD = [
     (["--split", "columns", "--group", "colour"], 2, "colour"),
     (["--engine", "federated", "--split", "columns"], 2, "leave --engine at rep4"),
     (["--engine", "federated", "--chaos", "lie"], 2, "leave --engine at rep4"),
+    (["--engine", "federated", "--worth"], 2, "leave --engine at rep4"),
+    (["--split", "columns", "--worth"], 2, "--split at rows"),
 ]
 
 

@@ -31,7 +31,7 @@ JOINING_POLICY = (
     DEFAULT_POLICY.replace('["logistic-regression/1"]', '["statistics/1", "linear-regression/1", "contingency/1"]')
     .replace(
         '["coefficients", "intercept", "worth"]',
-        '["mean", "variance", "correlation", "histogram", "quartiles", "coefficients", "intercept", "score", "counts"]',
+        '["mean", "variance", "correlation", "histogram", "quantiles", "coefficients", "intercept", "score", "counts"]',
     )
     .replace("minimum_parties = 3", "minimum_parties = 2")
     .replace('["agreed", "oblivious"]', '["psi", "oblivious"]')

@@ -61,7 +61,7 @@ def plain_statistics(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, float]]
         "variance": (rows.var(0, ddof=1).reshape(-1, 1), 1e-1),
         "correlation": (np.corrcoef(rows.T), 1e-3),
         "correlation p": (np.array([[pearsonr(one, two).pvalue for two in rows.T] for one in rows.T]), 3e-3),
-        "quartiles": (np.quantile(rows, [0.25, 0.5, 0.75], 0).T, 1e-3),
+        "quantiles": (np.quantile(rows, [0.2, 0.5, 0.75], 0).T, 1e-3),
         "histogram": (counts.astype(float), 0.0),
     }
 
@@ -501,7 +501,14 @@ def plain_groups_of_two(rows: np.ndarray) -> Mapping[str, tuple[np.ndarray, floa
 
 
 SCENES = (
-    Scene("statistics/1", FEATURES, features(), "", {"bins": 5, "minimum_group": 3}, plain_statistics),
+    Scene(
+        "statistics/1",
+        FEATURES,
+        features(),
+        "",
+        {"bins": 5, "minimum_group": 3, "quantiles": [0.2, 0.5, 0.75]},
+        plain_statistics,
+    ),
     Scene(
         "logistic-regression/1",
         (*FEATURES, Column("ill", 0.0, 1.0)),

@@ -137,7 +137,7 @@ def test_a_constant_column_has_no_part_in_a_regression() -> None:
 
 
 REFUSED: dict[str, tuple[str, Parameters, str]] = {
-    "quartiles": ("statistics/1", given("statistics/1", ("quartiles",)), "quartiles do not follow"),
+    "quantiles": ("statistics/1", given("statistics/1", ("quantiles",)), "quantiles do not follow"),
     "variances say means": ("statistics/1", given("statistics/1", ("variance",)), "say mean too"),
     "correlations say both": ("statistics/1", given("statistics/1", ("mean", "correlation")), "mean and variance"),
     "too many bins": ("statistics/1", given("statistics/1", ("histogram",), bins=1000), "2 to 200 bins"),

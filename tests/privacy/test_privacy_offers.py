@@ -164,6 +164,11 @@ def test_a_layout_that_cannot_be_is_refused(case: str) -> None:
         ({"bins": 10**6}, ("histogram",), InvalidInput),
         ({"minimum_group": 0}, ("histogram",), InvalidInput),
         ({"minimum_group": 21}, ("histogram",), InvalidInput),
+        ({"quantiles": []}, ("quantiles",), InvalidInput),
+        ({"quantiles": [0.5] * 101}, ("quantiles",), InvalidInput),
+        ({"quantiles": [1.01]}, ("quantiles",), InvalidInput),
+        ({"quantiles": [float("nan")]}, ("quantiles",), InvalidInput),
+        ({"quantiles": [0.5, 0.05]}, ("quantiles",), InvalidInput),  # next to the smallest of 20 numbers
     ],
 )
 def test_settings_and_outputs_out_of_range_are_refused(
@@ -191,7 +196,11 @@ def test_a_setting_that_does_not_fit_is_named(table: dict[str, Any], sentence: s
 def test_settings_come_back_as_they_were_written() -> None:
     offer = registry.offer("statistics/1")
     assert settings_from(offer, settings_table(offer, b"")) == b""
-    assert settings_table(offer, settings_from(offer, {"bins": 7})) == {"bins": 7, "minimum_group": 5}
+    assert settings_table(offer, settings_from(offer, {"bins": 7})) == {
+        "bins": 7,
+        "minimum_group": 5,
+        "quantiles": (0.25, 0.5, 0.75),
+    }
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_the_least_are_shown() -> None:
 @pytest.mark.parametrize(
     ("name", "outputs", "settings", "sentence"),
     [
-        ("statistics/1", ("quartiles",), {}, "opens no quartiles of an oblivious join"),
+        ("statistics/1", ("quantiles",), {}, "opens no quantiles of an oblivious join"),
         ("statistics/1", ("histogram",), {"bins": 1}, "2 to 200 bins"),
         ("linear-regression/1", ("coefficients",), {"penalty": 1.0}, "takes no penalty on an oblivious join"),
         ("random-forest/1", ("leaves",), {}, "opens no such outputs of an oblivious join"),

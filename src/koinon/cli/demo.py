@@ -38,7 +38,13 @@ from koinon.kernel.errors import InvalidInput, KoinonError
     type=click.Choice(["rep4", "federated", "he"]),
     default="rep4",
     show_default=True,
-    help="How the study is computed: on shares by a committee, where the rows lie, or on ciphertexts.",
+    help="How the study is computed: on shares by a committee, where the rows lie, or on ciphertexts; he makes naive"
+    " Bayes, the others logistic regression.",
+)
+@click.option(
+    "--worth",
+    is_flag=True,
+    help="Open what each hospital's rows are worth to the model, too, and split the hospitals' revenue by that.",
 )
 @click.option("--target", help="The 0/1 column that the model predicts. [default: the only one]")
 @click.option("--group", "sensitive", help="Column whose tertiles fairness is measured over. [default: the first]")
@@ -68,6 +74,7 @@ def demo(
     data_folder: Path | None,
     split: str,
     engine: str,
+    worth: bool,
     target: str | None,
     sensitive: str | None,
     calls: int,
@@ -85,6 +92,10 @@ def demo(
         raise InvalidInput("--chaos validator needs our own ledger; leave --chain out")
     if engine != "rep4" and (chaos == "lie" or split == "columns"):
         raise InvalidInput("--chaos lie and --split columns need shares; leave --engine at rep4")
+    if worth and (engine != "rep4" or split == "columns"):
+        raise InvalidInput(
+            "--worth compares models of some hospitals' rows; leave --engine at rep4 and --split at rows"
+        )
     if folder is not None and (folder / "network.json").exists():
         raise InvalidInput(f"there is a network in {folder.name} already; choose another --folder or remove it")
     place = folder or Path(tempfile.mkdtemp(prefix="koinon-demo-"))
@@ -101,6 +112,7 @@ def demo(
         effort=effort,
         by_columns=split == "columns",
         engine=engine,
+        worth=worth,
     )
     progress = Progress(quiet=as_json)
     demonstration = Demonstration(options, progress)

@@ -64,11 +64,15 @@ class Options:
     effort: float
     by_columns: bool = False
     engine: str = "rep4"
+    worth: bool = False
 
     @property
     def program(self) -> tuple[str, tuple[str, ...]]:
         """What is computed, and what is opened of it."""
-        return BAYES if self.engine == "he" else LOGISTIC
+        from koinon.privacy.valuation.shapley import WORTH
+
+        name, outputs = BAYES if self.engine == "he" else LOGISTIC
+        return name, (*outputs, WORTH) if self.worth else outputs
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,6 +40,8 @@ def report_of(
     chain: str,
 ) -> dict[str, Any]:
     """The whole report as JSON values."""
+    from koinon.privacy.valuation.shapley import WORTH
+
     paid = audited.paid
     served = paid.served
     validated = served.named.validated
@@ -65,6 +67,12 @@ def report_of(
             "committee": [who(account) for account in trained.committee],
             "training_rows": list(trained.training_rows),
             "output_digest": to_hex(trained.output_digest),
+            "worth": {
+                owner.name: value
+                for one in trained.outputs
+                if one.name == WORTH
+                for owner, value in zip(study.owners, one.values, strict=True)
+            },
             "incidents": [
                 {
                     "attempt": incident.attempt + 1,
@@ -131,6 +139,10 @@ def print_story(report: Mapping[str, Any]) -> None:
         [(name, f"{score['auc']:.4f}", f"{score['log_loss']:.4f}") for name, score in rows],
         right=(1, 2),
     )
+    if worth := report["study"]["worth"]:
+        console.print()
+        console.print("What each hospital's rows are worth to the model, of which it is paid its part:", style="bold")
+        print_table(("who", "Shapley value"), [(who, f"{value:.4f}") for who, value in worth.items()], right=(1,))
     vector = report["trust_vector"]
     console.print()
     console.print(f"Trust vector, grade {vector['grade']}, by {', '.join(vector['evaluators'])}:", style="bold")

@@ -1,9 +1,9 @@
 """``statistics/1``: what is asked of data before anything is learnt from it.
 
-Of every column mean, variance, quartiles and histogram; of every pair the correlation. Each only if the study opens it.
+Of every column mean, variance, quantiles and histogram; of every pair the correlation. Each only if the study opens it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -32,17 +32,20 @@ from koinon.privacy.programs.offer import (
 
 NAME: Final = "statistics/1"
 MOST_BINS: Final = 200
-_QUARTERS: Final = (0.25, 0.5, 0.75)
+MOST_QUANTILES: Final = 100
 
 
 class Settings(Record, frozen=True):
     """Attributes:
     bins: of each histogram, of equal width over the column's public range.
-    minimum_group: the least people behind a count that is opened; smaller ones are opened as 0.
+    minimum_group: the least people behind a count that is opened (smaller ones are opened as 0), and on either side of
+        a quantile, itself among them.
+    quantiles: as parts of 1, interpolated between neighbours as NumPy does by default.
     """
 
     bins: int = 10
     minimum_group: int = 5
+    quantiles: tuple[float, ...] = (0.25, 0.5, 0.75)
 
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
@@ -52,13 +55,15 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
     if layout.people < 2:
         raise InvalidInput(f"{NAME} needs at least 2 rows together")
     check_minimum(settings.minimum_group, layout.people)
+    if "quantiles" in outputs:
+        _check_quantiles(settings, layout.people)
 
     def compute(rows: SecretArray) -> Revealed:
         made = {
             "mean": lambda: rows.mean(0),
             "variance": lambda: statistics.variance(rows, freedom=1),
             "correlation": lambda: statistics.correlation(rows),
-            "quartiles": lambda: _quartiles(rows),
+            "quantiles": lambda: _quantiles(rows, settings.quantiles),
             "histogram": lambda: _histogram(rows, settings),
         }
         return reveal(**{name: made[name]() for name in outputs})
@@ -67,11 +72,11 @@ def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Pro
 
 
 def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
-    """As ``program``, of the people whom an oblivious join finds with all owners, without quartiles."""
+    """As ``program``, of the people whom an oblivious join finds with all owners, without quantiles."""
     if not 2 <= settings.bins <= MOST_BINS:
         raise InvalidInput(f"{NAME}: a histogram has 2 to {MOST_BINS} bins; got {settings.bins}")
-    if "quartiles" in outputs:
-        raise InvalidInput(f"{NAME} opens no quartiles of an oblivious join: how many are in both is secret")
+    if "quantiles" in outputs:
+        raise InvalidInput(f"{NAME} opens no quantiles of an oblivious join: how many are in both is secret")
     check_minimum(settings.minimum_group, layout.people)
 
     def compute(rows: SecretArray, both: SecretArray) -> Revealed:
@@ -92,10 +97,22 @@ def _paired_histogram(rows: SecretArray, both: SecretArray, settings: Settings) 
     return shown(counts, settings.minimum_group, rows.shape[0])
 
 
-def _quartiles(rows: SecretArray) -> SecretArray:
-    """(3, d), interpolated between neighbours as NumPy does by default; one sort for all three."""
+def _check_quantiles(settings: Settings, people: int) -> None:
+    asked = settings.quantiles
+    if not 1 <= len(asked) <= MOST_QUANTILES or not all(0.0 <= each <= 1.0 for each in asked):
+        raise InvalidInput(f"{NAME}: quantiles are 1 to {MOST_QUANTILES} parts from 0 to 1")
+    outermost = min(min(each, 1.0 - each) for each in asked)
+    if int(outermost * (people - 1)) + 1 < settings.minimum_group:
+        raise InvalidInput(
+            f"{NAME}: of {people} people fewer than {settings.minimum_group} lie on one side of a quantile, which would"
+            " be next to one person's own number; ask for quantiles nearer to 0.5"
+        )
+
+
+def _quantiles(rows: SecretArray, fractions: Sequence[float]) -> SecretArray:
+    """(fractions, d); one sort for all."""
     (ordered,) = sort(rows, 0)
-    places = [fraction * (rows.shape[0] - 1) for fraction in _QUARTERS]
+    places = [fraction * (rows.shape[0] - 1) for fraction in fractions]
     last = rows.shape[0] - 1
     return stack(
         [
@@ -131,8 +148,8 @@ def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Setting
                 if not layout.pairs:
                     likely = significance.of_correlation(values, layout.people)
                     tables.append(ResultTable("correlation p", names, names, likely))
-            case "quartiles":
-                labels = tuple(f"{fraction:.0%}" for fraction in _QUARTERS)
+            case "quantiles":
+                labels = tuple(f"{100 * fraction:g}%" for fraction in settings.quantiles)
                 tables.append(ResultTable(name, names, labels, (values * half + middle).T))
             case "histogram":
                 labels = tuple(f"bin {number}" for number in range(1, settings.bins + 1))
@@ -142,9 +159,9 @@ def present(outputs: Mapping[str, np.ndarray], layout: Layout, settings: Setting
 
 OFFER: Final = Offer(
     name=NAME,
-    summary="mean, variance, quartiles and histogram of every column, correlation of every pair",
+    summary="mean, variance, quantiles and histogram of every column, correlation of every pair",
     target=Target.NONE,
-    outputs=("mean", "variance", "correlation", "quartiles", "histogram"),
+    outputs=("mean", "variance", "correlation", "quantiles", "histogram"),
     settings=Settings,
     build=program,
     present=present,

@@ -20,9 +20,9 @@ _RANGE: Final = 1e-3
 
 
 def statistics_sums(layout: Layout, settings: statistics.Settings, opened: tuple[str, ...]) -> OneRound:
-    """``statistics/1`` without quartiles. Raises Refused or InvalidInput for what sums do not give."""
-    if "quartiles" in opened:
-        raise Refused("quartiles do not follow from sums over rows; open others, or choose rep4")
+    """``statistics/1`` without quantiles. Raises Refused or InvalidInput for what sums do not give."""
+    if "quantiles" in opened:
+        raise Refused("quantiles do not follow from sums over rows; open others, or choose rep4")
     need(opened, "variance", ("mean",))
     need(opened, "correlation", ("mean", "variance"))
     if not 2 <= settings.bins <= statistics.MOST_BINS:
