@@ -101,7 +101,7 @@ class OneLie:
         parts = [None if part is None else part.copy() for part in shares[number].parts]
         self._flip(shares[number].part(j) if (part := parts[j]) is None else part)
         changed = list(shares)
-        changed[number] = replace(shares[number], parts=four(parts), limbs={})
+        changed[number] = structs.replace(shares[number], parts=four(parts), limbs={})
         return changed
 
     def before(self, party: Party) -> None:

@@ -18,6 +18,7 @@ _OFFSET_BITS: Final = 62
 _LOW_63: Final = np.uint64((1 << 63) - 1)
 _NARROW_CARRY_DROP: Final = 31
 """Truncating by at most this many bits, the carry's factor 2^(63−drop) leaves only 32 of its bits in the word."""
+_SUPPORTS: Final = {(i, j): frozenset({i, j}) for i in range(4) for j in range(4) if i != j}
 LOWER: Final = ROUTES[2, 3]
 """A value known to positions 0 and 1."""
 UPPER: Final = ROUTES[0, 1]
@@ -38,17 +39,20 @@ def joint_input(
     Component ``route.receiver`` is drawn from its stream, component ``route.outsider`` is the rest, the others are 0.
     One ring element is sent.
     """
-    mask = party.draw(route.receiver, shape, dtype)
+    sender, backup, receiver, outsider = route
+    me = party.position
+    mask = party.draw(receiver, shape, dtype)
     rest = None
-    if party.position in (route.sender, route.backup):
+    if me in (sender, backup):
         assert value is not None
         assert mask is not None
-        rest = np.bitwise_xor(value, mask) if boolean else np.subtract(value, mask)
-    rest = party.joint(route.sender, route.backup, route.receiver, rest, shape, dtype)
-    parts: list[np.ndarray | None] = [None] * 4
-    parts[route.receiver] = mask
-    parts[route.outsider] = rest if party.position != route.outsider else None
-    return Shares(four(parts), shape, frozenset({route.receiver, route.outsider}), dtype, boolean)
+        rest = value ^ mask if boolean else value - mask
+    rest = party.joint(sender, backup, receiver, rest, shape, dtype)
+    parts: list[np.ndarray | None] = [None, None, None, None]
+    parts[receiver] = mask
+    parts[outsider] = rest
+    first, second, third, fourth = parts
+    return Shares((first, second, third, fourth), shape, _SUPPORTS[receiver, outsider], dtype, boolean)
 
 
 def multiply(party: Party, left: Shares, right: Shares, kind: Product = Product.ELEMENTWISE) -> Protocol:

@@ -52,19 +52,28 @@ _HASH_KEY_DOMAIN: Final = "koinon/rep4/joint-message-key/1"
 _JOINED_BYTES: Final = 64 * 1024
 """Up to here it is cheaper to copy values together than to hash them one by one."""
 _ANNOUNCEMENT_DOMAIN: Final = "koinon rep4 announcements 1"
+_ALL_POSITIONS: Final = sum(POSITIONS)
 
 Path = tuple[int, int, int]
 """(sender, backup, receiver) of joint messages."""
 
 
-@dataclass(slots=True)
 class JointMessage:
-    """A value known to ``sender`` and ``backup`` on its way to ``receiver``, who gets it in ``value``."""
+    """A value known to the sender and the backup of ``path`` on its way to the receiver, who gets it in ``value``."""
 
-    sender: int
-    backup: int
-    receiver: int
-    value: np.ndarray
+    __slots__ = ("path", "value")
+
+    def __init__(self, path: Path, value: np.ndarray) -> None:
+        self.path = path
+        self.value = value
+
+    @property
+    def sender(self) -> int:
+        return self.path[0]
+
+    @property
+    def receiver(self) -> int:
+        return self.path[2]
 
 
 @dataclass(slots=True)
@@ -153,8 +162,8 @@ class Party:
         self._tapes: dict[int, Tape] = {}
         self._joint: list[JointMessage] = []
         self._announcements: list[Announcement] = []
-        self._routes: dict[Path, list[JointMessage]] = {}
-        self._due: dict[int, _Due] = {}
+        self._heard: list[Announcement] = []
+        self._hash_starts: dict[int, bytes] = {}
 
     def __repr__(self) -> str:
         return f"Party({self.position}, round {self.round})"
@@ -167,7 +176,7 @@ class Party:
             raise ValueError("the keys of a session are installed once")
         self.keys = dict(keys)
         self._tapes = {j: Tape(secret) for j, secret in keys.items()}
-        self._hash_keys = {j: tagged_hash(_HASH_KEY_DOMAIN, secret) for j, secret in keys.items()}
+        self._hash_starts = {j: tagged_hash(_HASH_KEY_DOMAIN, secret) + self.session for j, secret in keys.items()}
 
     def draw(self, index: int, shape: tuple[int, ...], dtype: Any = np.uint64) -> np.ndarray | None:
         """Words that all holders of component ``index`` draw alike; None at the one position that must not.
@@ -187,25 +196,16 @@ class Party:
             The value at sender and backup; at the receiver an array that holds it after the round; None outside.
         """
         position, path = self.position, (sender, backup, receiver)
+        if position not in path:
+            return None
         if position == receiver:
             held = np.empty(shape, dtype)
-        elif position in (sender, backup):
+        else:
             if value is None:
                 raise ValueError(f"position {self.position} must know what it sends or backs up")
             whole = value if value.shape == shape else np.broadcast_to(value, shape)
             held = np.ascontiguousarray(whole, dtype)
-        else:
-            return None
-        message = JointMessage(sender, backup, receiver, held)
-        self._joint.append(message)
-        if path in self._routes:
-            self._routes[path].append(message)
-        else:
-            self._routes[path] = [message]
-        if position == receiver:
-            self._due_from(sender).messages.append(message)
-            if len(self._routes[path]) == 1:
-                self._due_from(backup).backed.append(path)
+        self._joint.append(JointMessage(path, held))
         return held
 
     def tell(self, receiver: int, content: bytes) -> None:
@@ -215,27 +215,30 @@ class Party:
     def hear(self, sender: int, length: int) -> Announcement:
         """Expect ``length`` bytes from one peer in this round."""
         expected = Announcement(sender, self.position, length)
-        self._due_from(sender).announcements.append(expected)
+        self._heard.append(expected)
         return expected
 
     # What a driver uses.
 
     def outgoing(self) -> list[JointMessage]:
         """The joint messages of this round that this party sends or backs up."""
-        return [message for message in self._joint if self.position in (message.sender, message.backup)]
+        return [message for message in self._joint if self.position != message.receiver]
 
     def compose(self) -> dict[int, Frame]:
         """The frames of this round by peer; a peer to whom there is nothing to say gets none."""
+        me = self.position
         frames = {peer: Frame(self.round) for peer in self.peers}
         for message in self._joint:
-            if message.sender == self.position:
-                frames[message.receiver].values.append(message.value)
+            sender, _, receiver = message.path
+            if sender == me:
+                frames[receiver].values.append(message.value)
         for announcement in self._announcements:
             frames[announcement.receiver].announcements.append(announcement.content)
         for path, values in self._values():
-            if self.position != path[2]:
-                frame, digest = frames[path[2]], RouteDigest(*path, self._digest(path, values))
-                (frame.sent if path[0] == self.position else frame.hashes).append(digest)
+            sender, backup, receiver = path
+            if receiver != me:
+                frame, digest = frames[receiver], RouteDigest(sender, backup, receiver, self._digest(path, values))
+                (frame.sent if sender == me else frame.hashes).append(digest)
         return {peer: each for peer, each in frames.items() if each.sent or each.hashes or each.announcements}
 
     def send_frames(self) -> dict[int, bytes]:
@@ -257,7 +260,11 @@ class Party:
 
     def expected(self) -> frozenset[int]:
         """The peers from whom this round needs a frame."""
-        return frozenset(self._due)
+        me, found = self.position, {each.sender for each in self._heard}
+        for message in self._joint:
+            if message.path[2] == me:
+                found.update(message.path[:2])
+        return frozenset(found)
 
     def receive_frames(self, frames: Mapping[int, bytes]) -> None:
         """Take the frames of this round, one from every expected peer, and check everything in them.
@@ -267,17 +274,16 @@ class Party:
                 but the complaint.
         """
         received: dict[int, _Received] = {}
-        for peer in sorted(self._due):
+        for peer, due in sorted(self._due().items()):
             frame = frames.get(peer)
             if frame is None:
                 raise self.complain(abort.SILENCE, peer)
-            received[peer] = self._take(peer, frame, self._due[peer])
+            received[peer] = self._take(peer, frame, due)
         self._check(received)
         if self.transcript is not None:
             self.transcript.keep({peer: frames[peer] for peer in received})
         self._joint.clear()
-        self._routes.clear()
-        self._due.clear()
+        self._heard.clear()
         self._announcements.clear()
         self.round += 1
 
@@ -308,23 +314,42 @@ class Party:
         signature = self.signatures.sign(COMPLAINT_DOMAIN, abort.statement(blank))
         return CommitteeAbort(structs.replace(blank, signature=signature), self.position)
 
-    def _due_from(self, peer: int) -> _Due:
-        due = self._due.get(peer)
-        if due is None:
-            due = self._due[peer] = _Due()
+    def _due(self) -> dict[int, _Due]:
+        """What this round's frames hold, by the peers from whom one is needed."""
+        me = self.position
+        due: dict[int, _Due] = {}
+        for message in self._joint:
+            sender, backup, receiver = path = message.path
+            if receiver == me:
+                if sender not in due:
+                    due[sender] = _Due()
+                due[sender].messages.append(message)
+                if backup not in due:
+                    due[backup] = _Due()
+                backed = due[backup].backed
+                if path not in backed:
+                    backed.append(path)
+        for announcement in self._heard:
+            due.setdefault(announcement.sender, _Due()).announcements.append(announcement)
         return due
 
     def _values(self) -> list[tuple[Path, list[np.ndarray]]]:
         """By route, in their order, what this party sends, backs up or was sent in this round."""
-        return [(path, [message.value for message in self._routes[path]]) for path in sorted(self._routes)]
+        routes: dict[Path, list[np.ndarray]] = {}
+        for message in self._joint:
+            if message.path in routes:
+                routes[message.path].append(message.value)
+            else:
+                routes[message.path] = [message.value]
+        return sorted(routes.items())
 
     def _digest(self, path: Path, values: list[np.ndarray]) -> bytes:
         """What a backup sends and both seal: a hash that only the three of the route can make (REP4-UNGUESSED).
 
         The fourth hears it within chain heads, and could otherwise test guesses of the values with it.
         """
-        outsider = sum(POSITIONS) - sum(path)
-        start = self._hash_keys[outsider] + self.session + self.round.to_bytes(4, "little") + bytes(path)
+        outsider = _ALL_POSITIONS - sum(path)
+        start = self._hash_starts[outsider] + self.round.to_bytes(4, "little") + bytes(path)
         if sum([value.nbytes for value in values]) <= _JOINED_BYTES:
             whole = b"".join([start, *[value.data for value in values]])
             return blake3(whole, derive_key_context=_HASH_DOMAIN).digest()
@@ -341,7 +366,7 @@ class Party:
         previous = dict(self.received)
         frames = {
             peer: FrameDigests(
-                tuple(each for each in digests if each.sender == peer),
+                tuple([each for each in digests if each.sender == peer]),
                 _announced(said.announcements),
                 tuple(said.hashes),
             )

@@ -4,6 +4,9 @@ x · y = Σ zᵢⱼ over the six pairs, where zᵢⱼ = xᵢyⱼ + xⱼyᵢ, and
 publicly zero needs no message.
 """
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
 
 from koinon.privacy.rep4.ring import THIN, MatrixLimbs, gram_cross_products, matrix_product
@@ -15,15 +18,15 @@ Pair = tuple[int, int]
 
 def cross_terms(left: Shares, right: Shares, kind: Product, position: int) -> dict[Pair, np.ndarray | None]:
     """The needed pairs in the protocol's order, with zᵢⱼ where ``position`` holds both components, else None."""
-    needed = {pair: terms for pair in ROUTES if (terms := _terms(pair, left, right))}
+    needed = _needed(left.support, right.support)
     if kind is Product.GRAM:
         held = {j: left.part(j) for j in range(4) if j != position}
-        pairs = [pair for pair in needed if position not in pair]
+        pairs = [pair for pair, _ in needed if position not in pair]
         grams = gram_cross_products(held, pairs, DIAGONAL)
-        return {pair: grams.get(pair) for pair in needed}
+        return {pair: grams.get(pair) for pair, _ in needed}
     if kind is Product.MATRIX and min(left.shape[0], right.shape[1]) <= THIN:
-        return _thin_products(left, right, needed, position)
-    return {pair: None if position in pair else _product(left, right, kind, terms) for pair, terms in needed.items()}
+        return _thin_products(left, right, position)
+    return {pair: None if position in pair else _product(left, right, kind, terms) for pair, terms in needed}
 
 
 def shape_of(left: Shares, right: Shares, kind: Product) -> tuple[int, ...]:
@@ -31,13 +34,20 @@ def shape_of(left: Shares, right: Shares, kind: Product) -> tuple[int, ...]:
     return product_shape(kind, left.shape, right.shape)
 
 
-def _terms(pair: Pair, left: Shares, right: Shares) -> list[Pair]:
-    i, j = pair
-    candidates = [(j, i), (i, j), *([(i, i)] if pair in DIAGONAL else [])]
-    return [(a, b) for a, b in candidates if a in left.support and b in right.support]
+@lru_cache(maxsize=256)
+def _needed(left: frozenset[int], right: frozenset[int]) -> tuple[tuple[Pair, tuple[Pair, ...]], ...]:
+    """The pairs that carry anything, in the protocol's order, with their terms: components of left and right."""
+    found = []
+    for pair in ROUTES:
+        i, j = pair
+        candidates = [(j, i), (i, j), *([(i, i)] if pair in DIAGONAL else [])]
+        terms = tuple((a, b) for a, b in candidates if a in left and b in right)
+        if terms:
+            found.append((pair, terms))
+    return tuple(found)
 
 
-def _product(left: Shares, right: Shares, kind: Product, terms: list[Pair]) -> np.ndarray:
+def _product(left: Shares, right: Shares, kind: Product, terms: tuple[Pair, ...]) -> np.ndarray:
     if kind is Product.MATRIX:
         return _matrix_terms(left, right, terms)
     times, plus = (np.bitwise_and, np.bitwise_xor) if left.boolean else (np.multiply, np.add)
@@ -54,32 +64,52 @@ def _product(left: Shares, right: Shares, kind: Product, terms: list[Pair]) -> n
     return np.asarray(total.sum(0, dtype=total.dtype)) if kind is Product.COLUMN_DOT else total
 
 
-def _thin_products(
-    left: Shares, right: Shares, needed: dict[Pair, list[Pair]], position: int
-) -> dict[Pair, np.ndarray | None]:
+class _Meeting(NamedTuple):
+    """Attributes:
+    whole: a component of the factor that is not thin.
+    thin: for each pair in which it occurs, the components of the thin factor that it meets.
+    """
+
+    whole: int
+    thin: tuple[tuple[Pair, tuple[int, ...]], ...]
+
+
+@lru_cache(maxsize=256)
+def _meetings(
+    left: frozenset[int], right: frozenset[int], position: int, thin_left: bool
+) -> tuple[tuple[Pair, ...], tuple[_Meeting, ...]]:
+    """The needed pairs, and which components meet in those that ``position`` holds."""
+    needed = _needed(left, right)
+    meeting: dict[int, list[tuple[Pair, tuple[int, ...]]]] = {}
+    for pair, terms in needed:
+        if position in pair:
+            continue
+        sides = [(a, b) if thin_left else (b, a) for a, b in terms]
+        for whole in sorted({each for _, each in sides}):
+            meeting.setdefault(whole, []).append((pair, tuple(thin for thin, each in sides if each == whole)))
+    return tuple(pair for pair, _ in needed), tuple(_Meeting(whole, tuple(each)) for whole, each in meeting.items())
+
+
+def _thin_products(left: Shares, right: Shares, position: int) -> dict[Pair, np.ndarray | None]:
     """Matrix products where one factor has few rows or columns: whatever meets one component of the other is stacked,
     so that the component is read from memory once."""
     thin_left = left.shape[0] <= right.shape[1]
-    axis = 0 if thin_left else 1
-    meeting: dict[int, list[tuple[Pair, np.ndarray]]] = {}
-    for pair, terms in needed.items():
-        if position in pair:
-            continue
-        for whole in sorted({b if thin_left else a for a, b in terms}):
-            thin = [left.part(a) if thin_left else right.part(b) for a, b in terms if (b if thin_left else a) == whole]
-            meeting.setdefault(whole, []).append((pair, thin[0] if len(thin) == 1 else thin[0] + thin[1]))
-    found: dict[Pair, np.ndarray | None] = dict.fromkeys(needed)
-    for whole, factors in meeting.items():
-        stacked = MatrixLimbs(np.concatenate([words for _, words in factors], axis=axis))
-        both = (stacked, right.matrix(whole)) if thin_left else (left.matrix(whole), stacked)
-        parts = np.split(matrix_product(*both), len(factors), axis=axis)
-        for (pair, _), part in zip(factors, parts, strict=True):
-            before = found[pair]
+    axis, thin = (0, left) if thin_left else (1, right)
+    width = thin.shape[axis]
+    pairs, meetings = _meetings(left.support, right.support, position, thin_left)
+    found: dict[Pair, np.ndarray | None] = dict.fromkeys(pairs)
+    for whole, each in meetings:
+        words = [thin.part(ours[0]) if len(ours) == 1 else thin.part(ours[0]) + thin.part(ours[1]) for _, ours in each]
+        stacked = MatrixLimbs(np.concatenate(words, axis=axis))
+        product = matrix_product(*((stacked, right.matrix(whole)) if thin_left else (left.matrix(whole), stacked)))
+        for number, (pair, _) in enumerate(each):
+            here = slice(number * width, (number + 1) * width)
+            part, before = product[here] if thin_left else product[:, here], found[pair]
             found[pair] = part if before is None else before + part
     return found
 
 
-def _matrix_terms(left: Shares, right: Shares, terms: list[Pair]) -> np.ndarray:
+def _matrix_terms(left: Shares, right: Shares, terms: tuple[Pair, ...]) -> np.ndarray:
     if len(terms) == 3:
         (j, i), _, _ = terms
         both = matrix_product(left.matrix_sum(i, j), right.matrix(i))

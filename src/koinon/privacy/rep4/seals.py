@@ -30,8 +30,8 @@ def chained(head: bytes, frame: FrameDigests) -> bytes:
 
 def seal(signatures: Signatures, session: bytes, position: int, round_number: int, sent: Heads) -> Seal:
     """Our own seal of a round."""
-    blank = Seal(session, position, round_number, sent, b"")
-    return Seal(session, position, round_number, sent, signatures.sign(SEAL_DOMAIN, _signed_bytes(blank)))
+    statement = encode([session, position, round_number, sent])
+    return Seal(session, position, round_number, sent, signatures.sign(SEAL_DOMAIN, statement))
 
 
 def sealed_by(checks: Checks, sealed: Seal) -> bool:
@@ -68,4 +68,4 @@ def unpacked(content: bytes, session: bytes, position: int, round_number: int) -
 
 
 def _signed_bytes(sealed: Seal) -> bytes:
-    return encode([sealed.session, sealed.position, sealed.round, list(sealed.sent)])
+    return encode([sealed.session, sealed.position, sealed.round, sealed.sent])

@@ -5,10 +5,10 @@ sends, backs up, receives and stands outside, are the protocol's one table; ever
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from msgspec import Struct, field
 
 from koinon.privacy.rep4.ring import MatrixLimbs
 
@@ -42,8 +42,7 @@ DIAGONAL: Final = frozenset({(0, 1), (1, 2), (2, 3), (3, 0)})
 """Pairs (i, i+1) that also carry what depends on component i alone."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Shares:
+class Shares(Struct, frozen=True, eq=False):
     """One array, as one position sees it.
 
     Attributes:
@@ -78,16 +77,20 @@ class Shares:
 
     def rearranged(self, change: Callable[[np.ndarray], np.ndarray], dtype: Any = None) -> "Shares":
         """Apply a linear map (layout, public factor, shift of bits) to every held component."""
-        parts = [None if part is None else change(part) for part in self.parts]
-        changed = next((part for part in parts if part is not None), None)
-        if changed is None:
+        first, second, third, fourth = [None if part is None else change(part) for part in self.parts]
+        for changed in (first, second, third, fourth):
+            if changed is not None:
+                break
+        else:
             # A view without memory gives the new shape where this party holds nothing that is not zero.
             changed = change(np.broadcast_to(np.zeros((), self.dtype), self.shape))
-        return Shares(four(parts), changed.shape, self.support, dtype or self.dtype, self.boolean)
+        parts = (first, second, third, fourth)
+        return Shares(parts, changed.shape, self.support, dtype or self.dtype, self.boolean)
 
     def combined(self, other: "Shares", join: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> "Shares":
         """Component-wise sum or XOR, with broadcasting."""
         shape = self.shape if self.shape == other.shape else np.broadcast_shapes(self.shape, other.shape)
+        support = self.support if self.support == other.support else self.support | other.support
         parts: list[np.ndarray | None] = []
         for mine, theirs in zip(self.parts, other.parts, strict=True):
             if mine is None or theirs is None:
@@ -95,7 +98,7 @@ class Shares:
                 parts.append(only if only is None or only.shape == shape else np.broadcast_to(only, shape))
             else:
                 parts.append(join(mine, theirs))
-        return Shares(four(parts), shape, self.support | other.support, self.dtype, self.boolean)
+        return Shares(four(parts), shape, support, self.dtype, self.boolean)
 
     def __add__(self, other: "Shares") -> "Shares":
         return self.combined(other, np.add)
