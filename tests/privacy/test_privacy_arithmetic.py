@@ -122,9 +122,10 @@ def test_sign_of_every_edge_value() -> None:
 
 
 @pytest.mark.parametrize(("limit", "drop"), [(2.0**62, 0), (2.0**62, 17), (2.0**46, 20), (2.0**30, 0)])
-def test_positive_part_is_the_number_truncated_or_nothing(limit: float, drop: int) -> None:
+@pytest.mark.parametrize("count", [500, 3001])
+def test_positive_part_is_the_number_truncated_or_nothing(limit: float, drop: int, count: int) -> None:
     random = np.random.default_rng(drop)
-    values = (random.uniform(-1, 1, 3001) * limit * 2.0 ** -random.integers(0, 40, 3001)).astype(np.int64)
+    values = (random.uniform(-1, 1, count) * limit * 2.0 ** -random.integers(0, 40, count)).astype(np.int64)
     exact = limit / 2.0**drop >= 2**31 - 2
     got = signed(computed(lambda p, a: comparison.positive_part(p, a, limit, drop, drop), values.view(np.uint64)))
     assert (got[values < 0] == 0).all()
@@ -141,9 +142,15 @@ NARROW = 2**31 - 3
 @given(st.lists(st.integers(-NARROW, NARROW), min_size=1, max_size=9), st.integers(0, 32))
 @example([0, -1, 1, NARROW, -NARROW], 0)
 @example([-NARROW], 32)
+@example([*range(-300, 300, 2)], 0)
+@example([*range(-(2**31) + 3, 2**31 - 2, 2**23 - 1)], 0)
+@example([*range(-(2**31) + 3, 2**31 - 2, 2**22 - 1)], 7)
 @settings(max_examples=30, deadline=None)
 def test_sign_of_narrow_words(values: list[int], drop: int) -> None:
-    """With low bits dropped, words from 0 to 2^(drop + 1) may go either way and no others."""
+    """With low bits dropped, words from 0 to 2^(drop + 1) may go either way and no others.
+
+    Up to 512 words are compared in digits of eight bits, more in digits of four.
+    """
     random = np.random.default_rng(len(values))
     words = (np.array(values) << drop) + random.integers(0, 1 << drop, len(values))
     got = computed(lambda p, a: comparison.negative(p, a, 2.0**drop * (NARROW + 1), drop), words.view(np.uint64))

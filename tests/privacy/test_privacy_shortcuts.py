@@ -48,8 +48,8 @@ def test_what_is_needed_elsewhere_keeps_its_own_truncation(engine: Backend) -> N
 
 
 def test_a_rectified_product_takes_a_round_less_and_no_product_is_made_twice() -> None:
-    assert cost(layer).rounds == 5
-    assert cost(layer_seen_twice).rounds == 6
+    assert cost(layer).rounds == 4
+    assert cost(layer_seen_twice).rounds == 5
     assert cost(layer).matrix_products == cost(layer_seen_twice).matrix_products == 5 * 3 * 3
 
 

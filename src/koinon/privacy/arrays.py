@@ -464,17 +464,17 @@ def scaled_columns(rows: SecretArray) -> SecretArray:
 
 
 def maximum(left: SecretArray, right: SecretArray | float) -> SecretArray:
-    """The larger of two, elementwise. Four rounds."""
+    """The larger of two, elementwise. Four rounds at most."""
     return ordered(left, right)[1]
 
 
 def minimum(left: SecretArray, right: SecretArray | float) -> SecretArray:
-    """The smaller of two, elementwise. Four rounds."""
+    """The smaller of two, elementwise. Four rounds at most."""
     return ordered(left, right)[0]
 
 
 def ordered(left: SecretArray, right: SecretArray | float) -> tuple[SecretArray, SecretArray]:
-    """The smaller and the larger of two, elementwise; four rounds for both."""
+    """The smaller and the larger of two, elementwise; at most four rounds for both."""
     other = right if isinstance(right, SecretArray) else constant_like(left, right)
     surplus = relu(left - other)
 

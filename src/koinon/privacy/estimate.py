@@ -27,6 +27,9 @@ NEGATIVE: Final = (4, 284)
 NARROW: Final = (4, 168)
 """The sign of a word below NARROW_LIMIT in size."""
 NARROW_LIMIT: Final = 2.0**31 - 2
+FEW_NARROW: Final = (3, 329)
+FEW: Final = 512
+"""The same of up to so many words."""
 SHUFFLE: Final = (4, 96)
 _FAR_DROP: Final = 31
 _FAR_BYTES: Final = 24
@@ -87,10 +90,10 @@ class OutlineMachine:
         return self._cost(data.shape, _by(drop, TRUNCATE))
 
     def negative(self, data: Outline, limit: float, drop: int) -> Protocol:
-        return self._cost(data.shape, NARROW if limit / 2.0**drop < NARROW_LIMIT else NEGATIVE)
+        return self._cost(data.shape, _sign(data.size, limit / 2.0**drop))
 
     def positive_part(self, data: Outline, limit: float, ignored: int, drop: int) -> Protocol:
-        rounds, size = NARROW if limit / 2.0**ignored < NARROW_LIMIT else NEGATIVE
+        rounds, size = _sign(data.size, limit / 2.0**ignored)
         return self._cost(data.shape, (rounds, size + MULTIPLY[1] + (_by(drop, TRUNCATE)[1] if drop else 0)))
 
     def noise(self, shape: tuple[int, ...], deviation: int) -> Outline:
@@ -116,6 +119,12 @@ class OutlineMachine:
         for _ in range(rounds):
             yield
         return _outline(shape)
+
+
+def _sign(count: int, limit: float) -> tuple[int, int]:
+    if limit >= NARROW_LIMIT:
+        return NEGATIVE
+    return FEW_NARROW if count <= FEW else NARROW
 
 
 def estimate(program: Program) -> Estimate:

@@ -2,7 +2,7 @@
 
 Which numbers are compared with which never depends on the numbers: tournaments for extremes, Batcher's odd-even merge
 network for sorting (K. E. Batcher, "Sorting networks and their applications", 1968). Putting two in order takes
-four rounds, however many pairs there are; one more where something else is carried along.
+at most four rounds, however many pairs there are; one more where something else is carried along.
 """
 
 from collections.abc import Sequence

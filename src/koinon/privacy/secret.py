@@ -311,7 +311,7 @@ def truncate(value: Secret, fraction_bits: int) -> Generator[None, None, Secret]
 
 
 def negative(value: Secret, fraction_bits: int | None = None) -> Generator[None, None, Secret]:
-    """1 where the number is below 0, else 0, as integers: four rounds for every MOST_COMPARED words.
+    """1 where the number is below 0, else 0, as integers: at most four rounds for every MOST_COMPARED words.
 
     More words are compared piece by piece, so that memory does not grow with them.
 
@@ -332,7 +332,7 @@ def negative(value: Secret, fraction_bits: int | None = None) -> Generator[None,
 
 
 def positive_part(value: Secret, fraction_bits: int) -> Generator[None, None, Secret]:
-    """max(value, 0) in four rounds for every MOST_COMPARED words, right to two units in the last place.
+    """max(value, 0) in at most four rounds for every MOST_COMPARED words, right to two units in the last place.
 
     Args:
         fraction_bits: of the result; no more than those of ``value``.

@@ -163,7 +163,6 @@ class Party:
         self._joint: list[JointMessage] = []
         self._announcements: list[Announcement] = []
         self._heard: list[Announcement] = []
-        self._hash_starts: dict[int, bytes] = {}
 
     def __repr__(self) -> str:
         return f"Party({self.position}, round {self.round})"
@@ -176,7 +175,7 @@ class Party:
             raise ValueError("the keys of a session are installed once")
         self.keys = dict(keys)
         self._tapes = {j: Tape(secret) for j, secret in keys.items()}
-        self._hash_starts = {j: tagged_hash(_HASH_KEY_DOMAIN, secret) + self.session for j, secret in keys.items()}
+        self._hash_keys = {j: tagged_hash(_HASH_KEY_DOMAIN, secret) for j, secret in keys.items()}
 
     def draw(self, index: int, shape: tuple[int, ...], dtype: Any = np.uint64) -> np.ndarray | None:
         """Words that all holders of component ``index`` draw alike; None at the one position that must not.
@@ -349,7 +348,7 @@ class Party:
         The fourth hears it within chain heads, and could otherwise test guesses of the values with it.
         """
         outsider = _ALL_POSITIONS - sum(path)
-        start = self._hash_starts[outsider] + self.round.to_bytes(4, "little") + bytes(path)
+        start = self._hash_keys[outsider] + self.session + self.round.to_bytes(4, "little") + bytes(path)
         if sum([value.nbytes for value in values]) <= _JOINED_BYTES:
             whole = b"".join([start, *[value.data for value in values]])
             return blake3(whole, derive_key_context=_HASH_DOMAIN).digest()
