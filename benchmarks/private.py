@@ -114,6 +114,12 @@ class DelayedLink:
     def send_now(self, frame: bytes, /) -> bool:
         return self._link.send_now(DELAY.pack(time.time() + self._seconds) + frame)
 
+    def descriptor(self) -> int | None:
+        return None
+
+    def receive_now(self) -> bytes | None:
+        return None
+
     async def receive(self) -> bytes:
         frame = await self._link.receive()
         await asyncio.sleep(max(0.0, DELAY.unpack(frame[: DELAY.size])[0] - time.time()))
@@ -125,13 +131,14 @@ class DelayedLink:
 
 async def position(channel: AsyncChannel) -> None:
     """Child process: one position of a committee that runs the jobs one after the other."""
+    from koinon.net.sockets import PROMPT_SOCKETS
     from koinon.net.transport import Transport
     from koinon.wire.discovery import Endpoint
 
     prepare = from_frame(await channel.receive())
     assert isinstance(prepare, Prepare)
     key = NodeKey.from_seed(prepare.seed)
-    async with Transport.open(key, prepare.host) as transport:
+    async with Transport.open(key, prepare.host, sockets=PROMPT_SOCKETS) as transport:
         await channel.send(to_frame(Listening(key.node_id, transport.endpoint.port)))
         table: list[Any] = json.loads(await channel.receive())
         order = Order(**json.loads(await channel.receive()))

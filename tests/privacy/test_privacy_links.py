@@ -42,6 +42,12 @@ class MemoryLink:
         self._outbox.put_nowait(frame)
         return True
 
+    def descriptor(self) -> int | None:
+        return None
+
+    def receive_now(self) -> bytes | None:
+        return None
+
     async def receive(self) -> bytes:
         frame = await self._inbox.get()
         if frame is None:

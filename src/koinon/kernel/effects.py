@@ -75,8 +75,16 @@ class Link(Protocol):
 
 
 class PromptLink(Link, Protocol):
-    """A link that can also be handed a frame without waiting."""
+    """A link that can also be used without waiting for the event loop."""
 
     def send_now(self, frame: bytes, /) -> bool:
         """Whether it was sent; where it was not, only ``send`` can."""
+        ...
+
+    def descriptor(self) -> int | None:
+        """A file descriptor that becomes readable when a frame may be here; None while only ``receive`` can wait."""
+        ...
+
+    def receive_now(self) -> bytes | None:
+        """The next frame if it is here, also while a task waits in ``receive``."""
         ...

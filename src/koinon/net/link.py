@@ -6,6 +6,7 @@ from typing import Final
 
 from koinon.kernel.errors import InvalidInput, KoinonError, MalformedMessage, Unavailable
 from koinon.kernel.ids import NodeId
+from koinon.net.prompt import PromptTransport
 from koinon.wire.frames import LARGEST_BODY, Buffer, FrameHead, FrameStream, Inbox, flat_views
 
 _DATA: Final = FrameHead(8, 0, 0)
@@ -28,6 +29,7 @@ class FrameLink:
         self.stream = stream
         self._inbox: Inbox[bytes | bytearray] = Inbox(stream, _UNREAD_BYTES)
         self._writing = asyncio.Lock()
+        self._prompt: PromptTransport | None = stream.transport_info("prompt")
 
     async def send(self, frame: Buffer | Sequence[Buffer], /) -> None:
         """Send one frame, given whole or as buffers to be joined (arrays need not be copied together first).
@@ -60,6 +62,16 @@ class FrameLink:
             return False
         self.stream.write_frame(_DATA, frame)
         return True
+
+    def descriptor(self) -> int | None:
+        """What can be waited on for bytes of the peer, outside the event loop; None where only the loop can wait."""
+        return None if self._prompt is None else self._prompt.descriptor
+
+    def receive_now(self) -> bytes | None:
+        """The next frame if it is here; also beside a task that receives."""
+        if self._inbox.is_empty() and self._prompt is not None:
+            self._prompt.read()
+        return None if self._inbox.is_empty() else bytes(self._inbox.pop())
 
     async def receive(self) -> bytes:
         """The next frame; for one task at a time. Raises Unavailable once the link is gone and nothing is left."""

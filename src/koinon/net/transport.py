@@ -27,6 +27,7 @@ from koinon.net.pace import DEFAULT_PACE, Pace
 from koinon.net.parking import LinkYard
 from koinon.net.peers import Peers
 from koinon.net.quota import DEFAULT_ALLOWANCES, Allowances, Quotas
+from koinon.net.sockets import LOOP_SOCKETS, Sockets
 from koinon.wire.catalogue import Failure, Message
 from koinon.wire.discovery import Endpoint
 from koinon.wire.failures import error_of
@@ -58,7 +59,13 @@ class Transport:
     """
 
     def __init__(
-        self, key: NodeKey, endpoint: Endpoint, admit: Callable[[NodeId], bool], pace: Pace, allowances: Allowances
+        self,
+        key: NodeKey,
+        endpoint: Endpoint,
+        admit: Callable[[NodeId], bool],
+        pace: Pace,
+        allowances: Allowances,
+        sockets: Sockets,
     ) -> None:
         self.node_id = key.node_id
         self.endpoint = endpoint
@@ -75,6 +82,7 @@ class Transport:
         self._greetings: set[asyncio.Task[None]] = set()
         self._arrivals = Quotas(allowances.connections_per_address)
         self._tls = server_context(key)
+        self._sockets = sockets
         self._closing = False
 
     @classmethod
@@ -89,6 +97,7 @@ class Transport:
         public_host: str | None = None,
         pace: Pace = DEFAULT_PACE,
         allowances: Allowances = DEFAULT_ALLOWANCES,
+        sockets: Sockets = LOOP_SOCKETS,
     ) -> AsyncIterator[Self]:
         """Listen until the block is left; then every connection is closed and every task of it has ended.
 
@@ -100,13 +109,14 @@ class Transport:
             public_host: how others reach ``host``, where that differs.
             pace: how slow peers may be.
             allowances: how much of this node's time one peer or address may take.
+            sockets: where connections come from.
 
         Raises:
             Unavailable: the address cannot be listened on, for instance because the port is in use.
         """
         listener = open_listener(host, port, "the node", _BACKLOG)
         endpoint = Endpoint(key.node_id, public_host or host, listener.getsockname()[1])
-        transport = cls(key, endpoint, admit, pace, allowances)
+        transport = cls(key, endpoint, admit, pace, allowances, sockets)
         accepting = asyncio.create_task(transport._accept(listener), name="accept connections")
         sweep = asyncio.create_task(transport._sweep(), name="sweep connections")
         try:
@@ -269,15 +279,7 @@ class Transport:
         stream = CallingStream(self._key, endpoint.node_id, label, begin)
         try:
             async with asyncio.timeout(2 * self._pace.greeting):
-                await self._loop.create_connection(
-                    lambda: stream,
-                    endpoint.host,
-                    endpoint.port,
-                    ssl=client_context(),
-                    server_hostname="",
-                    ssl_handshake_timeout=self._pace.greeting,
-                    ssl_shutdown_timeout=self._pace.closing,
-                )
+                await self._sockets.dial(stream, endpoint.host, endpoint.port, client_context(), self._pace)
                 _keep_alive(stream)
                 await stream.greeted
         except (OSError, TimeoutError) as problem:
@@ -314,13 +316,7 @@ class Transport:
         stream = CalledStream(self.node_id, self._begin)
         try:
             async with asyncio.timeout(2 * self._pace.greeting):
-                await self._loop.connect_accepted_socket(
-                    lambda: stream,
-                    connection,
-                    ssl=self._tls,
-                    ssl_handshake_timeout=self._pace.greeting,
-                    ssl_shutdown_timeout=self._pace.closing,
-                )
+                await self._sockets.welcome(stream, connection, self._tls, self._pace)
                 _keep_alive(stream)
                 await stream.greeted
         except (OSError, TimeoutError, KoinonError) as problem:

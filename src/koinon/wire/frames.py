@@ -76,6 +76,14 @@ class Inbox(Generic[_Item]):
                 raise Unavailable(str(self._problem))
             self._arrival = asyncio.get_running_loop().create_future()
             await self._arrival
+        return self.pop()
+
+    def is_empty(self) -> bool:
+        """Whether nothing is here to be taken."""
+        return not self._items
+
+    def pop(self) -> _Item:
+        """The oldest item, of which there must be one."""
         item, size = self._items.popleft()
         self._held_bytes -= size
         if not self._stream.reading and self._held_bytes <= self._most_bytes // 2:

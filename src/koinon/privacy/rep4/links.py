@@ -2,15 +2,18 @@
 
 Each peer has a reader and a writer of its own, so that a peer which does not read delays nobody else's frames, and a
 complaint is heard at once, whatever round it is. A frame goes to the writer only if its link cannot take it at once,
-and the run is woken once a round, by the last frame it waits for. A party that stops tells the others why before it
+and the run is woken once a round, by the last frame it waits for. Where links can be waited for without the event
+loop, a round that takes a few milliseconds does not go through it. A party that stops tells the others why before it
 hangs up.
 """
 
 import asyncio
+import select
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from koinon.kernel.effects import PromptLink
 from koinon.kernel.errors import KoinonError
@@ -28,6 +31,10 @@ earliest round counts: whoever it is about had not even sent that round's frame,
 round may have been waiting itself."""
 _MOST_COMPLAINTS: Final = 4
 _FAREWELL_SECONDS: Final = 2.0
+_PROMPT_SECONDS: Final = 0.005
+"""How long the event loop may stand still while frames are waited for on the links themselves."""
+_ROUNDS_PER_TURN: Final = 16
+"""Rounds after which the event loop has a turn at the latest, for whatever else the process does."""
 
 Progress = Callable[[int], None]
 """Told the number of rounds done."""
@@ -84,7 +91,13 @@ async def say_farewell(links: Mapping[int, PromptLink], problem: CommitteeAbort)
 
 
 class _Exchange:
-    """Frames in and out of three links, each with its own reader and writer task."""
+    """Frames in and out of three links, each with its own reader and writer task.
+
+    Attributes:
+        under_way: exchanges in this process; of several none may keep the event loop from the others.
+    """
+
+    under_way: ClassVar[int] = 0
 
     def __init__(self, links: Mapping[int, PromptLink]) -> None:
         self._links = links
@@ -98,17 +111,21 @@ class _Exchange:
         self._space = {peer: asyncio.Event() for peer in links}
         self._work = {peer: asyncio.Event() for peer in links}
         self._tasks: list[asyncio.Task[None]] = []
+        self._heard_of = dict.fromkeys(links, 0)
         self._loop = asyncio.get_running_loop()
+        self._prompt_rounds = 0
         self._latest = 0.0
         self._alarm: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> "_Exchange":
+        _Exchange.under_way += 1
         for peer, link in self._links.items():
             self._tasks.append(asyncio.create_task(self._read(peer, link), name=f"read from position {peer}"))
             self._tasks.append(asyncio.create_task(self._write(peer, link), name=f"write to position {peer}"))
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        _Exchange.under_way -= 1
         if self._alarm is not None:
             self._alarm.cancel()
         for task in self._tasks:
@@ -128,6 +145,15 @@ class _Exchange:
 
     async def collect(self, party: Party, expected: frozenset[int], seconds: float) -> dict[int, bytes]:
         """One frame from each expected peer. Raises CommitteeAbort on a complaint, silence or a lost link."""
+        self._awaited = {peer for peer in expected if not self._arrived[peer]}
+        if self._prompt_rounds < _ROUNDS_PER_TURN:
+            self._prompt_rounds += 1
+            self._await_promptly(seconds)
+            if not self._awaited and not self._complaints:
+                return {peer: self._take(peer) for peer in expected}
+        else:
+            await asyncio.sleep(0)
+        self._prompt_rounds = 0
         self._wait_until(self._loop.time() + seconds)
         while not self._heard(party):
             self._awaited = {peer for peer in expected if not self._arrived[peer]}
@@ -196,24 +222,48 @@ class _Exchange:
                     await self._news.wait()
         return min(ours + self._heard(party), key=lambda problem: problem.complaint.round)
 
+    def _await_promptly(self, seconds: float) -> None:
+        """Take what is awaited from links that can be waited for directly, for a few milliseconds at most."""
+        if _Exchange.under_way > 1 or any(self._outgoing.values()):
+            return
+        latest = time.monotonic() + min(seconds, _PROMPT_SECONDS)
+        # One after the other: what the others send in the meantime wakes nobody.
+        for peer in sorted(self._awaited):
+            link = self._links[peer]
+            while peer in self._awaited:
+                descriptor = link.descriptor()
+                left = latest - time.monotonic()
+                if descriptor is None or left <= 0:
+                    return
+                poll = select.poll()
+                poll.register(descriptor, select.POLLIN)
+                if not poll.poll(left * 1000):
+                    return
+                frame = link.receive_now()
+                if frame is not None:
+                    self._accept(peer, frame)
+                    if self._complaints:
+                        return
+
+    def _accept(self, peer: int, frame: bytes) -> None:
+        if is_complaint(frame):
+            self._heard_of[peer] += 1
+            self._complaints.append((peer, frame))
+            self._news.set()
+            return
+        self._arrived[peer].append(frame)
+        self._awaited.discard(peer)
+        if not self._awaited:
+            self._news.set()
+
     def _take(self, peer: int) -> bytes:
         self._space[peer].set()
         return self._arrived[peer].popleft()
 
     async def _read(self, peer: int, link: PromptLink) -> None:
         try:
-            complaints = 0
-            while complaints < _MOST_COMPLAINTS:
-                frame = await link.receive()
-                if is_complaint(frame):
-                    complaints += 1
-                    self._complaints.append((peer, frame))
-                    self._news.set()
-                    continue
-                self._arrived[peer].append(frame)
-                self._awaited.discard(peer)
-                if not self._awaited:
-                    self._news.set()
+            while self._heard_of[peer] < _MOST_COMPLAINTS:
+                self._accept(peer, await link.receive())
                 while len(self._arrived[peer]) >= _FRAMES_AHEAD:
                     self._space[peer].clear()
                     await self._space[peer].wait()

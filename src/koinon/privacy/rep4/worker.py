@@ -15,6 +15,7 @@ from koinon.crypto.signature import NodeKey
 from koinon.kernel.codec import encode
 from koinon.kernel.effects import PromptLink
 from koinon.kernel.errors import Forged, InvalidInput
+from koinon.net.sockets import PROMPT_SOCKETS
 from koinon.net.transport import Transport
 from koinon.privacy.backend import Program
 from koinon.privacy.estimate import estimate
@@ -52,7 +53,7 @@ async def main(channel: AsyncChannel) -> None:
 async def _serve(channel: AsyncChannel) -> None:
     prepare = await prepared(channel)
     key = NodeKey.from_seed(prepare.seed)
-    async with Transport.open(key, prepare.host) as transport:
+    async with Transport.open(key, prepare.host, sockets=PROMPT_SOCKETS) as transport:
         await channel.send(to_frame(Listening(key.node_id, transport.endpoint.port)))
         run = await expect(channel, Run)
         program = _agreed_program(prepare, run, key)
