@@ -17,6 +17,7 @@ from typing import Final
 from koinon.crypto.random import SystemRng
 from koinon.crypto.signature import NodeKey
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, Refused, Unavailable
+from koinon.net.sockets import PROMPT_SOCKETS
 from koinon.net.transport import Transport
 from koinon.privacy.answering import check_question, model_id, question_id
 from koinon.privacy.backend import Program
@@ -170,7 +171,8 @@ async def _serve(channel: AsyncChannel) -> None:
         raise InvalidInput("the model's card and its graph do not fit together")
     weights = accepted_input(kept.weights, program, 0, prepare.position)
     key = NodeKey.from_seed(prepare.seed)
-    async with Transport.open(key, prepare.host) as transport, asyncio.TaskGroup() as tasks:
+    opened = Transport.open(key, prepare.host, sockets=PROMPT_SOCKETS)
+    async with opened as transport, asyncio.TaskGroup() as tasks:
         await channel.send(to_frame(Listening(key.node_id, transport.endpoint.port)))
         member = _Member(channel, transport, key, prepare, card, graph, weights, asyncio.Semaphore(AT_ONCE))
         while len(member.answered) < MOST_QUESTIONS:
