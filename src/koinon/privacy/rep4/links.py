@@ -3,8 +3,8 @@
 Each peer has a reader and a writer of its own, so that a peer which does not read delays nobody else's frames, and a
 complaint is heard soon, whatever round it is. A frame goes to the writer only if its link cannot take it at once,
 and the run is woken once a round, by the last frame it waits for. Where links can be waited for without the event
-loop, a round that takes a few milliseconds does not go through it, but for one in sixteen. A party that stops tells the others why before it
-hangs up.
+loop, only one in sixteen of the rounds that take a few milliseconds goes through it. A party that stops tells the
+others why before it hangs up.
 """
 
 import asyncio
