@@ -77,7 +77,7 @@ computes with the fixed-point numbers of private computation on plain words; *Ko
 four parties who see no row. The two differ by the rounding of last bits, which also decides between splits of a tree
 that are equally good. Rounds and traffic are those of rep4, training and answering together. The convolutional and the
 recurrent network stand beside the same network after the same steps from the same weights in JAX, in 32 bits, not
-beside scikit-learn.
+beside scikit-learn; the perceptron beside scikit-learn's, whose weights start elsewhere.
 
 """
 MEASURED = """
@@ -86,8 +86,8 @@ MEASURED = """
 Nothing is held out here: every number that a study opens, of the rows of three owners, is compared with that of plain
 code on the same rows. The differences are the largest of all these numbers, in their own unit, beside the largest of
 the numbers themselves. Cox regressions treat events of the same week by N. Breslow's method here and by B. Efron's in
-lifelines; a number on the edge between two bins of a histogram may count in either. Data: diabetes, breast cancer and
-wine as above, and arrests of released prisoners (`rossi`, from lifelines).
+lifelines, which is most of their difference; a number on the edge between two bins of a histogram may count in either.
+Data: diabetes, breast cancer and wine as above, and arrests of released prisoners (`rossi`, from lifelines).
 
 """
 
