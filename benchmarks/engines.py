@@ -35,7 +35,8 @@ from koinon.privacy.encrypted import keeper
 from koinon.privacy.encrypted import studies as encrypted
 from koinon.privacy.engines import Network, engine_named
 from koinon.privacy.federated import studies as federated
-from koinon.privacy.federated.links import Roster, contribute, link_label
+from koinon.privacy.federated.contributing import contribute
+from koinon.privacy.federated.links import Roster, link_label
 from koinon.privacy.federated.worker import local_training
 from koinon.privacy.opening import reconstruct_words
 from koinon.privacy.programs import registry

@@ -17,7 +17,8 @@ from koinon.kernel.codec import decode
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
 from koinon.net.transport import Transport
-from koinon.privacy.federated.links import Roster, contribute, link_label
+from koinon.privacy.federated.contributing import contribute
+from koinon.privacy.federated.links import Roster, link_label
 from koinon.privacy.federated.training import Rows, TrainingPlan
 from koinon.privacy.federated.worker import local_training, parameters_to
 from koinon.wire.discovery import Endpoint

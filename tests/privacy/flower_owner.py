@@ -16,8 +16,9 @@ from koinon.crypto.random import SystemRng
 from koinon.kernel.codec import decode
 from koinon.kernel.ids import NodeId
 from koinon.net.transport import Transport
+from koinon.privacy.federated.contributing import contribute
 from koinon.privacy.federated.flower import FlowerOwner
-from koinon.privacy.federated.links import contribute, link_label
+from koinon.privacy.federated.links import link_label
 from koinon.privacy.federated.training import TrainingPlan
 from koinon.privacy.federated.worker import parameters_to
 from koinon.wire.discovery import Endpoint

@@ -21,8 +21,9 @@ from koinon.kernel.errors import KoinonError, ProtocolAbort, Unavailable
 from koinon.kernel.quantities import Seconds
 from koinon.privacy.federated import training
 from koinon.privacy.federated.approvals import ENOUGH_APPROVALS, Voucher, approve
+from koinon.privacy.federated.contributing import contribute
 from koinon.privacy.federated.encoding import decode_sum
-from koinon.privacy.federated.links import contribute, coordinate
+from koinon.privacy.federated.links import coordinate
 from koinon.privacy.federated.training import RoundReport
 from koinon.privacy.federated.witness import Account, follow, witness
 from koinon.privacy.federated.worker import parameters_to

@@ -22,7 +22,8 @@ from koinon.kernel.errors import Expired, InvalidInput, KoinonError, MalformedMe
 from koinon.kernel.quantities import Seconds
 from koinon.net.transport import Transport
 from koinon.privacy.federated import aggregator, training
-from koinon.privacy.federated.links import Pace, Roster, contribute, coordinate, link_label
+from koinon.privacy.federated.contributing import contribute
+from koinon.privacy.federated.links import Pace, Roster, coordinate, link_label
 from koinon.privacy.federated.models import perceptron
 from koinon.privacy.federated.session import session_of
 from koinon.privacy.federated.training import Rows, TrainingPlan

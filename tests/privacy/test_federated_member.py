@@ -19,7 +19,8 @@ from koinon.kernel.quantities import Seconds
 from koinon.net.transport import Transport
 from koinon.privacy.backend import PlainInput, named_outputs
 from koinon.privacy.federated import studies, training
-from koinon.privacy.federated.links import Roster, contribute, link_label
+from koinon.privacy.federated.contributing import contribute
+from koinon.privacy.federated.links import Roster, link_label
 from koinon.privacy.federated.local import LocalFederated
 from koinon.privacy.federated.member import agreed
 from koinon.privacy.opening import reconstruct

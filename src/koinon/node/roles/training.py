@@ -55,7 +55,8 @@ async def train_here(
         ProtocolAbort: the leader said what no honest one says; nothing more was sent to it.
         Unavailable, Expired: it cannot be reached, or gave the training up.
     """
-    from koinon.privacy.federated.links import Roster, contribute, link_label
+    from koinon.privacy.federated.contributing import contribute
+    from koinon.privacy.federated.links import Roster, link_label
     from koinon.privacy.federated.studies import plan_of_encoded, rows_of
     from koinon.privacy.federated.worker import local_training
     from koinon.privacy.seats import dialled, endpoint_of

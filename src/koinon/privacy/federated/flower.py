@@ -60,7 +60,7 @@ class FlowerOwner:
         return cls(client, plan, shapes, rng)
 
     async def words(self, number: int, parameters: np.ndarray) -> np.ndarray:
-        """The client's encoded update for one round; see ``links.contribute``. Its ``fit`` runs in a thread.
+        """The client's encoded update for one round; see ``contributing.contribute``. Its ``fit`` runs in a thread.
 
         Raises:
             InvalidInput: the client returned arrays of other shapes, or numbers that are not finite.

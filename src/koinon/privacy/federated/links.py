@@ -1,9 +1,8 @@
-"""A training over links: the aggregator in one node, every owner in its own.
+"""A training over links: who takes part in it, and the aggregator's side. For the owners' see ``contributing``.
 
 The aggregator tells each owner a round's terms, the joint model and who vouches for it; owners train, mask and answer.
-Each owner has a
-reader and a writer task, so that one that does not read delays nobody. An owner whose link ends is gone for good; one
-that is only slow is left out of the round and asked again in the next.
+Each owner has a reader and a writer task, so that one that does not read delays nobody. An owner whose link ends is
+gone for good; one that is only slow is left out of the round and asked again in the next.
 """
 
 import asyncio
@@ -14,26 +13,21 @@ from typing import Final
 
 import numpy as np
 
-from koinon.crypto.signature import NodeKey
-from koinon.kernel.effects import Link, Rng
-from koinon.kernel.errors import Expired, KoinonError, MalformedMessage, ProtocolAbort, Unavailable
+from koinon.kernel.effects import Link
+from koinon.kernel.errors import KoinonError, MalformedMessage, ProtocolAbort, Unavailable
 from koinon.kernel.ids import NodeId
 from koinon.kernel.quantities import Seconds
-from koinon.privacy.federated import aggregator, client, training
-from koinon.privacy.federated.approvals import check_model
+from koinon.privacy.federated import aggregator, training
 from koinon.privacy.federated.session import session_of
 from koinon.privacy.federated.training import Coordinator, TrainingPlan
-from koinon.privacy.federated.worker import parameters_from, parameters_to
+from koinon.privacy.federated.worker import parameters_to
 from koinon.wire.catalogue import Message, from_frame, to_frame
-from koinon.wire.federated import ModelApproval, RoundFailure, RoundTerms, TrainingOver, TrainingRound, Unmasking
+from koinon.wire.federated import ModelApproval, RoundTerms, TrainingOver, TrainingRound
 
 MOST_FAILURES: Final = 3
 """Rounds in a row without a sum after which the training ends."""
 _WAITING_MESSAGES: Final = 32
 _UNREAD_MESSAGES: Final = 8
-
-Train = Callable[[int, np.ndarray], Awaitable[np.ndarray]]
-"""An owner's encoded update for a round that starts from these parameters; see ``worker.LocalTraining.words``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,74 +253,3 @@ class _Owners:
                 except KoinonError:
                     gone = True  # the reader sees the end of the link and says so
             queue.task_done()
-
-
-# ----------------------------------------------------------------------------------------------------- owner
-
-
-async def contribute(
-    plan: TrainingPlan, roster: Roster, owner: int, key: NodeKey, link: Link, train: Train, rng: Rng, silence: Seconds
-) -> np.ndarray:
-    """Take part in a training as owner number ``owner``.
-
-    Args:
-        train: gives our encoded update for a round; runs elsewhere, such as in ``worker.local_training``.
-        silence: the longest wait for the aggregator's next message.
-
-    Returns:
-        The joint model's parameters (size,).
-
-    Raises:
-        InvalidInput: a plan that cannot be used, or rows that do not fit it.
-        ProtocolAbort: the aggregator said something that no honest one says; nothing more is sent.
-        Unavailable, Expired: the link ended or was silent, or the aggregator gave the training up.
-    """
-    model = training.check_plan(plan, len(roster.owners))
-    first = model.initial(plan.seed)
-    state: client.ClientState | None = None
-    entered, last, opened = 0, -1, set[bytes]()
-    while True:
-        message = await _next(link, silence)
-        match message:
-            case TrainingOver():
-                if not message.parameters:
-                    raise Unavailable(f"the aggregator ended the training: {message.reason[:500]}")
-                return parameters_from(message.parameters, model.size)
-            case TrainingRound():
-                parameters = parameters_from(message.parameters, model.size)
-                number = message.terms.round
-                if not last < number < plan.rounds or entered >= plan.rounds:
-                    raise ProtocolAbort(f"the aggregator asks for round {number} after round {last} of {plan.rounds}")
-                if message.terms != roster.terms(plan, number, parameters):
-                    raise ProtocolAbort("the aggregator's terms are not those of the study, or of another model")
-                if message.terms.model in opened:
-                    # Two sums at one model, of other survivors, would say what one owner adds.
-                    raise ProtocolAbort("the aggregator asks again at a model at which it can have the sum", {0})
-                check_model(message.terms, parameters, first, roster.witnesses, message.approvals)
-                entered, last = entered + 1, number
-                words = await train(number, parameters)
-                state, effects = await asyncio.to_thread(client.begin, message.terms, owner, words, key, rng.bytes(32))
-            case _ if state is None:
-                raise ProtocolAbort(f"the aggregator sent a {type(message).__name__} before any round")
-            case _:
-                state, effects = await asyncio.to_thread(client.step, state, message, key)
-        for effect in effects:
-            match effect:
-                case client.Say():
-                    if state is not None and isinstance(effect.message, Unmasking):
-                        opened.add(state.terms.model)
-                    await link.send(to_frame(effect.message))
-                case client.Stop() if not isinstance(message, RoundFailure):
-                    raise ProtocolAbort(effect.reason)
-
-
-async def _next(link: Link, silence: Seconds) -> Message:
-    try:
-        async with asyncio.timeout(silence):
-            frame = await link.receive()
-    except TimeoutError:
-        raise Expired(f"the aggregator said nothing for {silence:.0f} s") from None
-    try:
-        return from_frame(frame)
-    except MalformedMessage as problem:
-        raise ProtocolAbort(f"the aggregator sent what is no message: {problem}") from None

@@ -3,7 +3,7 @@
 In each round an owner trains on its rows, clips its update to the agreed norm, weighs it by its rows and gives it, with
 its loss and its weight, to secure aggregation; nobody sees more than the three sums. The coordinator divides, moves the
 joint model and stops when the mean loss on rows that owners held back no longer falls. These functions are pure: the
-same ones run in a simulation (``train``) and in real nodes (``koinon.privacy.federated.links``).
+same ones run in a simulation (``train``) and in real nodes (``links``, ``contributing``).
 """
 
 from collections.abc import Callable, Sequence
