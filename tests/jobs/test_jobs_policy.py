@@ -8,16 +8,21 @@ import msgspec
 import pytest
 
 from koinon.jobs.policy import Policy, agree, read_policy
-from koinon.jobs.study import StudyFile
+from koinon.jobs.study import StudyFile, check_study
+from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import InvalidInput, Refused
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import TokenAmount
+from koinon.privacy.graphs.function_code import Block, Equation, FunctionCode, Kind, hash_of
+from koinon.privacy.programs.function import Settings
+from koinon.wire.committee import Column
 
 POLICY = Policy(
     purposes=("tumour risk",),
     publishers=(),
     minimum_parties=3,
     allowed_programs=("logistic-regression/1",),
+    allowed_functions=(),
     allowed_engines=("rep4",),
     allowed_outputs=("coefficients", "intercept"),
     allowed_joins=("agreed",),
@@ -55,6 +60,62 @@ def test_an_acceptable_study_is_agreed_to(study: StudyFile) -> None:
 def test_every_rule_refuses(study: StudyFile, policy: Any, changes: Any, sentence: str) -> None:
     with pytest.raises(Refused, match=sentence):
         agree(msgspec.structs.replace(study, **changes), replace(POLICY, **policy), OWNER, INSTALLED, rows=10)
+
+
+def bringing(study: StudyFile, rows: tuple[int, ...]) -> StudyFile:
+    """The study with a function that sums up the columns of so many rows of each owner, of people of their own."""
+    table, sums = Kind((sum(rows), len(study.columns)), "float32"), Kind((len(study.columns),), "float32")
+    body = Block((table,), (Equation("reduce_sum", ((0,),), (), (0,), (sums,)),), (1,))
+    code = encode(FunctionCode(rows, len(study.columns), ("sums",), body, ()))
+    return msgspec.structs.replace(
+        study,
+        algorithm="function/1",
+        settings=encode(Settings(code)),
+        outputs=("sums",),
+        target="",
+        sensitive_column="",
+        held=(),
+    )
+
+
+def allowing(*functions: Hash32) -> Policy:
+    return replace(POLICY, allowed_programs=("function/1",), allowed_outputs=("sums",), allowed_functions=functions)
+
+
+def test_a_function_is_allowed_by_its_hash_alone(study: StudyFile) -> None:
+    asked = bringing(study, (10,) * len(study.owners))
+    named = hash_of(decode(Settings, asked.settings).function)
+    agree(asked, allowing(named), OWNER, INSTALLED, rows=10)
+    for policy in (allowing(), allowing(Hash32(bytes(32)))):
+        with pytest.raises(Refused, match=f"does not allow the function 0x{named.hex()}; a function can open anything"):
+            agree(asked, policy, OWNER, INSTALLED, rows=10)
+    with pytest.raises(Refused, match="the function is for 10 rows of this owner, which has 11"):
+        agree(asked, allowing(named), OWNER, INSTALLED, rows=11)
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "sentence"),
+    [
+        ((10, 10), {}, "the function is for 2 owners, and the study has 3"),
+        ((9, 10, 10), {}, "fewer rows than minimum_rows, 10"),
+        ((10, 10, 10), {"columns": (Column("more", 0.0, 1.0),)}, "takes .* columns, and the study has 1"),
+        ((10, 10, 10), {"settings": b""}, "needs a function"),
+        ((10, 10, 10), {"settings": encode(Settings(b"\x93"))}, "not a FunctionCode"),
+        ((10, 10, 10), {"outputs": ("other",)}, "outputs must be among sums"),
+        ((10, 10, 10), {"epsilon": 1.0}, "noisy outputs are not offered"),
+        ((10, 10, 10), {"planted": 10}, "makes no model that planted rows"),
+        ((10, 10, 10), {"engine": "federated"}, "federated does not run it"),
+        ((10, 10, 10), {"engine": "he"}, "he does not run it"),
+    ],
+)
+def test_what_is_wrong_with_a_function_is_said_before_anybody_signs(
+    study: StudyFile, rows: tuple[int, ...], changes: Any, sentence: str
+) -> None:
+    asked = bringing(study, rows)
+    if rows == (10, 10, 10):
+        check_study(asked)
+    with pytest.raises(InvalidInput, match=sentence):
+        check_study(msgspec.structs.replace(asked, **changes))
 
 
 def test_an_outsider_refuses(study: StudyFile) -> None:

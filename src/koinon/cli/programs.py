@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import tomllib
+from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from koinon.privacy.programs.offer import Offer, ResultTable
 
 
-def read_settings(offer: "Offer", pairs: Sequence[str]) -> dict[str, Any]:
+def read_settings(offer: "Offer", pairs: Sequence[str], function_file: Path | None = None) -> dict[str, Any]:
     """``NAME=VALUE`` pairs as the program's settings, all of them, those not given at their defaults.
+
+    Args:
+        function_file: what the setting ``function`` is read from.
 
     Raises:
         InvalidInput: no such setting, given twice, or a value that does not fit; the sentence names it.
@@ -34,6 +38,10 @@ def read_settings(offer: "Offer", pairs: Sequence[str]) -> dict[str, Any]:
         if not equals or name in given:
             raise InvalidInput(f"--set takes NAME=VALUE, each name once; got {pair[:80]!r}")
         given[name] = _value(value)
+    if function_file is not None:
+        from koinon.cli.functions import read_function
+
+        given["function"] = b64encode(read_function(function_file)).decode()
     return settings_table(offer, settings_from(offer, given))
 
 

@@ -64,6 +64,12 @@ def study() -> None:
 @click.option("--program", default="logistic-regression/1", show_default=True, help="See: koinon study programs")
 @click.option("--engine", default="rep4", show_default=True, help="How it is computed; see: koinon study estimate")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the program; repeat.")
+@click.option(
+    "--function",
+    "function_file",
+    type=click.Path(path_type=Path),
+    help="With --program function/1: what koinon study function wrote.",
+)
 @click.option("--epsilon", default=0.0, help="Noise: what it costs every row's privacy budget. [default: 0, exact]")
 @click.option("--plant", "planted", default=0, type=click.IntRange(0), help="Rows each owner plants in secret.")
 @click.option("--open", "outputs", multiple=True, help="An output that may leave; repeat. [default: all it has]")
@@ -93,6 +99,7 @@ def new(
     program: str,
     engine: str,
     settings: tuple[str, ...],
+    function_file: Path | None,
     epsilon: float,
     planted: int,
     outputs: tuple[str, ...],
@@ -126,7 +133,7 @@ def new(
     if predicted is None:
         raise InvalidInput(f"say with --target which column {program} is to predict")
     beside = predicted if offer.target is Target.BINARY else ""
-    told = read_settings(offer, settings)
+    told = read_settings(offer, settings, function_file)
     codes = coded_columns(offer, names_in(given, key), predicted, told)
     schema, holders = all_columns(given, beside, key, [owner.name for owner in owners], codes)
     if join != "agreed" and not holders:
@@ -297,6 +304,34 @@ def programs(as_json: bool) -> None:
     from koinon.cli.programs import list_programs
 
     list_programs(as_json=as_json)
+
+
+@study.command()
+@click.argument("place", metavar="FILE.py:NAME")
+@click.option("--rows", "rows", multiple=True, type=click.IntRange(1), required=True, help="Of each owner, in order.")
+@click.option("--columns", type=click.IntRange(1), required=True, help="Of the study.")
+@click.option("--same-people", "together", is_flag=True, help="Owners bring different columns of the same people.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write.")
+@JSON
+def function(place: str, rows: tuple[int, ...], columns: int, together: bool, output: Path, as_json: bool) -> None:
+    """Write a JAX function of the whole table down for studies (program function/1). Runs FILE.py, and shares nothing.
+
+    The function takes one float32 array (rows of all owners, columns) in the columns' units, and all that it returns is
+    opened: an array, or several in a tuple or a dict.
+    """
+    from koinon.cli.functions import write_function
+
+    write_function(place, rows, columns, output, together=together, as_json=as_json)
+
+
+@study.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@JSON
+def equations(file: Path, as_json: bool) -> None:
+    """What the function in FILE does, equation by equation, and its hash: of a function file or of a study's file."""
+    from koinon.cli.functions import show_equations
+
+    show_equations(file, as_json=as_json)
 
 
 @study.command()

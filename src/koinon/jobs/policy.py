@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from koinon.contracts.tokens import parse_amount
 from koinon.jobs.solvers import least_rows
-from koinon.jobs.study import StudyFile
+from koinon.jobs.study import AGREED, StudyFile
 from koinon.kernel.errors import InvalidInput, Refused
-from koinon.kernel.ids import Address, Hash32, parse_address
+from koinon.kernel.ids import Address, Hash32, parse_address, parse_hash, to_hex
 from koinon.kernel.quantities import TokenAmount
 from koinon.privacy.differential.budget import Budget
 
@@ -26,6 +26,8 @@ class Policy:
         minimum_parties: data owners that a study must have, this one included: with fewer, an owner could subtract
         its own part.
         allowed_programs: names of the algorithms that may run on its rows.
+        allowed_functions: hashes of the functions that ``function/1`` may run on them: what a function opens is decided
+        by whoever wrote it, so each is allowed by itself.
         allowed_engines: how they may be computed; engines differ in whom rows are protected against.
         allowed_outputs: names of outputs that may leave.
         allowed_joins: how rows of the same people may be brought together with other owners' (``jobs.study.JOINS``).
@@ -41,6 +43,7 @@ class Policy:
     publishers: tuple[Address, ...]
     minimum_parties: int
     allowed_programs: tuple[str, ...]
+    allowed_functions: tuple[Hash32, ...]
     allowed_engines: tuple[str, ...]
     allowed_outputs: tuple[str, ...]
     allowed_joins: tuple[str, ...]
@@ -65,6 +68,7 @@ def read_policy(path: Path) -> Policy:
         "publishers": list,
         "minimum_parties": int,
         "allowed_programs": list,
+        "allowed_functions": list,
         "allowed_engines": list,
         "allowed_outputs": list,
         "allowed_joins": list,
@@ -75,6 +79,7 @@ def read_policy(path: Path) -> Policy:
         "minimum_owner_fee": str,
         "maximum_bond": str,
     }
+    table.setdefault("allowed_functions", [])
     for key in table:
         if key not in expected:
             raise InvalidInput(f"{path.name}: unknown key {key[:80]!r}; the keys are {', '.join(expected)}")
@@ -95,6 +100,7 @@ def read_policy(path: Path) -> Policy:
         publishers=tuple(parse_address(text) for text in table["publishers"]),
         minimum_parties=table["minimum_parties"],
         allowed_programs=tuple(table["allowed_programs"]),
+        allowed_functions=tuple(parse_hash(text) for text in table["allowed_functions"]),
         allowed_engines=tuple(table["allowed_engines"]),
         allowed_outputs=tuple(table["allowed_outputs"]),
         allowed_joins=tuple(table["allowed_joins"]),
@@ -119,6 +125,27 @@ def _smallest_group(study: StudyFile) -> int | None:
     from koinon.privacy.programs.offer import decode_settings, smallest_group
 
     return smallest_group(decode_settings(registry.offer(study.algorithm), study.settings))
+
+
+def _check_function(study: StudyFile, policy: Policy, own_account: Address, rows: int) -> None:
+    """Refuse a function that the policy does not name, or that is for other rows. Raises Refused."""
+    from koinon.privacy.graphs.function_code import hash_of
+    from koinon.privacy.programs import function, registry
+    from koinon.privacy.programs.offer import decode_settings
+
+    if study.algorithm != function.NAME:
+        return
+    settings: function.Settings = decode_settings(registry.offer(study.algorithm), study.settings)
+    named = hash_of(settings.function)
+    if named not in policy.allowed_functions:
+        raise Refused(
+            f"the policy does not allow the function {to_hex(named)}; a function can open anything, so its owner reads"
+            " it (koinon study equations) and names it among allowed_functions"
+        )
+    place = [party.account for party in study.owners].index(own_account)
+    written_for = function.code_of(settings).rows[place]
+    if study.join == AGREED and written_for != rows:
+        raise Refused(f"the function is for {written_for} rows of this owner, which has {rows}")
 
 
 def agree(study: StudyFile, policy: Policy, own_account: Address, installed_algorithm: Hash32, rows: int) -> None:
@@ -146,6 +173,7 @@ def agree(study: StudyFile, policy: Policy, own_account: Address, installed_algo
         raise Refused(f"the policy does not allow the program {study.algorithm}")
     if study.engine not in policy.allowed_engines:
         raise Refused(f"the policy does not allow the engine {study.engine}")
+    _check_function(study, policy, own_account, rows)
     group = _smallest_group(study)
     if group is not None and group < policy.minimum_group:
         raise Refused(f"it shows groups of {group} people; the policy asks for {policy.minimum_group} or more")

@@ -298,6 +298,8 @@ def _program_problems(study: StudyFile, names: list[str]) -> list[str]:
         registry.check_outputs(offer, study.outputs, decode_settings(offer, study.settings))
     except KoinonError as problem:
         return [str(problem)]
+    if unusable := _function_problem(study):
+        return [unusable]
     if study.epsilon and offer.noisy is None:
         return ["noisy outputs are not offered by this algorithm; set epsilon to 0 (exact) or use another"]
     if not study.epsilon and not offer.exact:
@@ -317,6 +319,26 @@ def _program_problems(study: StudyFile, names: list[str]) -> list[str]:
         case Target.NUMBER | Target.NONE if study.sensitive_column != "":
             return [f"{study.algorithm} makes no model whose fairness is measured; leave sensitive_column empty"]
     return []
+
+
+def _function_problem(study: StudyFile) -> str:
+    """What is wrong with the function that a study brings, whatever rows owners turn out to have; empty for none."""
+    from koinon.jobs.inputs import layout
+    from koinon.privacy.programs import function, registry
+    from koinon.privacy.programs.offer import decode_settings
+
+    if study.algorithm != function.NAME:
+        return ""
+    code = function.code_of(decode_settings(registry.offer(study.algorithm), study.settings))
+    if len(code.rows) != len(study.owners):
+        return f"the function is for {len(code.rows)} owners, and the study has {len(study.owners)}"
+    if min(code.rows) < study.minimum_rows:
+        return f"the function is for owners of fewer rows than minimum_rows, {study.minimum_rows}"
+    try:
+        function.check_rows(code, layout(study, code.rows))
+    except InvalidInput as problem:
+        return str(problem)
+    return ""
 
 
 def read_study_toml(

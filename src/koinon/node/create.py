@@ -12,6 +12,7 @@ purposes = ["tumour risk"]       # the study's stated purpose must contain one o
 publishers = []                  # accounts whose studies are considered; empty for any
 minimum_parties = 3              # with fewer owners, one could subtract its own part from the result
 allowed_programs = ["logistic-regression/1"]  # what may run on its rows; see: koinon study programs
+allowed_functions = []           # hashes of functions that function/1 may run: koinon study equations shows them
 allowed_engines = ["rep4"]       # how it may be computed, against whom: koinon study estimate; docs/threat-model.md
 allowed_outputs = ["coefficients", "intercept", "worth"]  # what may leave
 allowed_joins = ["agreed", "oblivious"]  # how people may be matched; "psi" shows the other owners who is in all data

@@ -12,29 +12,21 @@ loop runs, is refused with the name of the primitive and the line that asked for
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import wraps
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
-from koinon.kernel.errors import InvalidInput, Refused
+from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Backend, PlainInput
 from koinon.privacy.computation import Revealed, reveal, table
 from koinon.privacy.computation import run as run_computation
-from koinon.privacy.graph import made_by
-from koinon.privacy.graphs.jax_primitives import PRIMITIVES
-from koinon.privacy.graphs.jax_values import Hidden, Step, Value
-
-if TYPE_CHECKING:
-    from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from koinon.privacy.graphs.jax_interpreter import run_closed
+from koinon.privacy.graphs.jax_values import Hidden, Value
 
 _RESULT: Final = "result {}"
-
-
-class InvalidAt(InvalidInput):
-    """An operation that is not done with secrets, with the line that asked for it."""
 
 
 def run(
@@ -109,76 +101,6 @@ def apply(function: Callable[..., Any], *arguments: Any, saturating: bool = Fals
     found = run_closed(closed, values, saturating=saturating)
     plain = [each.array if isinstance(each, Hidden) else np.asarray(each) for each in found]
     return jax.tree.unflatten(jax.tree.structure(results), plain)
-
-
-def run_closed(closed: "ClosedJaxpr", operands: Sequence[Value], *, saturating: bool) -> list[Value]:
-    """Interpret a jaxpr. Raises InvalidInput for what is not done with secrets."""
-    return _run(closed.jaxpr, closed.consts, operands, saturating)
-
-
-def _run(jaxpr: "Jaxpr", constants: Sequence[Any], operands: Sequence[Value], saturating: bool) -> list[Value]:
-    from jax.extend.core import Literal
-
-    values: dict[Any, Value] = {}
-    values.update(zip(jaxpr.constvars, constants, strict=True))
-    values.update(zip(jaxpr.invars, operands, strict=True))
-
-    def value(atom: Any) -> Value:
-        return atom.val if isinstance(atom, Literal) else values[atom]
-
-    for equation in jaxpr.eqns:
-        given = [value(atom) for atom in equation.invars]
-        if any(isinstance(each, Hidden) for each in given):
-            results = _secret(equation, given, saturating)
-        else:
-            results = _public(equation, given)
-        values.update(zip(equation.outvars, results, strict=True))
-    return [value(atom) for atom in jaxpr.outvars]
-
-
-def _public(equation: "JaxprEqn", operands: Sequence[Value]) -> list[Value]:
-    primitive = equation.primitive
-    settings: dict[str, Any] = primitive.get_bind_params(equation.params)  # type: ignore[no-untyped-call]
-    found = primitive.bind(*operands, **settings)  # type: ignore[no-untyped-call]
-    return list(found) if primitive.multiple_results else [found]
-
-
-def _secret(equation: "JaxprEqn", operands: Sequence[Value], saturating: bool) -> list[Value]:
-    name = equation.primitive.name
-    rule, line = PRIMITIVES.get(name), _line(equation)
-    if rule is None:
-        raise InvalidInput(
-            f"JAX's {name} does not run on secrets ({line}); koinon.privacy.supported_primitives() lists what does"
-        )
-
-    def within(inner: Any, given: Sequence[Value]) -> list[Value]:
-        jaxpr, constants = (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
-        return _run(jaxpr, constants, given, saturating)
-
-    step = Step(
-        name=name,
-        parameters=equation.params,
-        whole=np.dtype(getattr(equation.outvars[0].aval, "dtype", np.float32)).kind in "biu",
-        shapes=tuple(tuple(getattr(each.aval, "shape", ())) for each in equation.outvars),
-        public=partial(equation.primitive.bind, **equation.params),
-        saturating=saturating,
-        run=within,
-    )
-    try:
-        with made_by(line):
-            found = rule(step, *operands)
-    except (Refused, InvalidAt):
-        raise
-    except InvalidInput as problem:
-        raise InvalidAt(f"{problem} (JAX's {name}, {line})") from None
-    return list(found) if isinstance(found, tuple) else [found]
-
-
-def _line(equation: "JaxprEqn") -> str:
-    """Where the user's function asked for an operation, as file, line and function."""
-    from jax._src import source_info_util
-
-    return str(source_info_util.summarize(equation.source_info)) or "in JAX itself"
 
 
 def _is_secret(leaf: Any) -> bool:

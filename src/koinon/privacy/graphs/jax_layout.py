@@ -14,6 +14,7 @@ from koinon.kernel.errors import InvalidInput
 from koinon.privacy import arrays, ordering
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.graph import Node
+from koinon.privacy.graphs.function_places import scattered_places
 from koinon.privacy.graphs.jax_values import Hidden, Rule, Step, Value, first_hidden, hidden, interval, plain
 from koinon.privacy.secret import Secret
 
@@ -128,20 +129,9 @@ def _merged(step: Step, x: Value, part: Value, place: Any) -> Value:
 
 def _scatter_added(step: Step, x: Value, index: Value, part: Value) -> Value:
     """x plus each number of ``part`` at the place it is sent to; what falls outside is left out."""
-    import jax
-
     like = first_hidden((x, part))
     old, new = hidden(x, like), hidden(part, like)
-    size = prod(old.shape)
-    places = plain(index, "an index")
-    # Positions below 2²⁴ are exact in single precision.
-    if size >= 1 << 24:
-        raise InvalidInput(f"numbers are added up in at most {1 << 24} places")
-    template = jax.ShapeDtypeStruct(new.shape, np.float32)  # type: ignore[no-untyped-call]
-    (back,) = jax.linear_transpose(
-        lambda updates: step.public(np.zeros(old.shape, updates.dtype), places, updates), template
-    )(np.arange(1, size + 1, dtype=template.dtype).reshape(old.shape))
-    target = np.asarray(back).astype(np.intp).ravel() - 1
+    target = scattered_places(old.shape, plain(index, "an index"), new.shape, step.parameters).ravel()
     return Hidden(old.array + added_at(new.array, target, old.shape), whole=old.whole and new.whole)
 
 

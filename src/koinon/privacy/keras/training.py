@@ -10,7 +10,7 @@ import numpy as np
 
 from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray, constant_like, refined
-from koinon.privacy.graphs.jax_function import run_closed
+from koinon.privacy.graphs.jax_interpreter import run_closed
 from koinon.privacy.graphs.jax_values import Hidden, limited
 from koinon.privacy.nets.steps import repeated
 

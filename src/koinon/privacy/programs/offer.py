@@ -31,7 +31,7 @@ MOST_OWNERS: Final = 64
 MOST_ROWS: Final = 1 << 20
 LARGEST_RESULT: Final = 1 << 22
 """Numbers that one study may open."""
-_LONGEST_SETTINGS: Final = 64 * 1024
+_LONGEST_SETTINGS: Final = 320 * 1024
 PREPARATION: Final = "preparation"
 """Name of the output that says how columns were prepared; see ``programs.preparation``."""
 
@@ -201,6 +201,7 @@ class Offer:
         whole_columns: layout, settings → names of the columns whose numbers must be whole ones: codes or counts.
         codes: layout, settings → of these those that hold codes, so that their range goes from 0 to the last code.
         sums: how it follows from owners' sums, where it can; its settings then have a ``solver``.
+        named: settings → names of what it can open, where the settings say that; ``outputs`` is empty then.
     """
 
     name: str
@@ -218,6 +219,7 @@ class Offer:
     codes: Callable[[Layout, Any], tuple[str, ...]] = lambda _layout, _settings: ()
     paired: Callable[[Layout, Any, tuple[str, ...]], Program] | None = None
     sums: OwnerSums | None = None
+    named: Callable[[Any], tuple[str, ...]] | None = None
 
 
 def target_only(layout: Layout, _: Record) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ _PROGRAMS: Final = {
     "contingency/1": ("koinon.privacy.programs.contingency", "OFFER"),
     "cox-regression/1": ("koinon.privacy.programs.cox_regression", "OFFER"),
     "decision-tree/1": ("koinon.privacy.programs.decision_tree", "OFFER"),
+    "function/1": ("koinon.privacy.programs.function", "OFFER"),
     "gradient-boosting/1": ("koinon.privacy.programs.gradient_boosting", "OFFER"),
     "k-means/1": ("koinon.privacy.programs.k_means", "OFFER"),
     "kaplan-meier/1": ("koinon.privacy.programs.kaplan_meier", "OFFER"),
@@ -132,6 +133,8 @@ def load(name: str, parameters: bytes) -> Program:
 
 def outputs_of(found: Offer, settings: Any) -> tuple[str, ...]:
     """Everything that the program can open with these settings."""
+    if found.named is not None:
+        return found.named(settings)
     return (*found.outputs, PREPARATION) if is_prepared(settings) else found.outputs
 
 
