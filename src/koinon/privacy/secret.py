@@ -304,8 +304,13 @@ def truncate(value: Secret, fraction_bits: int) -> Generator[None, None, Secret]
     drop = value.fraction_bits - fraction_bits
     if drop == 0:
         return value
-    if not 0 < drop <= WIDEST_DROP:
+    if drop < 0:
         raise ValueError(f"{value.fraction_bits} fraction bits cannot be truncated to {fraction_bits}")
+    if drop > WIDEST_DROP:
+        raise Refused(
+            f"a number of {value.fraction_bits} fraction bits is more than {WIDEST_DROP} finer than the result's"
+            f" {fraction_bits}; multiply by larger public numbers, or by none so close to 0"
+        )
     data = yield from value.machine.truncate(value.data, drop)
     return Secret(value.machine, data, fraction_bits, value.bound + 2.0**-fraction_bits)
 

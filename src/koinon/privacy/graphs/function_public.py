@@ -38,7 +38,11 @@ def computed(primitive: str, operands: Sequence[Any], settings: Settings, shape:
         )
     wide = [each.astype(np.float64) if each.dtype.kind == "f" else each for each in given]
     with np.errstate(all="ignore"):
-        found = operation(*wide, **settings)
+        try:
+            found = operation(*wide, **settings)
+        except TypeError:
+            types = ", ".join(each.dtype.name for each in given)
+            raise InvalidInput(f"{primitive} is not defined for public numbers of types {types}") from None
         return np.broadcast_to(np.asarray(found), shape).astype(kind)
 
 
