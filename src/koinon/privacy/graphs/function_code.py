@@ -175,7 +175,7 @@ def _numbers(constant: Constant, number: int) -> np.ndarray:
     if constant.kind.type == "bool" and (raw > 1).any():
         raise InvalidInput(f"constant {number} holds bytes that are no truth values")
     values = raw.astype(constant.kind.type)
-    if np.isnan(values.astype(np.float64)).any():
+    if values.dtype.kind == "f" and np.isnan(values).any():
         raise InvalidInput(f"constant {number} holds what is not a number")
     return np.broadcast_to(values.reshape(constant.kind.shape if raw.size == size else ()), constant.kind.shape)
 

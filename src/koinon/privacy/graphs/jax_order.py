@@ -128,7 +128,10 @@ def _bits(array: SecretArray) -> Hidden:
 
 def _not(_step: Step, x: Value) -> Value:
     if not isinstance(x, Hidden):
-        return ~np.asarray(x)
+        values = np.asarray(x)
+        if values.dtype.kind == "f":
+            raise InvalidInput("logic works on truth values; fractions have no bits to combine")
+        return ~values
     return _bits(~_as_bits(x))
 
 
