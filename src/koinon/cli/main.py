@@ -39,8 +39,8 @@ COMMANDS: Final = {
     ),
     "study": (
         "koinon.cli.study:study",
-        "A joint computation: programs, new, estimate, propose, train, result, disclose, opened, judge, accuse, plead, "
-        "case, show.",
+        "A joint computation: programs, function, equations, new, estimate, propose, train, result, disclose, opened, "
+        "judge, accuse, plead, case, show.",
     ),
     "model": (
         "koinon.cli.model:model",
