@@ -111,6 +111,54 @@ def list_programs(*, as_json: bool) -> None:
     )
 
 
+def solver_facts(
+    study: "StudyFile", rows: tuple[int, ...], round_trip_seconds: float, bits_per_second: float
+) -> "tuple[StudyFile, dict[str, Any]]":
+    """The study with a solver, where its file leaves that open, and what either way takes; nothing without a choice.
+
+    Raises:
+        Refused: there is no way to compute it.
+    """
+    from koinon.jobs.solvers import fastest, has_choice, solver_of, ways, with_solver
+    from koinon.privacy.engines import Network
+    from koinon.privacy.programs.owner_sums import AUTO
+
+    if not has_choice(study):
+        return study, {}
+    asked, found = solver_of(study), ways(study, rows, Network(round_trip_seconds, bits_per_second))
+    taken = fastest(found).solver if asked == AUTO else asked
+    told = [
+        {"solver": way.solver, "refusal": way.refusal}
+        if way.cost is None
+        else {
+            "solver": way.solver,
+            "seconds": round(way.cost.seconds, 2),
+            "traffic_megabytes": round(way.cost.traffic_bytes / 1e6, 3),
+            "rounds": way.cost.rounds,
+            "refusal": "",
+        }
+        for way in found
+    ]
+    return with_solver(study, taken), {"asked": asked, "taken": taken, "ways": told}
+
+
+def print_solver(facts: dict[str, Any]) -> None:
+    """Both ways side by side."""
+    why = "the faster one" if facts["asked"] == "auto" else "as the file says"
+    console.print(f"\non rep4 owners share {facts['taken']}: {why}", style="bold")
+    print_table(
+        ("owners share", "seconds", "megabytes", "rounds", "not because"),
+        [
+            (
+                way["solver"],
+                *(str(way.get(name, "")) for name in ("seconds", "traffic_megabytes", "rounds")),
+                way["refusal"],
+            )
+            for way in facts["ways"]
+        ],
+    )
+
+
 def estimates(
     study: "StudyFile", rows: tuple[int, ...], round_trip_seconds: float, bits_per_second: float
 ) -> list[dict[str, Any]]:

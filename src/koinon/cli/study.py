@@ -145,6 +145,8 @@ def new(
     if sensitive is not None:
         schema.index(sensitive)
     binary = offer.target is Target.BINARY
+    if offer.sums is not None and engine == "rep4" and not any(pair.startswith("solver=") for pair in settings):
+        told["solver"] = "auto"
     draft = Draft(
         title=title,
         purpose=purpose,
@@ -193,7 +195,7 @@ def new(
 @JSON
 def estimate(file: Path, rows: tuple[int, ...], rtt: float, mbit: float, as_json: bool) -> None:
     """What the study in FILE would cost, on which engine, against whom, and who would learn what. Sends nothing."""
-    from koinon.cli.programs import estimates
+    from koinon.cli.programs import estimates, print_solver, solver_facts
     from koinon.contracts.tokens import format_amount
     from koinon.jobs.study import MATCHED, escrow, is_crossed
 
@@ -203,6 +205,7 @@ def estimate(file: Path, rows: tuple[int, ...], rtt: float, mbit: float, as_json
     counts = rows or tuple(draft.minimum_rows for _ in draft.owners)
     if draft.join == MATCHED and not is_crossed(draft):
         counts = (min(counts),) * len(counts)  # no more people than the smallest owner has are with all of them
+    draft, solver = solver_facts(draft, counts, rtt / 1e3, mbit * 1e6)
     facts: dict[str, Any] = {
         "title": draft.title,
         "program": draft.algorithm,
@@ -214,9 +217,11 @@ def estimate(file: Path, rows: tuple[int, ...], rtt: float, mbit: float, as_json
     engines = estimates(draft, counts, rtt / 1e3, mbit * 1e6)
     learns = _learns(draft)
     if as_json:
-        print_json({**facts, "learns": learns, "engines": engines})
+        print_json({**facts, "learns": learns, "engines": engines, **({"solver": solver} if solver else {})})
         return
     print_facts(facts, as_json=False)
+    if solver:
+        print_solver(solver)
     for engine in engines:
         console.print(f"\n{engine.pop('engine')}", style="bold")
         if refusal := engine.pop("refusal"):
@@ -266,17 +271,22 @@ def _learns_of_people(draft: "StudyFile") -> dict[str, str]:
 
 @study.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--rtt", type=click.FloatRange(0, 10_000), help="Round trip between nodes, in ms. [default: measured]")
+@click.option("--mbit", default=1000.0, type=click.FloatRange(0.01), show_default=True, help="Mbit/s each can send.")
 @HOME
 @JSON
-def propose(file: Path, folder: Path, as_json: bool) -> None:
-    """Sign the study in FILE with the publisher's node, lock its escrow, and wait for every owner's answer."""
+def propose(file: Path, rtt: float | None, mbit: float, folder: Path, as_json: bool) -> None:
+    """Sign the study in FILE with the publisher's node, lock its escrow, and wait for every owner's answer.
+
+    Where FILE says solver = "auto", rows, columns and links decide whether owners share rows or sums of their own.
+    """
     from koinon.cli.steps import facts_of
     from koinon.journey.results import Study
     from koinon.node import orders
 
     operator_of(folder)
     read_draft(file)
-    proposal = orders.ProposeStudy(read_text(file))
+    proposal = orders.ProposeStudy(read_text(file), -1.0 if rtt is None else rtt / 1e3, mbit * 1e6)
     found = order(folder, "study.propose", proposal, Study, "propose", quiet=as_json)
     print_facts(facts_of(found), as_json=as_json, next_step=f"koinon study train {found.number} --home {folder}")
 

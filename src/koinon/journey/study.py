@@ -107,11 +107,26 @@ def _pending_nonce_key(specification: Hash32) -> bytes:
     return b"publisher-nonce-of/" + specification
 
 
-async def _consult(desk: Desk, study: StudyFile, signed: bytes) -> None:
-    """Hear every owner's no before money moves, and whether the program can take all the rows that they have.
+async def announced_rows(desk: Desk, study: StudyFile) -> tuple[int, ...]:
+    """How many rows each owner has for the study; 0 for one that does not tell. Raises Refused as ``propose`` does."""
+    return await _asked(desk, study, encode(sign_study(study, desk.node_key)))
 
-    Who cannot be reached now may still answer on the chain.
-    """
+
+async def _consult(desk: Desk, study: StudyFile, signed: bytes) -> None:
+    """Hear every owner's no before money moves, and whether the program can take all the rows that they have."""
+    rows = await _asked(desk, study, signed)
+    if not all(rows):
+        return
+    try:
+        await asyncio.to_thread(check_room, study, rows)
+    except (errors.InvalidInput, errors.Refused) as problem:
+        raise errors.Refused(
+            f"with {sum(rows)} rows the study cannot be computed: {problem}; nothing was sent"
+        ) from None
+
+
+async def _asked(desk: Desk, study: StudyFile, signed: bytes) -> tuple[int, ...]:
+    """Every owner's rows, 0 where it does not tell: who cannot be reached now may still answer on the chain."""
 
     async def ask(owner: Address) -> Message:
         record = await desk.directory.find_account(owner)
@@ -123,15 +138,7 @@ async def _consult(desk: Desk, study: StudyFile, signed: bytes) -> None:
             raise errors.Refused(f"{party.name} would refuse the study: {answer}; nothing was sent")
         if isinstance(answer, BaseException) and not isinstance(answer, errors.Unavailable):
             raise answer
-    rows = tuple(answer.rows for answer in answers if isinstance(answer, WouldSign) and answer.rows)
-    if len(rows) < len(study.owners):
-        return
-    try:
-        await asyncio.to_thread(check_room, study, rows)
-    except (errors.InvalidInput, errors.Refused) as problem:
-        raise errors.Refused(
-            f"with {sum(rows)} rows the study cannot be computed: {problem}; nothing was sent"
-        ) from None
+    return tuple(answer.rows if isinstance(answer, WouldSign) else 0 for answer in answers)
 
 
 async def _afford(desk: Desk, study: StudyFile) -> None:

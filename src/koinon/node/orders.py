@@ -157,9 +157,14 @@ class Answered(Record, frozen=True):
 
 
 class ProposeStudy(Record, frozen=True):
-    """The text of a ``study.toml``."""
+    """The text of a ``study.toml``, and the links between committee members, for what it leaves to be chosen.
+
+    ``round_trip_seconds`` below 0 asks for a measurement.
+    """
 
     text: str
+    round_trip_seconds: float = -1.0
+    bits_per_second: float = 1e9
 
 
 class Publish(Record, frozen=True):

@@ -72,6 +72,11 @@ class DeliverSignature(Message, frozen=True):
     signature: bytes
 
 
+@message(0x0540, answers=(Done,), limit=64)
+class Ping(Message, frozen=True):
+    """Nothing but an answer is asked of a node that can be drawn, to learn how far it is."""
+
+
 class WrappedKey(Record, frozen=True):
     """A data key sealed to one node's HPKE key."""
 

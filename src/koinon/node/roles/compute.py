@@ -34,7 +34,7 @@ from koinon.node.roles.studies import fetch_study
 from koinon.node.tasks import Narrator
 from koinon.wire.catalogue import Done, Message
 from koinon.wire.committee import Fault, Run
-from koinon.wire.studies import CommitteeHello, DeliverShares, DeliverSignature, FetchSeat, SeatReply
+from koinon.wire.studies import CommitteeHello, DeliverShares, DeliverSignature, FetchSeat, Ping, SeatReply
 
 journal = logging.getLogger("koinon.compute")
 
@@ -81,6 +81,7 @@ class ComputeRole:
         context.transport.handle(DeliverShares, self._shares)
         context.transport.handle(DeliverSignature, self._signature)
         context.transport.handle(FetchSeat, self._where)
+        context.transport.handle(Ping, _here)
         if context.config.allow_faults:
             context.board.offer("fault.lie", self._plan_lie)
 
@@ -308,3 +309,7 @@ class ComputeRole:
         lie = decode(Lie, argument)
         self._lies[lie.attempt] = lie.position
         return Nothing()
+
+
+async def _here(_: NodeId, __: Ping) -> Message:
+    return Done()

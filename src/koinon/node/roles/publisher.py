@@ -104,6 +104,7 @@ class PublisherRole:
         return orders.Suite(tuple((name.lower(), one.address) for name, one in suite.contracts.items()))
 
     async def _propose(self, argument: bytes, narrator: Narrator) -> ProposedStudy:
+        from koinon.journey.solver import chosen
         from koinon.journey.study import propose
         from koinon.privacy.programs.registry import algorithm_hash
 
@@ -118,7 +119,9 @@ class PublisherRole:
                 chain_id=await context.client.chain_id(),
                 studies_contract=context.suite.studies.address,
             )
-        return keep(context.memory, await propose(context.desk(narrator.say), file))
+        desk = context.desk(narrator.say)
+        file = await chosen(desk, file, order.round_trip_seconds, order.bits_per_second)
+        return keep(context.memory, await propose(desk, file))
 
     async def _kept(self, argument: bytes, narrator: Narrator) -> orders.Kept:
         """What is remembered; a study whose proposal was interrupted is read from the chain."""
