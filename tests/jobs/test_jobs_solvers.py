@@ -21,6 +21,8 @@ from koinon.jobs.solvers import (
 from koinon.jobs.study import StudyFile, check_draft, check_study
 from koinon.kernel.errors import InvalidInput, Refused
 from koinon.privacy.engines import Network
+from koinon.privacy.programs import registry
+from koinon.privacy.programs.offer import settings_from
 from koinon.wire.committee import Column
 
 NEAR, FAR = Network(0.0002, 1e9), Network(0.02, 1e7)
@@ -83,7 +85,7 @@ def test_what_is_chosen_stays_chosen(study: StudyFile) -> None:
         chosen = with_solver(study, solver)
         assert settled(chosen, (10, 10, 10), NEAR) == chosen
     assert with_solver(study, "rows") == study
-    counting = msgspec.structs.replace(study, algorithm="statistics/1", target="", outputs=("mean",))
+    counting = msgspec.structs.replace(study, algorithm="k-means/1", target="", outputs=("centres",))
     assert not has_choice(counting)
     assert settled(counting, (10, 10, 10), NEAR) == counting
     with pytest.raises(InvalidInput, match="leave the solver out"):
@@ -134,3 +136,15 @@ def test_an_owner_with_too_few_rows_for_a_fit_of_its_own_takes_no_part(study: St
     gate.check_output(on_sums, manifests(on_sums, (60, 61, 62)), 3)
     with pytest.raises(Refused, match="shared 59 rows and the study's smallest group is 60; nothing is computed"):
         gate.check_inputs(on_sums, manifests(on_sums, (60, 59, 62)))
+
+
+def test_a_way_that_the_engine_does_not_run_is_not_taken(study: StudyFile) -> None:
+    """Owners' own networks are combined where they share networks, and a joint one where they share rows."""
+    offer = registry.offer("perceptron/1")
+    for strategy, taken in (("", "rows"), ("median", "sums")):
+        settings = settings_from(offer, {"solver": "auto", "strategy": strategy, "hidden": 4, "epochs": 2})
+        draft = msgspec.structs.replace(study, algorithm=offer.name, outputs=offer.outputs, settings=settings)
+        check_draft(draft)
+        settled_on = settled(draft, (400, 400, 400), NEAR)
+        check_study(settled_on)
+        assert solver_of(settled_on) == taken

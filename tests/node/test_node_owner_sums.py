@@ -8,6 +8,7 @@ from node_joins_world import JOINING_POLICY, UNIT, committee_of, money_of, order
 from node_market_world import Network, party
 
 from koinon.data.schema import Schema
+from koinon.jobs.disclosed import OnChain, check_disclosed, read_disclosed
 from koinon.jobs.inputs import layout
 from koinon.jobs.solvers import solver_of
 from koinon.jobs.study import SignedStudy, Terms, open_study
@@ -18,7 +19,7 @@ from koinon.kernel.quantities import TokenAmount
 from koinon.node.context import Context
 from koinon.node.datasets import Datasets
 from koinon.node.drafts import Draft, write_draft
-from koinon.node.orders import ProposeStudy
+from koinon.node.orders import Disclose, Disclosed, ProposeStudy
 from koinon.node.roles.data import DataRole
 from koinon.node.roles.studies import manifest_key
 from koinon.privacy.programs import registry
@@ -120,6 +121,14 @@ async def test_a_sample_line_of_owners_sums_is_that_of_their_pooled_rows(network
     plain, left, *_ = np.linalg.lstsq(design, whole[:, -1], rcond=None)
     found = tables_of(trained)
     np.testing.assert_allclose(found["coefficients"], plain[:-1], atol=1e-3)
+    shown = await ordered(publisher, "study.disclose", Disclose(study.number), Disclosed)
+    state = await network.suite.studies.study_of(study.number)
+    on_chain = OnChain(study.specification_hash, state.attempt, state.output_digest)
+    checked = check_disclosed(read_disclosed(shown.result), on_chain)
+    assert checked.rows == (40, 90, 60)
+    assert [checked.outputs[one.name].ravel().tolist() for one in trained.outputs] == [
+        list(one.values) for one in trained.outputs
+    ]
     np.testing.assert_allclose(found["intercept"], plain[-1:], atol=2e-2)
     np.testing.assert_allclose(found["score"], 1 - left / (len(whole) * whole[:, -1].var()), atol=1e-3)
 

@@ -201,6 +201,7 @@ def test_settings_come_back_as_they_were_written() -> None:
         "bins": 7,
         "minimum_group": 5,
         "quantiles": (0.25, 0.5, 0.75),
+        "solver": "rows",
     }
 
 

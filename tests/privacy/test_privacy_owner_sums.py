@@ -111,6 +111,72 @@ def _information(whole: np.ndarray, likely: np.ndarray) -> np.ndarray:
     return np.asarray(design.T @ (design * (likely * (1 - likely))[:, None]))
 
 
+STATISTICS, COMPONENTS, BAYES = "statistics/1", "principal-components/1", "naive-bayes/1"
+OF_MOMENTS: dict[str, tuple[tuple[str, ...], float]] = {
+    STATISTICS: (("mean", "variance", "correlation"), 1e-4),
+    COMPONENTS: (("components", "explained"), 5e-3),
+    BAYES: (("priors", "means", "variances"), 1e-4),
+}
+"""Outputs that sums give, and how far they may be from those of rows where columns are in [−1, 1]."""
+
+
+def described(name: str, solver: str, **settings: object) -> Parameters:
+    kind = LOGISTIC if name == BAYES else LINE
+    layout = parameters(kind).layout
+    layout = msgspec.structs.replace(layout, target="y" if name == BAYES else "")
+    encoded = settings_from(registry.offer(name), {"solver": solver, **settings})
+    return Parameters(layout, encoded, OF_MOMENTS[name][0])
+
+
+def run_raw(name: str, given: Parameters, owners: list[np.ndarray], engine: Backend) -> dict[str, np.ndarray]:
+    made = registry.load(name, encode(given))
+    shared = [summed(name, given, rows).reshape(1, -1) if made.summed else rows for rows in owners]
+    return dict(engine.run(made, [PlainInput(made.columns, each) for each in shared], SeededRng(b"sums")).outputs)
+
+
+@pytest.mark.parametrize("name", OF_MOMENTS)
+@each_engine
+def test_what_follows_from_moments_is_the_same_of_sums_and_of_rows(name: str, engine: Backend) -> None:
+    owners = people(LOGISTIC if name == BAYES else LINE)
+    by_sums = run_raw(name, described(name, "sums"), owners, engine)
+    by_rows = run_raw(name, described(name, "rows"), owners, ClearBackend())
+    assert by_sums.keys() == by_rows.keys()
+    for output, values in by_rows.items():
+        # A direction and its opposite are the same one.
+        near = min(np.abs(by_sums[output] - values).max(), np.abs(by_sums[output] + values).max())
+        assert (near if output == "components" else np.abs(by_sums[output] - values).max()) < OF_MOMENTS[name][1]
+
+
+def test_a_mean_of_sums_is_that_of_the_rows() -> None:
+    owners = people(LINE, (9, 40_000, 20_001))
+    given = _laid(described(STATISTICS, "sums"), rows=(9, 40_000, 20_001))
+    found = run_raw(STATISTICS, given, owners, ClearBackend())["mean"]
+    columns = given.layout.columns
+    half = np.array([(one.high - one.low) / 2 for one in columns])
+    middle = np.array([(one.high + one.low) / 2 for one in columns])
+    assert np.abs(found * half + middle - np.concatenate(owners).mean(0)).max() < 1e-7
+
+
+@pytest.mark.parametrize("people_of_one_class", [(0, 4, 0), (1, 2, 1)])
+def test_a_class_of_too_few_people_is_not_shown(people_of_one_class: tuple[int, ...]) -> None:
+    """Five or more are asked for; sums tell apart four of nine hundred and five."""
+    owners = people(LOGISTIC)
+    for few, rows in zip(people_of_one_class, owners, strict=True):
+        rows[:, -1] = 1.0
+        rows[:few, -1] = 0.0
+    assert not any(values.any() for values in run_raw(BAYES, described(BAYES, "sums"), owners, ClearBackend()).values())
+    owners[2][-1, -1] = 0.0
+    found = run_raw(BAYES, described(BAYES, "sums"), owners, ClearBackend())
+    assert found["priors"][0] == pytest.approx(5 / 900, abs=1e-6)
+
+
+@pytest.mark.parametrize("output", ["quantiles", "histogram"])
+def test_statistics_that_take_rows_are_refused_of_sums(output: str) -> None:
+    given = msgspec.structs.replace(described(STATISTICS, "sums"), outputs=("mean", output))
+    with pytest.raises(InvalidInput, match=f"{output} take rows; open mean, variance and correlation only"):
+        registry.load(STATISTICS, encode(given))
+
+
 def test_the_cost_of_a_study_on_sums_does_not_depend_on_the_number_of_people() -> None:
     for name in (LINE, LOGISTIC):
         few, many = (

@@ -18,6 +18,7 @@ from koinon.wire.committee import Column
 FEATURES, TARGET = load_breast_cancer(return_X_y=True)
 PLANTED = 10
 MODEL = ("coefficients", "intercept")
+LINE = "linear-regression/1"
 
 
 def columns_of(width: int) -> tuple[Column, ...]:
@@ -52,6 +53,28 @@ def outputs(
     program = registry.load(name, encode(parameters(inputs, settings=settings_from(offer, settings), outputs=opened)))
     assert program.output[-1] == ("released", (1,))
     return dict(engine.run(program, inputs, SeededRng(b"run")).outputs)
+
+
+def test_a_line_remembers_as_many_rows_as_it_has_columns_and_no_more() -> None:
+    """Thirty-one numbers fit the coins of thirty-six rows; nine fit about half of the coins of two hundred."""
+    closed = outputs(owners(6, 30), ClearBackend(), LINE, penalty=0.0)
+    assert closed.pop("released") == 0
+    assert closed.keys() == set(registry.offer(LINE).outputs)
+    assert not any(values.any() for values in closed.values())
+    opened = outputs(owners(200, 8), ClearBackend(), LINE, penalty=0.0)
+    assert opened["released"] == 1
+    assert opened["coefficients"].any()
+
+
+@pytest.mark.parametrize(
+    ("columns", "target"),
+    [((*columns_of(6)[:-1], Column("stage", 0.0, 3.0)), "stage"), ((columns_of(1)[-1], *columns_of(6)[:-1]), "benign")],
+    ids=["another range", "a target that is not last"],
+)
+def test_a_line_is_tried_on_labels_that_owners_can_toss(columns: tuple[Column, ...], target: str) -> None:
+    layout = Layout((60, 60, 60), columns, target, planted=10)
+    with pytest.raises(InvalidInput, match="where the last column is a target from 0 to 1"):
+        registry.load(LINE, encode(Parameters(layout, b"", ("coefficients",))))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +156,7 @@ def test_four_parties_hold_trees_back_sample() -> None:
 
 def test_every_program_that_judges_planted_rows_is_tried_on_some() -> None:
     judging = {name for name in registry.names() if registry.offer(name).judges_planted}
-    assert judging == REMEMBERING.keys() | {"logistic-regression/1"}
+    assert judging == REMEMBERING.keys() | {"logistic-regression/1", LINE}
 
 
 @pytest.mark.parametrize(

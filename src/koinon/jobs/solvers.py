@@ -117,9 +117,10 @@ def ways(study: StudyFile, rows: tuple[int, ...], network: "Network") -> tuple[W
         one = with_solver(study, solver)
         encoded = parameters(one, tuple(count + study.planted for count in rows))
         try:
+            given, engine = decode(Parameters, encoded), engine_named(_REP4)
             made = load(study.algorithm, encoded)
-            cost = engine_named(_REP4).cost(made, decode(Parameters, encoded), network)
-            found.append(Way(solver, "", cost))
+            refusal = engine.refusal(study.algorithm, given)
+            found.append(Way(solver, refusal, None if refusal else engine.cost(made, given, network)))
         except InvalidInput as problem:
             found.append(Way(solver, str(problem)))
     return tuple(found)

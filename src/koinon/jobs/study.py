@@ -165,10 +165,12 @@ def check_draft(study: StudyFile) -> None:
 
     if study.algorithm in registry.names():
         from koinon.jobs import solvers
-        from koinon.privacy.programs.owner_sums import AUTO, ROWS
+        from koinon.privacy.programs.owner_sums import AUTO, ROWS, SUMS
 
         if solvers.has_choice(study) and solvers.solver_of(study) == AUTO:
-            study = solvers.with_solver(study, ROWS)
+            # One way that can be taken is enough.
+            by_sums = solvers.with_solver(study, SUMS)
+            study = solvers.with_solver(study, ROWS) if _problems(by_sums) else by_sums
     check_study(study)
 
 

@@ -22,6 +22,7 @@ from koinon.privacy.arrays import (
 )
 from koinon.privacy.backend import PlainInput
 from koinon.privacy.computation import table
+from koinon.privacy.learn.moments import weighted
 from koinon.privacy.learn.scores import accuracy
 from koinon.privacy.ordering import index_of_largest, one_hot
 from koinon.privacy.secret import Claim, Product
@@ -92,49 +93,54 @@ class GaussianBayes:
         priors = counts.times(1.0 / people) if counted is None else part_of(counts, counted.sum(), people)
         return FittedBayes(priors, means, self._variances(means, squares))
 
-    def fit_sums(self, sums: Sequence[SecretArray], total: int) -> FittedBayes:
+    def fit_sums(self, sums: Sequence[SecretArray], rows: Sequence[int]) -> FittedBayes:
         """Fit the rows of all owners from what each made with ``local_class_sums``.
 
         Args:
             sums: (1, c + 2cd) of each owner, shared with ``moments.SUM_BITS`` fraction bits.
-            total: public number of all rows, as all owners used it.
+            rows: public number of rows of each.
 
         Raises:
             InvalidInput: shapes that ``local_class_sums`` does not make, or unusable settings.
         """
         length = sums[0].size
         width = (length // self.classes - 1) // 2 if self.classes >= 2 else 0
-        if width < 1 or length != self.classes * (1 + 2 * width) or any(each.shape != (1, length) for each in sums):
+        fits = len(rows) == len(sums) and all(each.shape == (1, length) for each in sums)
+        if width < 1 or length != self.classes * (1 + 2 * width) or not fits:
             raise InvalidInput("sums come from local_class_sums, of the same classes and columns for every owner")
         if self.smoothing < SMALLEST_VARIANCE:
             raise InvalidInput(f"smoothing is at least {SMALLEST_VARIANCE:g}; got {self.smoothing:g}")
-        together = bounded(concatenate(sums).sum(0), "MOMENT", 1.01).reshape(self.classes, 1 + 2 * width)
+        together = bounded(weighted(sums, rows), "MOMENT", 1.01).reshape(self.classes, 1 + 2 * width)
         shares = bounded(maximum(together[:, 0], 0.0), "MOMENT", 1.01)
-        inverse = reciprocal(shares, 1.0 / total).reshape(-1, 1)
+        inverse = reciprocal(shares, 1.0 / sum(rows)).reshape(-1, 1)
         parts = product(together[:, 1:], inverse, Product.ELEMENTWISE, Claim(PART, 1.01), _BITS)
         means, squares = parts[:, :width], parts[:, width:]
-        return FittedBayes(refined(shares, DEFAULT_PRECISION), means, self._variances(means, squares))
+        return FittedBayes(shares, means, self._variances(means, squares))
 
     def _variances(self, means: SecretArray, squares: SecretArray) -> SecretArray:
         spread = maximum(squares - means * means, 0.0)
         return refined(bounded(spread, PART, 1.01) + self.smoothing, DEFAULT_PRECISION)
 
 
-def local_class_sums(rows: np.ndarray, codes: np.ndarray, classes: int, total: int) -> PlainInput:
-    """One owner's input: of each class the number of rows, their sum and that of their squares, over ``total``.
+def class_sums_length(width: int, classes: int) -> int:
+    """How many numbers ``local_class_sums`` makes of ``width`` columns."""
+    return classes * (1 + 2 * width)
+
+
+def local_class_sums(rows: np.ndarray, codes: np.ndarray, classes: int) -> PlainInput:
+    """One owner's input: of each class the number of rows, their sum and that of their squares, over all its rows.
 
     Args:
         rows: (n, d) plain numbers in [−1, 1].
         codes: (n,) of 0 … classes − 1.
-        total: public number of rows of all owners together.
 
     Raises:
         InvalidInput: numbers or codes out of their range, or shapes that do not belong together.
     """
     values, labels = np.asarray(rows, np.float64), np.asarray(codes)
-    if values.ndim != 2 or labels.shape != values.shape[:1] or not 1 <= len(values) <= total or classes < 2:
+    if values.ndim != 2 or labels.shape != values.shape[:1] or not len(values) or classes < 2:
         raise InvalidInput(
-            f"rows (n, d) and codes (n,), 1 to {total} of them, belong together; got {values.shape} and {labels.shape}"
+            f"rows (n, d) and codes (n,), one or more, belong together; got {values.shape} and {labels.shape}"
         )
     if not (np.abs(values) <= 1.0).all() or not np.isin(labels, np.arange(classes)).all():
         raise InvalidInput(f"rows are numbers in [-1, 1] and codes 0 to {classes - 1}; map columns and recode first")
@@ -142,5 +148,5 @@ def local_class_sums(rows: np.ndarray, codes: np.ndarray, classes: int, total: i
     for code in range(classes):
         own = values[labels == code]
         sums += [np.array([float(len(own))]), own.sum(0), (own * own).sum(0)]
-    flat = np.concatenate(sums) / total
+    flat = np.concatenate(sums) / len(values)
     return table(flat.reshape(1, -1), (), [(-1.0, 1.0)] * len(flat))

@@ -4,7 +4,7 @@ The target is one of the study's columns, with a public range of its own. Object
 on standardised columns; the solver is ``learn.linear``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -14,19 +14,19 @@ from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.learn.linear import FittedLine, LinearRegression, to_units
-from koinon.privacy.learn.moments import MOST_COLUMNS, local_sums, summed, sums_length
+from koinon.privacy.learn.moments import Moments
 from koinon.privacy.learn.selection import check_penalties, chosen
 from koinon.privacy.programs.offer import (
     Layout,
     Offer,
-    OwnerSums,
     ResultTable,
     Target,
     on_pairs,
     on_table,
     tables_of_line,
 )
-from koinon.privacy.programs.owner_sums import ROWS
+from koinon.privacy.programs.owner_sums import ROWS, of_moments
+from koinon.privacy.programs.planted import unless_remembered
 from koinon.privacy.programs.preparation import PreparedSettings
 
 NAME: Final = "linear-regression/1"
@@ -66,12 +66,16 @@ def _opened(rows: SecretArray, layout: Layout, settings: Settings, outputs: tupl
         "intercept": lambda: line.intercept.reshape(1),
         "score": lambda: line.score(table, target).reshape(1),
     }
-    return reveal(**{name: made[name]() for name in outputs})
+    revealed = reveal(**{name: made[name]() for name in outputs})
+    return unless_remembered(revealed, layout, table, target, line.predict)
 
 
 def _check_target(layout: Layout) -> None:
     if not 0 < len(layout.features) < len(layout.columns):
         raise InvalidInput(f"{NAME} needs a target and at least one other column")
+    target = layout.columns[layout.place]
+    if layout.planted and (layout.place != len(layout.columns) - 1 or (target.low, target.high) != (0.0, 1.0)):
+        raise InvalidInput(f"{NAME} is tried on planted rows where the last column is a target from 0 to 1")
 
 
 def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
@@ -92,14 +96,8 @@ def _ordered(layout: Layout) -> list[int]:
     return [*layout.features, layout.place]
 
 
-def _sums_length(layout: Layout, _: Settings) -> int:
-    if len(layout.columns) > MOST_COLUMNS:
-        raise InvalidInput(f"{NAME}: owners add up products of pairs of at most {MOST_COLUMNS} columns; share rows")
-    return sums_length(len(layout.columns))
-
-
-def _joint(sums: Sequence[SecretArray], layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
-    line, score = LinearRegression(settings.penalty, settings.steps).scored(summed(sums, layout.rows))
+def _joint(known: Moments, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
+    line, score = LinearRegression(settings.penalty, settings.steps).scored(known)
     made = {"coefficients": line.coefficients, "intercept": line.intercept.reshape(1), "score": score.reshape(1)}
     return reveal(**{name: made[name] for name in outputs})
 
@@ -122,12 +120,7 @@ OFFER: Final = Offer(
     settings=Settings,
     build=program,
     present=present,
+    judges_planted=True,
     paired=paired,
-    sums=OwnerSums(
-        length=_sums_length,
-        least=lambda _: 1,
-        refusal=_without_sums,
-        local=lambda rows, layout, _: local_sums(rows[:, _ordered(layout)]).values[0],
-        joint=_joint,
-    ),
+    sums=of_moments(_joint, _ordered, _without_sums),
 )

@@ -5,8 +5,9 @@ shared, not shown. ``solver`` in a program's settings says which it is; a draft 
 of rows and columns and the links (``jobs.solvers``), but what owners sign says one of the two.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from koinon.privacy import computation
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed
-from koinon.privacy.learn.moments import SUM_BITS
-from koinon.privacy.programs.offer import Offer, OwnerSums, Parameters, check_layout, is_prepared
+from koinon.privacy.learn import moments
+from koinon.privacy.learn.moments import SUM_BITS, Moments
+from koinon.privacy.programs.offer import Layout, Offer, OwnerSums, Parameters, check_layout, is_prepared
 from koinon.privacy.sharing import in_ranges
 from koinon.wire.committee import Column
 
@@ -25,6 +27,34 @@ ROWS: Final = "rows"
 SUMS: Final = "sums"
 AUTO: Final = "auto"
 SOLVERS: Final = (ROWS, SUMS, AUTO)
+
+
+def of_moments(
+    joint: Callable[[Moments, Any, tuple[str, ...]], Revealed],
+    order: Callable[[Layout], Sequence[int]] = lambda layout: range(len(layout.columns)),
+    refusal: Callable[[Layout, Any, tuple[str, ...]], str] = lambda _layout, _settings, _opened: "",
+) -> OwnerSums:
+    """For a program that follows from means and covariances: sums of columns and of products of pairs.
+
+    Args:
+        joint: moments of all rows, settings, opened outputs → what is opened.
+        order: numbers of the columns, in the order of the moments.
+    """
+
+    def length(layout: Layout, _: Any) -> int:
+        if len(layout.columns) > moments.MOST_COLUMNS:
+            raise InvalidInput(
+                f"owners add up products of pairs of at most {moments.MOST_COLUMNS} columns; share rows, or fewer"
+            )
+        return moments.sums_length(len(layout.columns))
+
+    def together(sums: Sequence[SecretArray], layout: Layout, settings: Any, outputs: tuple[str, ...]) -> Revealed:
+        return joint(moments.summed(sums, layout.rows), settings, outputs)
+
+    def local(rows: np.ndarray, layout: Layout, _: Any) -> np.ndarray:
+        return np.asarray(moments.local_sums(rows[:, list(order(layout))]).values[0])
+
+    return OwnerSums(length, lambda _: 1, refusal, local, together)
 
 
 def solver_of(settings: Record) -> str:

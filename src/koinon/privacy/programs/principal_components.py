@@ -9,8 +9,10 @@ from koinon.kernel.errors import InvalidInput
 from koinon.privacy.arrays import SecretArray
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
-from koinon.privacy.learn.components import PrincipalComponents
+from koinon.privacy.learn.components import FittedComponents, PrincipalComponents
+from koinon.privacy.learn.moments import Moments
 from koinon.privacy.programs.offer import Layout, Offer, ResultTable, Target, names_of, on_pairs, on_table
+from koinon.privacy.programs.owner_sums import ROWS, of_moments
 from koinon.privacy.programs.preparation import PreparedSettings
 
 NAME: Final = "principal-components/1"
@@ -19,9 +21,11 @@ NAME: Final = "principal-components/1"
 class Settings(PreparedSettings, frozen=True):
     """Attributes:
     count: how many directions.
+    solver: whether owners share "rows", or "sums" of their own rows (``owner_sums``).
     """
 
     count: int = 2
+    solver: str = ROWS
 
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
@@ -42,7 +46,14 @@ def _check(layout: Layout, settings: Settings) -> None:
 
 
 def _opened(rows: SecretArray, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
-    fitted = PrincipalComponents(settings.count).fit(rows)
+    return _shown(PrincipalComponents(settings.count).fit(rows), outputs)
+
+
+def _joint(known: Moments, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
+    return _shown(PrincipalComponents(settings.count).fit_moments(known), outputs)
+
+
+def _shown(fitted: FittedComponents, outputs: tuple[str, ...]) -> Revealed:
     made = {"components": lambda: fitted.components, "explained": fitted.explained}
     return reveal(**{name: made[name]() for name in outputs})
 
@@ -65,4 +76,5 @@ OFFER: Final = Offer(
     build=program,
     present=present,
     paired=paired,
+    sums=of_moments(_joint),
 )

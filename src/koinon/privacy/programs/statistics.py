@@ -15,6 +15,7 @@ from koinon.privacy.arrays import SecretArray, stack
 from koinon.privacy.backend import Program
 from koinon.privacy.computation import Revealed, reveal
 from koinon.privacy.joins import oblivious
+from koinon.privacy.learn.moments import Moments
 from koinon.privacy.ordering import sort
 from koinon.privacy.programs import significance
 from koinon.privacy.programs.groups import check_minimum, shown
@@ -29,6 +30,7 @@ from koinon.privacy.programs.offer import (
     on_pairs,
     on_table,
 )
+from koinon.privacy.programs.owner_sums import ROWS, of_moments
 
 NAME: Final = "statistics/1"
 MOST_BINS: Final = 200
@@ -41,11 +43,13 @@ class Settings(Record, frozen=True):
     minimum_group: the least people behind a count that is opened (smaller ones are opened as 0), and on either side of
         a quantile, itself among them.
     quantiles: as parts of 1, interpolated between neighbours as NumPy does by default.
+    solver: whether owners share "rows", or "sums" of their own rows (``owner_sums``).
     """
 
     bins: int = 10
     minimum_group: int = 5
     quantiles: tuple[float, ...] = (0.25, 0.5, 0.75)
+    solver: str = ROWS
 
 
 def program(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Program:
@@ -89,6 +93,21 @@ def paired(layout: Layout, settings: Settings, outputs: tuple[str, ...]) -> Prog
         return reveal(**{name: made[name]() for name in outputs})
 
     return on_pairs(NAME, layout, outputs, compute)
+
+
+def _without_sums(_layout: Layout, _settings: Settings, outputs: tuple[str, ...]) -> str:
+    taken = [name for name in ("quantiles", "histogram") if name in outputs]
+    return f"{' and '.join(taken)} take rows; open mean, variance and correlation only" if taken else ""
+
+
+def _joint(known: Moments, settings: Settings, outputs: tuple[str, ...]) -> Revealed:
+    check_minimum(settings.minimum_group, known.count)
+    made = {
+        "mean": lambda: known.means,
+        "variance": lambda: known.variances.times(known.count / (known.count - 1)),
+        "correlation": known.correlation,
+    }
+    return reveal(**{name: made[name]() for name in outputs})
 
 
 def _paired_histogram(rows: SecretArray, both: SecretArray, settings: Settings) -> SecretArray:
@@ -166,4 +185,5 @@ OFFER: Final = Offer(
     build=program,
     present=present,
     paired=paired,
+    sums=of_moments(_joint, refusal=_without_sums),
 )
