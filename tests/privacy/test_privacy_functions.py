@@ -1,8 +1,11 @@
 """Functions that studies bring: what JAX traced, as bytes that are checked and run without JAX."""
 
+import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,9 +13,11 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from jax import lax
 from test_privacy_jax import CASES, TOLERANCE
 
+from koinon.cli.study import study
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import InvalidInput, KoinonError, MalformedMessage
 from koinon.privacy.backend import Backend, PlainInput, Program
@@ -43,6 +48,7 @@ from koinon.privacy.rep4.adversary import SeededRng
 from koinon.privacy.rep4.simulation import SimulatedRep4
 from koinon.wire.committee import Column
 
+ROOT = Path(__file__).parents[2]
 CALLS = {"custom_jvp_call", "custom_vjp_call", "jit", "remat2"}
 """These are put in place of their call, and are in no written function."""
 COLUMNS = (Column("size", -4.0, 4.0), Column("age", 0.0, 8.0), Column("ill", 0.0, 1.0))
@@ -329,3 +335,30 @@ def test_a_function_of_other_rows_or_columns_is_refused() -> None:
 def test_results_leave_all_or_not() -> None:
     with pytest.raises(InvalidInput, match="opens all results"):
         loaded(traced(fitted, ROWS, 3), Layout(ROWS, COLUMNS), ("weights",))
+
+
+@pytest.mark.long
+def test_sample_a_keras_fit_is_written_by_the_command_and_learns(tmp_path: Path) -> None:
+    example, written = ROOT / "examples" / "private" / "keras_study.py", tmp_path / "fit.bin"
+    asked = ["--rows", "30", "--rows", "30", "--columns", "5", "-o", str(written)]
+    done = CliRunner().invoke(study, ["function", f"{example}:fit", *asked, "--json"], catch_exceptions=False)
+    assert done.exit_code == 0
+    told = json.loads(done.stdout)
+    code = written.read_bytes()
+    assert told["function"] == "0x" + hash_of(code).hex()
+    assert told["opens"] == {"weights 0": [4, 6], "weights 1": [6], "weights 2": [6, 1], "weights 3": [1]}
+    shown = CliRunner().invoke(study, ["equations", str(written)], catch_exceptions=False)
+    assert all(line in shown.stdout for line in lines_of(decode_code(code)))
+    columns = tuple(Column(f"x{number}", -4.0, 4.0) for number in range(4))
+    layout = Layout((30, 30), (*columns, Column("y", 0.0, 1.0)))
+    inputs = np.random.default_rng(0).uniform(-4, 4, (60, 4))
+    rows = np.column_stack([inputs, inputs[:, 0] + inputs[:, 1] > 0])
+    owners = [PlainInput(layout.columns, part) for part in np.split(rows, 2)]
+    program = loaded(code, layout, decode_code(code).names)
+    found = ClearBackend().run(program, owners, SeededRng(b"keras")).outputs
+    keras_study = runpy.run_path(str(example))
+    wanted = jax.jit(keras_study["fit"])(jnp.asarray(rows, jnp.float32))
+    for name, values in wanted.items():
+        assert np.abs(found[name] - np.asarray(values)).max() < 2e-3
+    answers = np.asarray(keras_study["trained"](found)(inputs))[:, 0]
+    assert np.mean((answers > 0) == rows[:, 4]) > 0.8
