@@ -10,6 +10,7 @@ from koinon.cli.console import console, print_json
 from koinon.kernel.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
+    from koinon.jobs.study import StudyFile
     from koinon.privacy.graphs.function_code import FunctionCode
 
 
@@ -77,6 +78,17 @@ def read_function(path: Path) -> bytes:
     except OSError as problem:
         raise InvalidInput(f"cannot read {path.name}: {problem.strerror}") from None
     return data
+
+
+def function_rows(draft: "StudyFile") -> tuple[int, ...]:
+    """Rows of each owner that the function of a study is for; empty where the study brings none."""
+    from koinon.privacy.programs import function, registry
+    from koinon.privacy.programs.offer import decode_settings
+
+    if draft.algorithm != function.NAME:
+        return ()
+    settings: function.Settings = decode_settings(registry.offer(draft.algorithm), draft.settings)
+    return function.code_of(settings).rows
 
 
 def _facts(code: "FunctionCode", data: bytes) -> dict[str, Any]:

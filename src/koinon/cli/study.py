@@ -195,6 +195,7 @@ def new(
 @JSON
 def estimate(file: Path, rows: tuple[int, ...], rtt: float, mbit: float, as_json: bool) -> None:
     """What the study in FILE would cost, on which engine, against whom, and who would learn what. Sends nothing."""
+    from koinon.cli.functions import function_rows
     from koinon.cli.programs import estimates, print_solver, solver_facts
     from koinon.contracts.tokens import format_amount
     from koinon.jobs.study import MATCHED, escrow, is_crossed
@@ -202,7 +203,7 @@ def estimate(file: Path, rows: tuple[int, ...], rtt: float, mbit: float, as_json
     draft = read_draft(file)
     if rows and len(rows) != len(draft.owners):
         raise InvalidInput(f"give --rows {len(draft.owners)} times, once for each owner, or not at all")
-    counts = rows or tuple(draft.minimum_rows for _ in draft.owners)
+    counts = rows or function_rows(draft) or tuple(draft.minimum_rows for _ in draft.owners)
     if draft.join == MATCHED and not is_crossed(draft):
         counts = (min(counts),) * len(counts)  # no more people than the smallest owner has are with all of them
     draft, solver = solver_facts(draft, counts, rtt / 1e3, mbit * 1e6)
@@ -234,9 +235,20 @@ def estimate(file: Path, rows: tuple[int, ...], rtt: float, mbit: float, as_json
 
 def _learns(draft: "StudyFile") -> dict[str, str]:
     outputs = " and ".join(draft.outputs)
+    if draft.algorithm == "function/1":
+        return {
+            "publisher": f"{outputs}: whatever the function makes of rows, even rows: koinon study equations",
+            **_learns_beside(draft),
+        }
     exact = "exact; it says something about the rows" if not draft.epsilon else f"with noise, ε = {draft.epsilon:g}"
     return {
         "publisher": f"{outputs} ({exact})",
+        **_learns_beside(draft),
+    }
+
+
+def _learns_beside(draft: "StudyFile") -> dict[str, str]:
+    return {
         "everybody who asks": "this file with its ranges, who took part, how many rows each owner has, all payments",
         **_learns_of_people(draft),
     }
