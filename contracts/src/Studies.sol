@@ -155,6 +155,7 @@ contract Studies is Credits, EIP712 {
     event Drawn(
         uint256 indexed studyId, uint256 indexed attempt, bytes32 seed, address[] committee, uint256 deadline
     );
+    /// @param backup zero where the frame had none.
     event Complained(uint256 indexed studyId, uint256 indexed attempt, address sender, address backup, address receiver);
     event Declined(uint256 indexed studyId, uint256 indexed attempt, address member);
     event Challenged(
@@ -324,19 +325,21 @@ contract Studies is Credits, EIP712 {
     // ------------------------------------------------------------------------------------------------ running
 
     /// @notice A receiver that met a wrong or missing frame names itself, the sender and the backup. Nobody is slashed;
-    /// all three are out of this study and unpaid, and another committee is drawn.
+    /// those named are out of this study and unpaid, and another committee is drawn.
     /// @param sender position in the committee, 0 to 3; likewise `backup` and `receiver`.
+    /// @param backup 4 where the frame had none, as with a silent sender: nobody else is left out for it.
     function complain(uint256 studyId, uint256 attempt, uint256 sender, uint256 backup, uint256 receiver) external {
         Study storage study = _running(studyId, attempt);
         if (sender >= COMMITTEE_SIZE) revert BadField("sender");
-        if (backup >= COMMITTEE_SIZE || backup == sender) revert BadField("backup");
+        if (backup > COMMITTEE_SIZE || backup == sender) revert BadField("backup");
         if (receiver >= COMMITTEE_SIZE || receiver == sender || receiver == backup) revert BadField("receiver");
         address[] storage committee = study.committee;
         if (msg.sender != committee[receiver]) revert NotAllowed(msg.sender);
+        address third = backup == COMMITTEE_SIZE ? address(0) : committee[backup];
         study.excluded.push(committee[sender]);
-        study.excluded.push(committee[backup]);
+        if (third != address(0)) study.excluded.push(third);
         study.excluded.push(committee[receiver]);
-        emit Complained(studyId, attempt, committee[sender], committee[backup], committee[receiver]);
+        emit Complained(studyId, attempt, committee[sender], third, committee[receiver]);
         _failAttempt(studyId, study, "complaint");
     }
 

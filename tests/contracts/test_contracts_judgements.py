@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 import pytest
 from contracts_chain import EvmChain
-from contracts_world import OWNERS, PARAMETERS, PROVIDERS, STAKE, World, digest_of
+from contracts_world import OWNERS, PARAMETERS, PROVIDERS, STAKE, World, digest_of, key_of
 
+from koinon.contracts import eip712
 from koinon.contracts.judgements import Convicted, HearingStage, JudgedOutcome
 from koinon.contracts.providers import Role
 from koinon.contracts.refusals import Reverted
-from koinon.kernel.ids import ZERO_HASH, NodeId
+from koinon.crypto.hash import keccak256
+from koinon.kernel.ids import ZERO_HASH, Hash32, NodeId
 
 KEPT, DEVIATED, UNOPENED, UNPROVEN = (
     JudgedOutcome.KEPT,
@@ -229,7 +231,11 @@ async def test_a_draw_out_of_reach_is_scheduled_anew(world: World, chain: EvmCha
 Step = Callable[[World, Court], Awaitable[object]]
 REFUSED: dict[str, tuple[Step, str]] = {
     "accused by a stranger": (lambda w, c: w.by("buyer").judgements.accuse(c.study, 0, 0, 1, EVIDENCE), "NotAllowed"),
-    "accused twice": (lambda w, c: w.by("north").judgements.accuse(c.study, 0, 0, 1, EVIDENCE), "AlreadyDone"),
+    "accused twice by one": (
+        lambda w, c: w.by(c.committee[3]).judgements.accuse(c.study, 0, 0, 1, EVIDENCE),
+        "AlreadyDone",
+    ),
+    "accused of the same": (lambda w, c: w.by("north").judgements.accuse(c.study, 0, 1, 2, EVIDENCE), "AlreadyDone"),
     "no such study": (lambda w, c: w.by("north").judgements.accuse(9, 0, 0, 1, EVIDENCE), "Unknown"),
     "no such attempt": (lambda w, c: w.by("north").judgements.accuse(c.study, 1, 0, 1, EVIDENCE), "Unknown"),
     "no such sender": (lambda w, c: w.by("north").judgements.accuse(c.study, 0, 4, 1, EVIDENCE), "BadField"),
@@ -277,3 +283,164 @@ async def test_an_attempt_that_runs_or_completed_is_not_judged(world: World) -> 
     await world.by("stranger").studies.complete(study, 0, output, signatures)
     with pytest.raises(Reverted, match="WrongPhase"):
         await world.by(committee[0]).judgements.accuse(study, 0, 1, 2, EVIDENCE)
+
+
+# A member accused alone.
+
+
+async def accused_alone(world: World, chain: EvmChain, accuser: str = "") -> Court:
+    """Position 2 of a stopped attempt, on evidence of position 3's; its judges are drawn."""
+    court = await stopped(world, chain)
+    own = world.by(accuser or court.committee[3]).judgements
+    court.case = await own.accuse_one(court.study, 0, 2, EVIDENCE)
+    await world.push((await own.hearing_of(court.case, 0)).draw_height)
+    await world.by("stranger").judgements.convene(court.case, 0)
+    return court
+
+
+async def votes(court: Court, *outcomes: JudgedOutcome) -> tuple[str, ...]:
+    hearing = await court.world.suite.judgements.hearing_of(court.case, 0)
+    judges = tuple(court.world.name(judge) for judge in hearing.judges)
+    for judge, outcome in zip(judges, outcomes, strict=False):
+        await court.world.by(judge).judgements.vote(court.case, 0, outcome)
+    return judges
+
+
+async def closed(court: Court) -> tuple[int, int]:
+    """What positions 1 and 2 lost; the case ended by itself."""
+    assert (await court.world.suite.judgements.case_of(court.case)).closed
+    with pytest.raises(Reverted, match="AlreadyDone"):
+        await court.world.by("stranger").judgements.close(court.case)
+    await court.world.check_money()
+    assert await court.world.suite.judgements.total_held() == 0
+    return await court.stakes()
+
+
+async def test_who_accuses_one_pays_its_judges_and_has_a_part_of_the_stake(world: World, chain: EvmChain) -> None:
+    court = await accused_alone(world, chain)
+    accuser = court.committee[3]
+    before = {name: await world.wealth(name) for name in ("publisher", *OWNERS, *PROVIDERS)}
+    judges = await votes(court, DEVIATED, DEVIATED)
+    assert not set(judges) & set(court.committee)
+    assert await closed(court) == (0, TAKEN)
+    after = {name: await world.wealth(name) for name in before}
+    fifth, remainder = divmod(TAKEN, 5)
+    expected = dict.fromkeys(OWNERS, fifth) | {"publisher": fifth + remainder}
+    expected |= {judges[0]: FEE, judges[1]: FEE, accuser: fifth + FEE}
+    assert {name: after[name] - before[name] for name in before if after[name] != before[name]} == expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "taken"), [(KEPT, 0), (UNPROVEN, 0), pytest.param(UNOPENED, TAKEN, marks=pytest.mark.long)]
+)
+async def test_what_judges_of_one_may_find(outcome: JudgedOutcome, taken: int, world: World, chain: EvmChain) -> None:
+    """Who is accused alone on good evidence and opens nothing that clears it pays; on bad evidence nobody does."""
+    court = await accused_alone(world, chain, "north")
+    before = await world.wealth("publisher")
+    await votes(court, outcome, outcome)
+    assert await closed(court) == (0, taken)
+    assert (await world.wealth("publisher") > before) is (taken > 0)
+
+
+@pytest.mark.parametrize("voting", [0, pytest.param(1, marks=pytest.mark.long)])
+async def test_a_case_about_one_without_a_verdict_ends_and_gives_back(
+    voting: int, world: World, chain: EvmChain
+) -> None:
+    court = await accused_alone(world, chain)
+    accuser = court.committee[3]
+    before = await world.wealth(accuser)
+    await votes(court, *(DEVIATED,) * voting)
+    with pytest.raises(Reverted, match="TooEarly"):
+        await world.by("stranger").judgements.adjourn(court.case, 0)
+    # The accused has the time of a plea to open its part, beside that of its judges.
+    wait(chain, PARAMETERS.judge_seconds + PARAMETERS.plead_seconds - 20)
+    with pytest.raises(Reverted, match="TooEarly"):
+        await world.by("stranger").judgements.adjourn(court.case, 0)
+    wait(chain, 40)
+    await world.by("stranger").judgements.adjourn(court.case, 0)
+    assert await closed(court) == (0, 0)
+    assert await world.wealth(accuser) == before + (3 - voting) * FEE
+
+
+async def test_nobody_pays_twice_for_one_attempt(world: World, chain: EvmChain) -> None:
+    court = await accused_alone(world, chain)
+    await votes(court, DEVIATED, DEVIATED)
+    own = world.by("north").judgements
+    court.case = await own.accuse_one(court.study, 0, 2, digest_of("other evidence"))
+    await world.push((await own.hearing_of(court.case, 0)).draw_height)
+    await world.by("stranger").judgements.convene(court.case, 0)
+    await votes(court, DEVIATED, DEVIATED)
+    assert await closed(court) == (0, TAKEN)
+
+
+async def test_a_false_accusation_keeps_nobody_from_a_true_one(world: World, chain: EvmChain) -> None:
+    court = await stopped(world, chain)
+    await world.by(court.committee[1]).judgements.accuse(court.study, 0, 0, 3, digest_of("made up"))
+    await world.by(court.committee[1]).judgements.accuse_one(court.study, 0, 3, digest_of("made up"))
+    await world.by(court.committee[0]).judgements.accuse(court.study, 0, 2, 1, EVIDENCE)
+    assert await world.by(court.committee[3]).judgements.accuse(court.study, 0, 1, 2, EVIDENCE) == 4
+
+
+REFUSED_ALONE: dict[str, tuple[Step, str]] = {
+    "by a stranger": (lambda w, c: w.by("buyer").judgements.accuse_one(c.study, 0, 2, EVIDENCE), "NotAllowed"),
+    "by itself": (lambda w, c: w.by(c.committee[2]).judgements.accuse_one(c.study, 0, 2, EVIDENCE), "NotAllowed"),
+    "the same again": (lambda w, c: w.by("north").judgements.accuse_one(c.study, 0, 2, EVIDENCE), "AlreadyDone"),
+    "nobody": (lambda w, c: w.by("north").judgements.accuse_one(c.study, 0, 4, EVIDENCE), "BadField"),
+    "no evidence": (lambda w, c: w.by("north").judgements.accuse_one(c.study, 0, 2, ZERO_HASH), "BadField"),
+    "no such attempt": (lambda w, c: w.by("north").judgements.accuse_one(c.study, 1, 2, EVIDENCE), "Unknown"),
+    "plea": (lambda w, c: w.by(c.committee[2]).judgements.plead(c.case, 0), "AlreadyDone"),
+    "plea of a second": (lambda w, c: w.by(c.committee[1]).judgements.plead(c.case, 1), "BadField"),
+    "judges of a second": (lambda w, c: w.by("stranger").judgements.convene(c.case, 1), "BadField"),
+    "vote about a second": (lambda w, c: w.by("stranger").judgements.vote(c.case, 1, DEVIATED), "BadField"),
+    "vote of the accused": (lambda w, c: w.by(c.committee[2]).judgements.vote(c.case, 0, KEPT), "NotAllowed"),
+    "closing a hearing": (lambda w, c: w.by("stranger").judgements.close(c.case), "WrongPhase"),
+}
+
+
+async def test_refused_steps_against_one_change_nothing(world: World, chain: EvmChain) -> None:
+    court = await accused_alone(world, chain)
+    contract = world.suite.judgements
+    before = (await contract.case_of(court.case), await contract.hearing_of(court.case, 0))
+    for case, (step, reason) in REFUSED_ALONE.items():
+        with pytest.raises(Reverted, match=reason):
+            await step(world, court)
+        assert (await contract.case_of(court.case), await contract.hearing_of(court.case, 0)) == before, case
+    await world.check_money()
+
+
+# What a member handed to the result party.
+
+DIGESTS = tuple(digest_of(f"component {j}") for j in range(4))
+
+
+async def handed_signature(world: World, study: int, name: str, position: int, handed: tuple[Hash32, ...]) -> bytes:
+    domain = await world.suite.judgements.domain()
+    return key_of(name).sign_digest(eip712.handed_digest(domain, study, 0, position, handed))
+
+
+async def test_a_signed_output_that_is_not_what_was_agreed_costs_its_author_stake(world: World) -> None:
+    study, committee = await world.running()
+    output = keccak256(b"".join(DIGESTS))
+    signatures = await world.result_signatures(study, 0, output, committee)
+    own = world.by("stranger").judgements
+    liar, right, false = committee[1], (DIGESTS[0], *DIGESTS[2:]), (DIGESTS[0], DIGESTS[2], digest_of("other"))
+    signed = await handed_signature(world, study, liar, 1, false)
+    with pytest.raises(Reverted, match="WrongPhase"):
+        await own.contradict_output(study, 1, DIGESTS, false, signed)
+    await world.by("stranger").studies.complete(study, 0, output, signatures)
+    honest = await handed_signature(world, study, liar, 1, right)
+    other = (digest_of("x"), *DIGESTS[1:])
+    for position, digests, handed, signature, reason in (
+        (1, DIGESTS, right, honest, "BadField"),
+        (1, DIGESTS, false, honest, "BadSignature"),
+        (2, DIGESTS, false, signed, "BadSignature"),
+        (4, DIGESTS, false, signed, "BadField"),
+        (1, other, false, signed, "BadField"),
+    ):
+        with pytest.raises(Reverted, match=reason):
+            await own.contradict_output(study, position, digests, handed, signature)
+    assert await own.contradict_output(study, 1, DIGESTS, false, signed) == TAKEN
+    assert (await world.suite.providers.provider_of(world.address(liar))).stake == STAKE - TAKEN
+    with pytest.raises(Reverted, match="AlreadyDone"):
+        await own.contradict_output(study, 1, DIGESTS, false, signed)
+    await world.check_money()

@@ -118,8 +118,8 @@ class Money(RuleBasedStateMachine):
             self.attempt(self.world.by(who).studies.capture(study))
             self.attempt(self.world.by(who).studies.draw(study))
 
-    @rule(which=earlier, sender=position, backup=position, receiver=position)
-    def complain(self, which: int, sender: int, backup: int, receiver: int) -> None:
+    @rule(which=earlier, sender=position, backup=st.none() | position, receiver=position)
+    def complain(self, which: int, sender: int, backup: int | None, receiver: int) -> None:
         if (study := self.pick(self.studies, which)) and (members := self.committee(study)):
             attempt = self.run(self.world.suite.studies.study_of(study)).attempt
             own = self.world.by(members[receiver]).studies
@@ -168,12 +168,22 @@ class Money(RuleBasedStateMachine):
             if case := self.attempt(own.accuse(study, attempt, sender, backup, digest_of("evidence"))):
                 self.cases.append(case)
 
+    @rule(which=earlier, member=position, word=st.sampled_from(("evidence", "other")))
+    def accuse_one(self, which: int, member: int, word: str) -> None:
+        if study := self.pick(self.studies, which):
+            attempt = max(0, self.run(self.world.suite.studies.study_of(study)).attempt - 1)
+            own = self.world.by("north").judgements
+            if case := self.attempt(own.accuse_one(study, attempt, member, digest_of(word))):
+                self.cases.append(case)
+
     @rule(which=earlier, side=st.integers(0, 1), votes=st.lists(st.sampled_from(JudgedOutcome), max_size=3))
     def hear(self, which: int, side: int, votes: list[JudgedOutcome]) -> None:
         if case := self.pick(self.cases, which):
             contract, stranger = self.world.suite.judgements, self.world.by("stranger").judgements
-            accused = self.world.name(self.run(contract.case_of(case)).accused[side])
-            self.attempt(self.world.by(accused).judgements.plead(case, side))
+            found = self.run(contract.case_of(case))
+            if not found.is_about_one:
+                accused = self.world.name(found.accused[side])
+                self.attempt(self.world.by(accused).judgements.plead(case, side))
             self.chain.mine(6)
             self.attempt(stranger.convene(case, side))
             judges = self.run(contract.hearing_of(case, side)).judges

@@ -12,7 +12,7 @@ from koinon.contracts import eip712
 from koinon.contracts import studies as events
 from koinon.contracts.providers import Role, Sampled
 from koinon.contracts.refusals import Reverted
-from koinon.contracts.studies import Contradicted, StudyPhase, first_seed, later_seed
+from koinon.contracts.studies import Complained, Contradicted, StudyPhase, first_seed, later_seed
 from koinon.crypto.hash import keccak256
 from koinon.kernel.ids import ZERO_ADDRESS, ZERO_HASH
 from koinon.kernel.quantities import TokenAmount
@@ -257,6 +257,15 @@ async def test_complaint_excludes_three_and_slashes_nobody(world: World) -> None
     assert set(paid) == {*second, *OWNERS, "publisher"}
 
 
+async def test_complaint_about_one_excludes_no_third(world: World) -> None:
+    study_id, committee = await world.running()
+    await world.by(committee[2]).studies.complain(study_id, 0, sender=0, backup=None, receiver=2)
+    study = await world.suite.studies.study_of(study_id)
+    assert {world.name(account) for account in study.excluded} == {committee[0], committee[2]}
+    (told,) = await world.suite.studies.events(Complained, study_id=study_id)
+    assert told.event.backup == ZERO_ADDRESS
+
+
 async def test_unanswered_challenge_costs_stake_and_the_study_goes_on(world: World, chain: EvmChain) -> None:
     study_id, committee = await world.running()
     before = await wealths(world)
@@ -390,6 +399,7 @@ RUNNING: dict[str, tuple[Step, str]] = {
     "complaint twice the same": (lambda w, s, c: w.by(c[3]).studies.complain(s, 0, 1, 1, 3), "BadField"),
     "complaint against itself": (lambda w, s, c: w.by(c[3]).studies.complain(s, 0, 3, 1, 3), "BadField"),
     "complaint about nobody": (lambda w, s, c: w.by(c[3]).studies.complain(s, 0, 4, 1, 3), "BadField"),
+    "complaint about a fifth": (lambda w, s, c: w.by(c[3]).studies.complain(s, 0, 1, 5, 3), "BadField"),
     "complaint in the past": (lambda w, s, c: w.by(c[3]).studies.complain(s, 1, 0, 1, 3), "WrongAttempt"),
     "a stranger declines": (lambda w, s, c: w.by("stranger").studies.decline(s, 0), "NotAllowed"),
     "an owner declines": (lambda w, s, c: w.by("north").studies.decline(s, 0), "NotAllowed"),

@@ -6,7 +6,7 @@ import pytest
 
 from koinon.contracts.judgements import Case, Hearing, HearingStage, JudgedOutcome
 from koinon.jobs.cases import CaseStep, NextStep, last_call, next_step
-from koinon.kernel.ids import Address, Hash32
+from koinon.kernel.ids import ZERO_ADDRESS, Address, Hash32
 from koinon.kernel.quantities import Height, UnixSeconds
 
 NONE = Hearing(HearingStage.NONE, 0, Height(0), UnixSeconds(0), (), ())
@@ -19,7 +19,8 @@ CASE = Case(
     closed=False,
     deadline=UnixSeconds(200),
     evidence_hash=Hash32(bytes(32)),
-    accused=(Address(bytes(20)), Address(bytes([1]) * 20)),
+    accuser=Address(bytes([3]) * 20),
+    accused=(Address(bytes([1]) * 20), Address(bytes([2]) * 20)),
     outcomes=(JudgedOutcome.NONE, JudgedOutcome.NONE),
 )
 
@@ -44,6 +45,21 @@ CASE = Case(
 def test_what_is_due(sender: Hearing, backup: Hearing, now: int, due: NextStep) -> None:
     assert next_step(CASE, (sender, backup), now) == due
     assert next_step(replace(CASE, closed=True), (sender, backup), now) == NextStep(CaseStep.LEAVE)
+
+
+@pytest.mark.parametrize(
+    ("hearing", "now", "due"),
+    [
+        (WAITING, 150, NextStep(CaseStep.CONVENE)),
+        (WAITING, 151, NextStep(CaseStep.ADJOURN)),
+        (SITTING, 180, NextStep(CaseStep.WAIT)),
+        (SITTING, 999, NextStep(CaseStep.ADJOURN)),
+    ],
+)
+def test_what_is_due_where_one_is_accused_alone(hearing: Hearing, now: int, due: NextStep) -> None:
+    alone = replace(CASE, accused=(CASE.accused[0], ZERO_ADDRESS))
+    assert alone.is_about_one
+    assert next_step(alone, (hearing, NONE), now) == due
 
 
 @pytest.mark.parametrize(("seconds", "margin"), [(1, 5), (49, 5), (100, 10), (6_000, 600), (86_400, 600)])

@@ -155,7 +155,7 @@ class TestMember:
             assert member.step(state, member.ChallengeAnswered(2))[1] == ()
             after, effects = member.step(state, member.ChallengeAnswered(3))
             assert after == state
-            assert (member.Complain(3, 0) in effects) is complains
+            assert (member.Complain(3, None) in effects) is complains
 
     def test_a_late_peer_that_answered_is_computed_with(self) -> None:
         state = seated()

@@ -3,16 +3,26 @@
 import pytest
 from contracts_world import PARAMETERS, STAKE
 from msgspec.structs import replace
-from node_cases_world import Stopped, is_closed, provider_of, stages, stopped_by_a_lie, until
+from node_cases_world import (
+    LIAR_SEAT,
+    Stopped,
+    completed_with_a_false_output,
+    is_closed,
+    provider_of,
+    stages,
+    stopped_by_a_lie,
+    until,
+)
 from node_joins_world import ordered
 from node_market_world import Network
 
-from koinon.contracts.judgements import HearingStage, JudgedOutcome
+from koinon.contracts.judgements import Accused, HearingStage, JudgedOutcome
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, Refused
 from koinon.node import disputes, orders
 from koinon.node.context import Context
+from koinon.node.roles.cases import CasesRole
 from koinon.wire.committee import OpenedView
-from koinon.wire.studies import FetchView
+from koinon.wire.studies import FetchTestimony, FetchView
 
 pytestmark = [pytest.mark.node]
 
@@ -76,7 +86,7 @@ async def test_a_sample_of_what_does_not_count_and_a_liar_that_pleads(network: N
     ):
         with pytest.raises(KoinonError, match=sentence):
             await ordered(accuser, "case.accuse", order, orders.CaseOpened)
-    assert await contract.case_about(study, 0) == 0
+    assert await contract.events(Accused, study_id=study) == []
 
     case = (await accused(stopped)).case
     side = (await contract.case_of(case)).accused.index(liar.account)
@@ -140,6 +150,54 @@ async def test_a_sample_of_what_does_not_count_and_a_liar_that_pleads(network: N
     with pytest.raises(Refused, match="the time to plead in case 1 is over"):
         await ordered(honest, "case.plead", orders.Plead(case), orders.PleaEntered)
     assert await stake_of(network, honest) == STAKE
+    await network.world.check_money()
+
+
+@pytest.mark.long
+async def test_a_sample_of_a_member_that_confirms_another_key_and_is_accused_alone(network: Network) -> None:
+    """What names it is put together from what three members were told; nobody opens a view."""
+    stopped = await stopped_by_a_lie(network, round_number=3)
+    liar, study, contract = stopped.liar, stopped.study, network.suite.judgements
+    # The receiver of the lie and the third holder of the key; the liar, which would not, shows what it was told too.
+    await until(lambda: len(set(stopped.kept("testimony")) - {LIAR_SEAT}) == 2)
+    assert not set(stopped.kept("evidence")) - {LIAR_SEAT}
+    assert stopped.kept("view") == {}
+    for study_number, attempt in ((study, -1), (study, 16), (0, 0)):
+        question = FetchTestimony(study_number, attempt)
+        with pytest.raises(InvalidInput, match="no such attempt"):
+            await stopped.publisher.transport.call(stopped.at(3).transport.endpoint, question)
+    owner = stopped.owners[0]
+    CasesRole(owner).attach()
+    accuser = network.world.name(owner.account)
+    before = await network.world.wealth(accuser)
+    case = await ordered(owner, "case.accuse", orders.Accuse(study), orders.CaseOpened)
+    assert case.accused == (liar.account,)
+    assert case.paid == 3 * PARAMETERS.judge_fee
+    with pytest.raises(Refused, match="own signatures contradict each other"):
+        await ordered(liar, "case.plead", orders.Plead(case.case, anyway=True), orders.PleaEntered)
+    await until(lambda: is_closed(network, case.case))
+    found = await contract.case_of(case.case)
+    assert found.outcomes[0] == JudgedOutcome.DEVIATED
+    taken = STAKE * PARAMETERS.slash_share // 10_000
+    stakes = [await stake_of(network, stopped.at(position)) for position in range(4)]
+    assert stakes == [STAKE - taken * (position == LIAR_SEAT) for position in range(4)]
+    voted = [vote for vote in (await contract.hearing_of(case.case, 0)).votes if vote.name != "NONE"]
+    # Two owners, the publisher and the accuser share the stake: this owner has two parts.
+    assert await network.world.wealth(accuser) == before - len(voted) * PARAMETERS.judge_fee + 2 * (taken // 4)
+    await network.world.check_money()
+
+
+@pytest.mark.long
+async def test_an_output_that_nobody_agreed_on_costs_its_author_stake(network: Network) -> None:
+    study, publisher, providers = await completed_with_a_false_output(network)
+    committee = await network.suite.studies.committee_of(study, 0)
+    charged = await ordered(publisher, "case.accuse", orders.Accuse(study), orders.CaseOpened)
+    taken = STAKE * PARAMETERS.slash_share // 10_000
+    assert (charged.case, charged.accused, charged.taken) == (0, (committee[LIAR_SEAT],), taken)
+    for position, member in enumerate(committee):
+        assert await stake_of(network, providers[member]) == STAKE - taken * (position == LIAR_SEAT)
+    with pytest.raises(InvalidInput, match="names none of them"):
+        await ordered(publisher, "case.accuse", orders.Accuse(study), orders.CaseOpened)
     await network.world.check_money()
 
 

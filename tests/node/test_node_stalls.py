@@ -20,6 +20,7 @@ from koinon.jobs import member
 from koinon.jobs.member import Waits
 from koinon.journey.results import Study, Trained
 from koinon.kernel.errors import Refused
+from koinon.kernel.ids import ZERO_ADDRESS
 from koinon.net.link import FrameLink
 from koinon.net.transport import Transport
 from koinon.node.context import Context
@@ -167,9 +168,12 @@ async def test_the_next_committee_finishes_without_whoever_took_no_part(
     assert trained.attempt == 1
     first = await studies.committee_of(study.number, 0)
     (complaint,) = await studies.events(Complained, study_id=study.number)
-    named = {complaint.event.sender, complaint.event.backup, complaint.event.receiver}
+    named = {complaint.event.sender, complaint.event.receiver}
     assert first[SEAT] in named
     assert named.isdisjoint(trained.committee)
+    # Who has no part in the silence is neither named nor left out.
+    assert complaint.event.backup == ZERO_ADDRESS
+    assert set((await studies.study_of(study.number)).excluded) == named
     assert not list(workers())
 
 

@@ -1,6 +1,8 @@
 """The published attack on deferred checks, what a party sees, and the tamper harness."""
 
+import re
 from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +10,12 @@ import pytest
 from privacy_scenes import SESSION, new_parties, shared
 
 from koinon.privacy.rep4 import adversary, arithmetic, comparison, lockstep, shuffling
+from koinon.privacy.rep4.lies import Lie
 from koinon.privacy.rep4.lockstep import Ending
 from koinon.privacy.rep4.party import HEADER, Party
 from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES, chained, unpacked
 from koinon.privacy.rep4.shares import Shares, summed
+from koinon.privacy.rep4.verdict import NAMED
 from koinon.privacy.secret import Product, together
 from koinon.wire.committee import POSITIONS, FrameDigests, RouteDigest
 
@@ -143,7 +147,7 @@ def guessed(kind: type[Party]) -> list[int]:
         for guess in range(200):
             value = np.array([(masked - guess + int(mine.part(2)[0])) % 2**64], np.uint64)
             route = RouteDigest(0, 1, 2, outsider._digest((0, 1, 2), [value]))
-            if chained(bytes(HASH_BYTES), FrameDigests((route,), b"", ())) == seal.sent[1]:
+            if chained(bytes(HASH_BYTES), FrameDigests((route,), (), ())) == seal.sent[1]:
                 found.append(guess)
     return sorted(set(found))
 
@@ -304,15 +308,21 @@ def test_the_test_of_views_notices_a_leak() -> None:
 def check(first: int, count: int) -> None:
     verdicts = [adversary.trial(seed) for seed in range(first, first + count)]
     counts = adversary.summary(verdicts)
-    assert len(counts) == len(adversary.Lie)
+    assert len(counts) == len(Lie)
     for verdict in verdicts:
-        assert not any((verdict.wrong, verdict.framed, verdict.sent_on, verdict.pardoned)), verdict
+        assert not verdict.is_broken, verdict
         assert verdict.told, verdict
         # A flipped bit of state that no later message uses is harmless; every other lie is noticed.
-        assert verdict.detected or verdict.lie is adversary.Lie.STATE, verdict
-        # A lie that its author sealed can be proved, and the honest view of the two is enough to name the liar.
-        assert verdict.proved or verdict.lie is not adversary.Lie.SEALED, verdict
-        assert verdict.named == verdict.proved, verdict
+        assert verdict.detected or verdict.lie is Lie.STATE, verdict
+        # Whoever is promised to be named alone is, whenever the lie is noticed; and evidence always ends with one.
+        assert verdict.naming is NAMED[verdict.lie] or not verdict.detected, verdict
+        assert verdict.named or not verdict.proved, verdict
+
+
+def test_who_is_named_is_what_the_specification_says() -> None:
+    section = (Path(__file__).parents[2] / "docs/spec/rep4.md").read_text("utf-8").partition("### Who is named")[2]
+    rows = re.findall(r"^\| (\w+) \| (\w+) \|$", section, re.MULTILINE)
+    assert dict(rows) == {lie.name.lower(): naming.name.lower() for lie, naming in NAMED.items()}
 
 
 def test_no_lie_of_one_party_is_accepted() -> None:

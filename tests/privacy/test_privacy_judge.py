@@ -9,8 +9,8 @@ import pytest
 
 from koinon.kernel.errors import Forged, InvalidInput
 from koinon.privacy.rep4 import abort, adversary
-from koinon.privacy.rep4.adversary import Lie, OneLie, SeededRng
 from koinon.privacy.rep4.judge import Dispute, Finding, Outcome, Replay, dispute_of, find
+from koinon.privacy.rep4.lies import Lie, OneLie, SeededRng
 from koinon.privacy.rep4.party import COMPLAINT_DOMAIN, HEADER
 from koinon.privacy.rep4.seals import chained, seal
 from koinon.privacy.rep4.simulation import Stage, perform
@@ -29,7 +29,7 @@ class Trial:
 
     @property
     def other(self) -> int:
-        return self.dispute.sender + self.dispute.backup - CHEATER
+        return sum(self.dispute.accused) - CHEATER
 
     def view(self, position: int) -> Replay:
         kept = self.stage.transcripts[position]
@@ -56,7 +56,7 @@ def trial(lie: Lie = Lie.SEALED, target: int = 40) -> Trial:
 @pytest.mark.parametrize(("lie", "target"), [(Lie.SEALED, 40), (Lie.STATE, 12), (Lie.INPUT, 2)])
 def test_either_view_alone_names_the_liar(lie: Lie, target: int) -> None:
     case = trial(lie, target)
-    assert CHEATER in (case.dispute.sender, case.dispute.backup)
+    assert CHEATER in case.dispute.accused
     assert case.find(CHEATER, case.view(CHEATER)) == Finding(CHEATER, case.dispute.round, Outcome.DEVIATED, CHEATER)
     honest = case.find(case.other, case.view(case.other))
     assert honest == Finding(case.other, case.dispute.round, Outcome.KEPT, CHEATER)
@@ -106,16 +106,16 @@ def with_digest(sealed: SealedFrame, path: tuple[int, int, int], digest: bytes) 
 def other_digest_sealed_by_the_receiver(case: Trial) -> PairEvidence:
     """The receiver invents what the honest one of the two said."""
     d = case.dispute
-    frame = with_digest(case.evidence.sender, (d.sender, d.backup, d.receiver), bytes(32))
+    frame = with_digest(case.evidence.sender, (*d.accused, d.receiver), bytes(32))
     return REPLACE(case.evidence, sender=resealed(case, case.evidence.sender, frame, d.receiver))
 
 
 def agreeing(case: Trial) -> PairEvidence:
     """Both sealed the same, and the receiver complains all the same."""
-    d, path = case.dispute, (case.dispute.sender, case.dispute.backup, case.dispute.receiver)
+    d, path = case.dispute, (*case.dispute.accused, case.dispute.receiver)
     (said,) = [o.digest for o in case.evidence.backup.frame.hashes if (o.sender, o.backup, o.receiver) == path]
     frame = with_digest(case.evidence.sender, path, said)
-    return REPLACE(case.evidence, sender=resealed(case, case.evidence.sender, frame, d.sender))
+    return REPLACE(case.evidence, sender=resealed(case, case.evidence.sender, frame, d.accused[0]))
 
 
 def complained(case: Trial, **changes: object) -> PairEvidence:
@@ -134,13 +134,13 @@ def with_seal(case: Trial, **changes: object) -> PairEvidence:
 
 def without_the_value(case: Trial) -> PairEvidence:
     frame = REPLACE(case.evidence.sender.frame, values=())
-    return REPLACE(case.evidence, sender=resealed(case, case.evidence.sender, frame, case.dispute.sender))
+    return REPLACE(case.evidence, sender=resealed(case, case.evidence.sender, frame, case.dispute.accused[0]))
 
 
 def with_a_shorter_head(case: Trial) -> PairEvidence:
     """Sealed as it is, but bytes of the head before it may as well be the frame's."""
     short = REPLACE(case.evidence.sender, previous=case.evidence.sender.previous[:-1])
-    return REPLACE(case.evidence, sender=resealed(case, short, short.frame, case.dispute.sender))
+    return REPLACE(case.evidence, sender=resealed(case, short, short.frame, case.dispute.accused[0]))
 
 
 FORGED: dict[str, Callable[[Trial], PairEvidence]] = {
@@ -152,7 +152,7 @@ FORGED: dict[str, Callable[[Trial], PairEvidence]] = {
     "complaint about one alone": lambda c: complained(c, backup=-1),
     "complaint in another round": lambda c: complained(c, round=c.dispute.round + 1),
     "complaint of another session": lambda c: complained(c, session=bytes(32)),
-    "roles exchanged": lambda c: complained(c, sender=c.dispute.backup, backup=c.dispute.sender),
+    "roles exchanged": lambda c: complained(c, sender=c.dispute.accused[1], backup=c.dispute.accused[0]),
     "seal of another round": lambda c: with_seal(c, round=c.dispute.round - 1),
     "seal of another session": lambda c: with_seal(c, session=bytes(32)),
     "seal not over this frame": lambda c: with_seal(c, sent=(bytes(32),) * 3),
@@ -174,7 +174,7 @@ def test_forged_evidence_is_refused(case: str) -> None:
 
 def test_a_third_position_cannot_be_judged() -> None:
     case = trial()
-    with pytest.raises(InvalidInput, match="between positions"):
+    with pytest.raises(InvalidInput, match="is about positions"):
         case.find(case.dispute.receiver, case.view(case.dispute.receiver))
 
 

@@ -68,7 +68,7 @@ def mesh(room: int = 0) -> list[dict[int, MemoryLink]]:
 def program(party: Party, x: Shares) -> Generator[None, None, np.ndarray]:
     square = yield from arithmetic.multiply(party, x, x)
     sign = yield from comparison.negative(party, square)
-    yield from checkpoint(party, 1)
+    yield from checkpoint(party)
     return (yield from arithmetic.open_to_all(party, square + sign))
 
 

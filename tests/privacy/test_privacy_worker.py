@@ -29,7 +29,7 @@ from koinon.privacy.programs import offer as offers
 from koinon.privacy.programs.logistic_regression import Parameters, in_study, to_raw_units
 from koinon.privacy.programs.offer import settings_from
 from koinon.privacy.rep4.adversary import SeededRng
-from koinon.privacy.rep4.hearing import check_dispute, hear
+from koinon.privacy.rep4.hearing import check_dispute, hear, joined_testimony, names_one
 from koinon.privacy.seats import certify
 from koinon.privacy.sharing import Dealing, deal
 from koinon.privacy.valuation.shapley import WORTH
@@ -185,7 +185,7 @@ async def test_a_lying_process_is_named_by_the_three_others_and_by_a_judge(tmp_p
     assert not any(isinstance(each, Output) for each in answers)
     # Only the receiver has evidence, only the accused have views, and either view names the liar.
     (dispute,) = [each.dispute for each in answers if isinstance(each, Aborted) and each.dispute is not None]
-    assert {view.position for view in views} == {check_dispute(dispute).sender, check_dispute(dispute).backup}
+    assert {view.position for view in views} == set(check_dispute(dispute).accused)
     disputes.keep(tmp_path / "evidence", dispute)
     proved = judged(tmp_path / "evidence", None)
     assert "deviated" not in proved
@@ -225,6 +225,44 @@ async def test_a_lying_process_is_named_by_the_three_others_and_by_a_judge(tmp_p
     stranger = replace(dispute, identity=bytes(32))
     with pytest.raises(Forged):
         check_dispute(stranger)
+
+
+async def test_a_process_that_confirms_another_key_is_named_alone_by_what_the_others_were_told(tmp_path: Path) -> None:
+    parameters, dealt = small_study()
+    async with committee(TARGET, SESSION) as (workers, peers):
+        runs = [run_message(i, peers, parameters, dealt) for i in POSITIONS]
+        runs[1] = msgspec.structs.replace(runs[1], fault=Fault(round=3, peer=0, bit=17))
+        answers = await asyncio.gather(*(answer(workers[i], runs[i]) for i in POSITIONS))
+    stopped = [each for each in answers if isinstance(each, Aborted)]
+    assert len(stopped) == 4
+    # What the receiver was told shows that one of two lied; with what the third was told, it shows which.
+    honest = {position: each for position, each in enumerate(stopped) if position != 1}
+    assert all(each.dispute is None for each in honest.values())
+    told = {position: each.testimony for position, each in honest.items() if each.testimony is not None}
+    receiver = told.pop(0)
+    assert not names_one(receiver)
+    joined = joined_testimony([receiver, *told.values()])
+    dispute = check_dispute(joined)
+    assert (dispute.accused, dispute.is_heard) == ((1,), False)
+    disputes.keep(tmp_path / "evidence", joined)
+    assert judged(tmp_path / "evidence", None)["deviated"] == to_hex(node(1).node_id)
+    replace = msgspec.structs.replace
+    for forged in (
+        replace(joined, frames=()),
+        replace(joined, frames=joined.frames[:2]),
+        replace(joined, frames=(replace(joined.frames[0], receiver=9), *joined.frames[1:])),
+        replace(joined, identity=bytes(32)),
+    ):
+        with pytest.raises(Forged):
+            check_dispute(forged)
+    # Testimony of others, or made up, is left out.
+    made_up = replace(receiver, frames=(replace(receiver.frames[0], receiver=3), *receiver.frames[:1]))
+    stranger = replace(receiver, identity=bytes(32))
+    assert check_dispute(joined_testimony([stranger, made_up, receiver, *told.values()])).accused == (1,)
+    with pytest.raises(InvalidInput, match="names none of them"):
+        joined_testimony([receiver])
+    with pytest.raises(InvalidInput, match="names none of them"):
+        joined_testimony([])
 
 
 async def test_a_killed_process_is_named_and_nobody_waits() -> None:

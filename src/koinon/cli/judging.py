@@ -10,7 +10,7 @@ import click
 from koinon.cli.options import ChainAccess, chain_access, open_suite
 from koinon.cli.ordering import operator_of, order
 from koinon.kernel.errors import InvalidInput, Refused
-from koinon.kernel.ids import to_hex
+from koinon.kernel.ids import Address, to_hex
 from koinon.node import disputes, orders
 from koinon.wire.committee import OpenedView, SealedDispute
 
@@ -31,10 +31,13 @@ def judged(evidence_file: Path, view_file: Path | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "evidence": to_hex(evidence_hash(sealed)),
         "round": dispute.round,
-        "sender": nodes[dispute.sender],
-        "backup": nodes[dispute.backup],
-        "proved": "sender or backup deviated: they sealed different digests of one value",
     }
+    accused_nodes = [nodes[position] for position in dispute.accused]
+    if dispute.alone is None:
+        facts |= dict(zip(_sides(), accused_nodes, strict=True))
+        facts["proved"] = "sender or backup deviated: they sealed different digests of one value"
+    else:
+        facts |= {"deviated": accused_nodes[0], "proved": dispute.alone.ground.value}
     if view_file is None:
         return facts
     finding = hear(sealed, disputes.read(view_file, OpenedView))
@@ -54,15 +57,25 @@ def accused(folder: Path, number: int, evidence_file: Path | None, *, quiet: boo
         InvalidInput: there is no such file or study, or a case about the attempt already.
         Forged: the evidence proves nothing, or nothing about this study; nothing was sent.
     """
+    from koinon.contracts.tokens import format_amount
+
     given = "" if evidence_file is None else str(evidence_file.resolve())
     opened = order(folder, "case.accuse", orders.Accuse(number, given), orders.CaseOpened, "accuse", quiet=quiet)
+    if opened.case == 0:
+        return {
+            "study": opened.study,
+            "attempt": opened.attempt + 1,
+            **_shown_accused(opened.accused),
+            "proved": "it handed over another output than it had agreed on",
+            "stake_taken_tokens": format_amount(opened.taken),
+        }
     return {
         "case": opened.case,
         "study": opened.study,
         "attempt": opened.attempt + 1,
         "evidence": to_hex(opened.evidence_hash),
-        "sender": to_hex(opened.accused[0]),
-        "backup": to_hex(opened.accused[1]),
+        **_shown_accused(opened.accused),
+        "paid_tokens": format_amount(opened.paid),
         "may_plead_until": shown_time(opened.deadline),
     }
 
@@ -88,12 +101,17 @@ def pleaded(
     if not agreed:
         if quiet:
             raise InvalidInput("with --json nobody is asked; agree to the cost with --yes")
-        question = (
+        cost = (
             f"{JUDGES} judges cost {format_amount(fee)} tokens each, {format_amount(JUDGES * fee)} in all; who does not"
-            f" vote is not paid. They will see what this node received and drew. Plead, by {shown_time(deadline)}?"
+            " vote is not paid."
+            if fee
+            else "Who accused this node paid for its judges."
         )
+        question = f"{cost} They will see what this node received and drew. Plead, by {shown_time(deadline)}?"
         if not click.confirm(question):
-            raise Refused("nothing was sent; who does not plead pays if the other accused is cleared")
+            raise Refused(
+                "nothing was sent; who does not plead pays if the other accused is cleared, or if it is accused alone"
+            )
     given = "" if view_file is None else str(view_file.resolve())
     plea = orders.Plead(case, given, anyway)
     entered = order(folder, "case.plead", plea, orders.PleaEntered, "plead", quiet=quiet)
@@ -112,9 +130,11 @@ def case_facts(access: ChainAccess, number: int) -> dict[str, Any]:
 
 
 async def _cost(access: ChainAccess, number: int) -> tuple[int, int]:
-    """The fee of one judge, and until when the accused may plead."""
+    """What one judge costs the accused, and until when it may plead."""
     async with open_suite(access) as suite:
         case = await suite.judgements.case_of(number)
+        if case.is_about_one:
+            return 0, max(int(case.deadline), int((await suite.judgements.hearing_of(number, 0)).deadline))
         return int(await suite.judgements.judge_fee()), int(case.deadline)
 
 
@@ -124,7 +144,8 @@ async def _case(access: ChainAccess, number: int) -> dict[str, Any]:
 
     async with open_suite(access) as suite:
         case = await suite.judgements.case_of(number)
-        heard = [await suite.judgements.hearing_of(number, side) for side in (0, 1)]
+        sides = (0,) if case.is_about_one else (0, 1)
+        heard = [await suite.judgements.hearing_of(number, side) for side in sides]
         convicted = await suite.judgements.events(Convicted, case_id=number)
     facts: dict[str, Any] = {
         "case": number,
@@ -138,7 +159,7 @@ async def _case(access: ChainAccess, number: int) -> dict[str, Any]:
         facts["may_plead_until"] = shown_time(case.deadline)
     for side, hearing in enumerate(heard):
         taken = sum(one.event.slashed for one in convicted if one.event.member == case.accused[side])
-        facts[_sides()[side]] = {
+        facts["accused" if case.is_about_one else _sides()[side]] = {
             "account": to_hex(case.accused[side]),
             "stage": "has not pleaded" if hearing.stage is HearingStage.NONE else hearing.stage.name.lower(),
             **({"until": shown_time(hearing.deadline)} if hearing.deadline else {}),
@@ -149,6 +170,11 @@ async def _case(access: ChainAccess, number: int) -> dict[str, Any]:
             "stake_taken_tokens": format_amount(taken),
         }
     return facts
+
+
+def _shown_accused(accused: tuple[Address, ...]) -> dict[str, str]:
+    names = _sides() if len(accused) > 1 else ("accused",)
+    return dict(zip(names, map(to_hex, accused), strict=True))
 
 
 def shown_time(seconds: int) -> str:

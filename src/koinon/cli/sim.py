@@ -151,15 +151,20 @@ def _scenario(
 def rep4(trials: int, first: int, as_json: bool) -> None:
     """Four-party computation with one position that lies once: is it caught before anything opens, is nobody framed?
 
-    A liar that sealed its lie is brought before the judge: "proved" counts the evidence, "named" who was found.
+    "proved" counts evidence for strangers, "alone" what names the liar by its own signatures (or to the result party),
+    "named" what names it alone, by those or by a judge; "promised" is who is to be named whenever it is noticed.
     """
-    from koinon.privacy.rep4.adversary import COUNTED, summary, trial
+    from koinon.privacy.rep4.adversary import summary, trial
+    from koinon.privacy.rep4.lies import Lie
+    from koinon.privacy.rep4.verdict import COUNTED, NAMED
 
     verdicts = [trial(seed) for seed in range(first, first + trials)]
     counts = summary(verdicts)
-    bad = [one for one in verdicts if one.wrong or one.framed or one.sent_on or one.pardoned]
+    bad = [one for one in verdicts if one.is_broken]
+    promised = {lie: NAMED[Lie[lie.upper()]].value for lie in counts}
     if as_json:
-        print_json({"trials": trials, "first_seed": first, "lies": counts, "broken": [one.seed for one in bad]})
+        report = {lie: {**row, "promised": promised[lie]} for lie, row in counts.items()}
+        print_json({"trials": trials, "first_seed": first, "lies": report, "broken": [one.seed for one in bad]})
     else:
         names = ("trials", *COUNTED)
         print_table(

@@ -416,7 +416,9 @@ def judge(evidence: Path, view: Path | None, as_json: bool) -> None:
 @HOME
 @JSON
 def accuse(number: int, evidence: Path | None, folder: Path, as_json: bool) -> None:
-    """Bring the EVIDENCE of a stopped run of study NUMBER before judges; the node's own where no file is given."""
+    """Bring the EVIDENCE of a stopped run of study NUMBER before judges: the node's own where no file is given, or what
+    members were told. Where it names one, this node pays three judges; who is convicted pays it a part of its stake.
+    """
     from koinon.cli.judging import accused
 
     facts = accused(folder, number, evidence, quiet=as_json)
@@ -467,13 +469,14 @@ def show(number: int, folder: Path | None, urls: tuple[str, ...], suite_file: Pa
 
 
 async def _on_chain(access: ChainAccess, number: int) -> dict[str, Any]:
+    from koinon.contracts.judgements import Accused
     from koinon.contracts.tokens import format_amount
 
     async with open_suite(access) as suite:
         state = await suite.studies.study_of(number)
         terms = await suite.studies.terms_of(number)
         events = await _events(suite.studies, number)
-        cases = [await suite.judgements.case_about(number, attempt) for attempt in range(state.attempt + 1)]
+        cases = [one.event.case_id for one in await suite.judgements.events(Accused, study_id=number)]
     return {
         "study": number,
         "phase": state.phase.name.lower(),

@@ -3,6 +3,7 @@
 A digest is ``keccak256(0x19 01 || domain separator || struct hash)``; every field here is one 32-byte word.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -17,6 +18,9 @@ CONSENT_TYPE: Final = (
     "Consent(uint256 studyId,bytes32 specHash,bytes32 datasetHash,bytes32 nonceCommitment,uint256 deadline)"
 )
 RESULT_TYPE: Final = "Result(uint256 studyId,uint256 attempt,bytes32 outputDigest)"
+HANDED_TYPE: Final = (
+    "Handed(uint256 studyId,uint256 attempt,uint256 position,bytes32 first,bytes32 second,bytes32 third)"
+)
 VOUCHER_TYPE: Final = "Voucher(bytes32 channelId,uint128 maxClaimableAmount)"
 PERMIT_TYPE: Final = "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
 _AUTHORIZATION_FIELDS: Final = (
@@ -27,6 +31,7 @@ RECEIVE_TYPE: Final = "ReceiveWithAuthorization" + _AUTHORIZATION_FIELDS
 CANCEL_TYPE: Final = "CancelAuthorization(address authorizer,bytes32 nonce)"
 
 STUDIES_NAME: Final = "Koinon Studies"
+JUDGEMENTS_NAME: Final = "Koinon Judgements"
 CHANNELS_NAME: Final = "x402 Batch Settlement"
 TOKEN_NAME: Final = "Koinon Credit"  # noqa: S105  # the name of a currency
 VERSION: Final = "1"
@@ -81,6 +86,11 @@ def studies_domain(chain_id: ChainId, studies: Address) -> Domain:
     return Domain(STUDIES_NAME, chain_id, studies)
 
 
+def judgements_domain(chain_id: ChainId, judgements: Address) -> Domain:
+    """Domain of what members sign of the components that they hand to the result party."""
+    return Domain(JUDGEMENTS_NAME, chain_id, judgements)
+
+
 def channels_domain(chain_id: ChainId, market: Address) -> Domain:
     """Domain of vouchers, as x402's batch settlement names it."""
     return Domain(CHANNELS_NAME, chain_id, market)
@@ -106,6 +116,11 @@ def consent_digest(
 def result_digest(domain: Domain, study_id: int, attempt: int, output_digest: Hash32) -> Hash32:
     """A committee member's word on the output."""
     return domain.digest(struct_hash(RESULT_TYPE, study_id, attempt, output_digest))
+
+
+def handed_digest(domain: Domain, study_id: int, attempt: int, position: int, handed: Sequence[Hash32]) -> Hash32:
+    """A committee member's word on the components it hands to the result party, by the digests of its three."""
+    return domain.digest(struct_hash(HANDED_TYPE, study_id, attempt, position, *handed))
 
 
 def voucher_digest(domain: Domain, channel_id: Hash32, cumulative: TokenAmount) -> Hash32:

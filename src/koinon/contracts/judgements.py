@@ -1,16 +1,18 @@
-"""Judgements: who of two members that sealed different digests of one value deviated."""
+"""Judgements: which member of a committee deviated, of two or accused alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from koinon.contracts.client import ChainClient, Receipt
 from koinon.contracts.contract import Event, PaysCredit
-from koinon.kernel.ids import Address, Hash32
+from koinon.contracts.eip712 import Domain, judgements_domain
+from koinon.kernel.ids import ZERO_ADDRESS, Address, Hash32
 from koinon.kernel.quantities import BasisPoints, Height, TokenAmount, UnixSeconds
 
 JUDGES: Final = 3
-"""Judges of each accused that pleads; two that agree decide."""
+"""Judges of each accused that is heard; two that agree decide."""
 
 
 class JudgedOutcome(IntEnum):
@@ -34,11 +36,12 @@ class HearingStage(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A proven lie of one of two members.
+    """A proven lie of one of two members, or of one.
 
     Attributes:
         deadline: for pleading; begins anew when one of the two is cleared.
-        accused: sender and backup of the disputed value.
+        accuser: who brought it, and pays for the judges of a member accused alone.
+        accused: sender and backup of the disputed value; or one member, and the zero address.
         outcomes: of their hearings.
     """
 
@@ -47,8 +50,14 @@ class Case:
     closed: bool
     deadline: UnixSeconds
     evidence_hash: Hash32
+    accuser: Address
     accused: tuple[Address, ...]
     outcomes: tuple[JudgedOutcome, ...]
+
+    @property
+    def is_about_one(self) -> bool:
+        """Whether one member is accused alone; it has one hearing, which ends the case."""
+        return self.accused[1] == ZERO_ADDRESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +127,19 @@ class Closed(Event):
     case_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class Misdelivered(Event):
+    study_id: int
+    attempt: int
+    member: Address
+    slashed: TokenAmount
+
+
 class Judgements(PaysCredit):
-    """Client of ``Judgements``. ``side`` is 0 for the sender of the disputed value, 1 for its backup."""
+    """Client of ``Judgements``.
+
+    ``side`` is 0 for the sender of a disputed value or a member accused alone, 1 for a backup.
+    """
 
     NAME = "Judgements"
 
@@ -152,6 +172,37 @@ class Judgements(PaysCredit):
         receipt = await self._write("accuse", study_id, attempt, sender, backup, evidence_hash)
         return self._only(Accused, receipt).case_id
 
+    async def accuse_one(self, study_id: int, attempt: int, position: int, evidence_hash: Hash32) -> int:
+        """Bring one member of a stopped attempt before judges; pulls their fees from the caller. Returns the case's id.
+
+        Args:
+            evidence_hash: of evidence that names this member alone.
+        """
+        receipt = await self._write("accuseOne", study_id, attempt, position, evidence_hash)
+        return self._only(Accused, receipt).case_id
+
+    async def contradict_output(
+        self,
+        study_id: int,
+        position: int,
+        digests: Sequence[Hash32],
+        handed: Sequence[Hash32],
+        signature: bytes,
+    ) -> TokenAmount:
+        """Take stake from a member whose signature is on other components than the committee agreed on; how much.
+
+        Args:
+            digests: of the four components of the output on the chain.
+            handed: of the three that the member handed over, in order of their indices.
+            signature: the member's over ``eip712.handed_digest``.
+        """
+        receipt = await self._write("contradictOutput", study_id, position, list(digests), list(handed), signature)
+        return self._only(Misdelivered, receipt).slashed
+
+    async def domain(self) -> Domain:
+        """In which members sign what they hand over."""
+        return judgements_domain(await self.client.chain_id(), self.address)
+
     async def plead(self, case_id: int, side: int) -> Receipt:
         """Ask for three judges of one's own; pulls their fees."""
         return await self._write("plead", case_id, side)
@@ -175,7 +226,7 @@ class Judgements(PaysCredit):
         return await self._write("close", case_id)
 
     async def judge_fee(self) -> TokenAmount:
-        """What an accused that pleads pays to each of its three judges that votes."""
+        """What an accused that pleads, or who accuses one member, pays to each of three judges that votes."""
         return TokenAmount(await self._read(int, "judgeFee"))
 
     async def judge_seconds(self) -> int:
@@ -191,7 +242,3 @@ class Judgements(PaysCredit):
         """State of the hearing of one side."""
         found: Hearing = await self._read(Hearing, "hearingOf", case_id, side)
         return found
-
-    async def case_about(self, study_id: int, attempt: int) -> int:
-        """The case about an attempt; 0 where there is none."""
-        return int(await self._read(int, "caseAbout", study_id, attempt))

@@ -15,6 +15,7 @@ from koinon.kernel.quantities import BasisPoints, Height, TokenAmount, UnixSecon
 
 COMMITTEE_SIZE: Final = 4
 SIGNATURES_NEEDED: Final = 3
+_NO_BACKUP: Final = COMMITTEE_SIZE
 
 
 class StudyPhase(IntEnum):
@@ -181,6 +182,8 @@ class Drawn(Event):
 
 @dataclass(frozen=True, slots=True)
 class Complained(Event):
+    """``backup`` is the zero address where the frame had none; nobody else is excluded then."""
+
     study_id: int
     attempt: int
     sender: Address
@@ -317,9 +320,14 @@ class Studies(PaysCredit):
         found = self.read_events(Drawn, receipt.logs)
         return found[0].event.committee if found else ()
 
-    async def complain(self, study_id: int, attempt: int, sender: int, backup: int, receiver: int) -> Receipt:
-        """A member (the receiver) met a wrong or missing frame: three are excluded, and the study is drawn again."""
-        return await self._write("complain", study_id, attempt, sender, backup, receiver)
+    async def complain(self, study_id: int, attempt: int, sender: int, backup: int | None, receiver: int) -> Receipt:
+        """A member (the receiver) met a wrong or missing frame: those named are excluded, and the study is drawn again.
+
+        Args:
+            backup: None where the frame had none, as with a silent sender.
+        """
+        third = _NO_BACKUP if backup is None else backup
+        return await self._write("complain", study_id, attempt, sender, third, receiver)
 
     async def decline(self, study_id: int, attempt: int) -> Receipt:
         """A member cannot run this study: it is excluded, nobody is slashed, and the study is drawn again."""

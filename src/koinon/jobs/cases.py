@@ -51,7 +51,7 @@ class Committee:
 
 
 def next_step(case: Case, hearings: Sequence[Hearing], now: int) -> NextStep:
-    """What is due in a case.
+    """What is due in a case. One about one member closes with its hearing.
 
     Args:
         hearings: of sender and backup.
@@ -66,6 +66,8 @@ def next_step(case: Case, hearings: Sequence[Hearing], now: int) -> NextStep:
     for side, hearing in enumerate(hearings):
         if hearing.stage is HearingStage.WAITING:
             return NextStep(CaseStep.CONVENE, side)
+    if case.is_about_one:
+        return NextStep(CaseStep.WAIT)
     if any(hearing.stage is HearingStage.SITTING for hearing in hearings):
         return NextStep(CaseStep.WAIT)
     if all(hearing.stage is HearingStage.OVER for hearing in hearings) or now > case.deadline:

@@ -214,8 +214,10 @@ class Complete:
 
 @dataclass(frozen=True)
 class Complain:
+    """Name the sender of what was wrong or missing, and its backup where there is one."""
+
     sender: int
-    backup: int
+    backup: int | None
 
 
 @dataclass(frozen=True)
@@ -388,12 +390,11 @@ def _abort(state: MemberState, event: WorkerAborted) -> tuple[MemberState, tuple
 def _without(state: MemberState, position: int) -> tuple[MemberEffect, ...]:
     """Nothing comes of this attempt any more: have another committee drawn, without the one that was missed.
 
-    A complaint names three. The third, who did nothing, is only left out of the next draw as the complainant is.
+    Nobody else took part in a silence between two, so nobody else is named.
     """
     if state.phase != "aborted" or position != state.missed:
         return ()
-    third = min(set(range(len(state.members))) - {position, state.position})
-    return Say(f"seat {position} answered, but its worker took no part"), Complain(position, third)
+    return Say(f"seat {position} answered, but its worker took no part"), Complain(position, None)
 
 
 def _missing(state: MemberState, now: Seconds) -> tuple[MemberState, tuple[MemberEffect, ...]]:

@@ -1,11 +1,13 @@
 """Where the result party receives what committee members computed, and completes the study when three agree."""
 
+import asyncio
 import logging
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from koinon.contracts.eip712 import result_digest
+from koinon.contracts.eip712 import handed_digest, result_digest
 from koinon.contracts.studies import StudyPhase
 from koinon.contracts.suite import Suite
 from koinon.crypto.signature import recover_address
@@ -41,7 +43,7 @@ class OutputDesk:
 
         Raises:
             Refused: the sender was not drawn for that seat of the attempt that is under way, or the seat delivered.
-            Forged: the signature is not that of the member's account.
+            Forged: a signature is not that of the member's account, over the result or over what is handed over.
         """
         studies = self._suite.studies
         state = await studies.study_of(delivery.study)
@@ -55,16 +57,29 @@ class OutputDesk:
         digest = result_digest(await studies.domain(), delivery.study, delivery.attempt, Hash32(delivery.output_digest))
         if recover_address(digest, delivery.signature) != account:
             raise Forged("the signature on the output digest is not that of the member's account")
+        if recover_address(await self._handed(delivery), delivery.handed) != account:
+            raise Forged("the signature on the components is not that of the member's account")
         key = (delivery.study, delivery.attempt)
         self._keep_manifests(delivery)
-        before = self._state(key)
-        self._attempts[key], effects = result.step(before, _event(delivery))
-        if self._attempts[key] != before:
-            slim = msgspec.structs.replace(delivery, manifests=())
-            self._memory.write({_output_prefix(*key) + bytes([delivery.position]): encode(slim)})
+        self._attempts[key], effects = result.step(self._state(key), _event(delivery))
+        # Each seat's first is kept, also when three were enough: its author answers for it.
+        place = _output_prefix(*key) + bytes([delivery.position])
+        if self._memory.get(place) is None:
+            self._memory.write({place: encode(msgspec.structs.replace(delivery, manifests=()))})
         for effect in effects:
             await self._complete(key, effect)
         return Done()
+
+    async def _handed(self, delivery: DeliverOutput) -> Hash32:
+        from koinon.privacy.opening import handed_digests
+
+        return handed_digest(
+            await self._suite.judgements.domain(),
+            delivery.study,
+            delivery.attempt,
+            delivery.position,
+            await asyncio.to_thread(handed_digests, delivery.output),
+        )
 
     def _state(self, key: tuple[int, int]) -> result.ResultState:
         """What was delivered, before a restart too."""
@@ -97,6 +112,44 @@ class OutputDesk:
         except KoinonError as problem:
             # Any member may send the signatures too; whether it worked, the study's phase tells.
             journal.warning("study %d: completing it failed: %s", key[0], problem)
+
+
+@dataclass(frozen=True)
+class FalseOutput:
+    """What a member handed over under its signature, which is not what the committee agreed on.
+
+    Attributes:
+        digests: of the four components of the output on the chain.
+        handed: of the three that the member handed over.
+    """
+
+    position: int
+    digests: tuple[Hash32, ...]
+    handed: tuple[Hash32, ...]
+    signature: bytes
+
+
+def false_outputs(memory: Store, study: int, attempt: int, output_digest: bytes) -> tuple[FalseOutput, ...]:
+    """Those among what was delivered to this result party that the chain takes stake for.
+
+    Args:
+        output_digest: of the completed study, as the chain holds it.
+    """
+    from koinon.privacy.opening import handed_digests
+    from koinon.privacy.opening import output_digest as of_digests
+
+    delivered = [decode(DeliverOutput, kept) for _, kept in memory.scan(_output_prefix(study, attempt))]
+    agreed = [one.output.digests for one in delivered if of_digests(one.output.digests) == output_digest]
+    if not agreed:
+        return ()
+    digests = tuple(map(Hash32, agreed[0]))
+    found = []
+    for one in delivered:
+        handed = handed_digests(one.output)
+        held = tuple(digest for j, digest in enumerate(digests) if j != one.position)
+        if handed != held:
+            found.append(FalseOutput(one.position, digests, handed, one.handed))
+    return tuple(found)
 
 
 def _manifest_key(study: int, attempt: int, owner: int) -> bytes:

@@ -28,7 +28,7 @@ from koinon.journey.outputs import OutputDesk
 from koinon.journey.study import nonce_key
 from koinon.kernel.codec import decode
 from koinon.kernel.errors import Forged, Refused
-from koinon.kernel.ids import Hash32, to_hex
+from koinon.kernel.ids import ZERO_ADDRESS, Hash32, to_hex
 from koinon.kernel.quantities import TokenAmount
 from koinon.wire.committee import ShareManifest
 
@@ -186,7 +186,7 @@ async def _incidents(desk: Desk, number: int) -> tuple[results.Incident, ...]:
     found: list[results.Incident] = []
     for complaint in await desk.suite.studies.events(Complained, study_id=number):
         event = complaint.event
-        accounts = (event.sender, event.backup, event.receiver)
+        accounts = tuple(one for one in (event.sender, event.backup, event.receiver) if one != ZERO_ADDRESS)
         found.append(results.Incident(event.attempt, "complaint", accounts, TokenAmount(0)))
     for expired in await desk.suite.studies.events(ChallengeExpired, study_id=number):
         silent = expired.event

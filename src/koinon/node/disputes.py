@@ -1,4 +1,4 @@
-"""Files of a disputed run: evidence, which is public, and a view, which is for one judge alone."""
+"""Files of a disputed run: evidence and testimony, which are public, and a view, which is for one judge alone."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ _M = TypeVar("_M", bound=Message)
 
 
 def file_name(study: int, attempt: int, kind: str) -> str:
-    """How a node calls what it keeps of a disputed run. ``attempt`` counts from 0; ``kind`` is evidence or view."""
+    """How a node calls what it keeps of a disputed run, its evidence, testimony or view. ``attempt`` counts from 0."""
     return f"study-{study}-attempt-{attempt + 1}.{kind}"
 
 

@@ -295,14 +295,19 @@ class Accuse(Record, frozen=True):
 
 
 class CaseOpened(Record, frozen=True):
-    """A case on the chain. ``accused`` are sender and backup; they may plead until ``deadline`` (Unix seconds)."""
+    """A case on the chain. ``accused`` are sender and backup, or one member alone; they may plead until ``deadline``
+    (Unix seconds). ``paid`` to judges, where one is accused. ``case`` is 0 where the chain needs no judges, as for an
+    output that is not what was agreed on: stake was ``taken`` at once.
+    """
 
     case: int
     study: int
     attempt: int
     evidence_hash: Hash32
-    accused: tuple[Address, Address]
+    accused: tuple[Address, ...]
     deadline: int
+    paid: TokenAmount
+    taken: TokenAmount
 
 
 class Plead(Record, frozen=True):
@@ -409,8 +414,9 @@ class Multiplied(Record, frozen=True):
 
 class Lie(Record, frozen=True):
     """In the given attempt of the next study, if this node sits at ``position``, flip one bit of one value it
-    sends.
+    sends; or of what it announces, if ``round`` is one of the first, in which keys are agreed on.
     """
 
     attempt: int
     position: int
+    round: int = 12

@@ -40,6 +40,18 @@ def output_digest(digests: Four) -> Hash32:
     return keccak256(b"".join(digests))
 
 
+def handed_digests(package: OutputPackage) -> tuple[Hash32, Hash32, Hash32]:
+    """Digests of the components that a package holds, as its author signs them; not of those that were agreed on.
+
+    Raises:
+        MalformedMessage: they are not the three components of the package's position, in their order.
+    """
+    if [share.index for share in package.components] != [j for j in POSITIONS if j != package.position]:
+        raise MalformedMessage("an output package holds the three components of its position, in their order")
+    first, second, third = (_digest(package.session, share) for share in package.components)
+    return first, second, third
+
+
 def public_package(
     session: bytes, position: int, words: np.ndarray, fraction_bits: int, secret: bytes
 ) -> tuple[OutputPackage, Hash32]:
@@ -135,7 +147,7 @@ def _component(packages: Sequence[OutputPackage], session: bytes, index: int, di
     raise ProtocolAbort(f"no holder opened component {index} of the output", holders)
 
 
-def _digest(session: bytes, share: OutputComponent) -> bytes:
+def _digest(session: bytes, share: OutputComponent) -> Hash32:
     return component_digest(session, share.index, share.values, share.salt)
 
 

@@ -64,17 +64,14 @@ class SharePackage(Record, frozen=True):
 
 
 class SignedHeads(Record, frozen=True):
-    """A party's signed statement at a checkpoint: every frame so far was accepted, and these are the chain heads.
-
-    ``sent`` and ``received`` are the BLAKE3 heads of its links to the three other positions, in ascending order.
+    """A party's signed statement at a checkpoint, made in ``round``: every frame so far was accepted, and these are the
+    BLAKE3 heads of the chains of all it sent to the three other positions before that round, in ascending order.
     """
 
     session: bytes
     position: int
-    checkpoint: int
     round: int
     sent: tuple[bytes, bytes, bytes]
-    received: tuple[bytes, bytes, bytes]
     note: bytes
     signature: bytes
 
@@ -118,12 +115,12 @@ class RouteDigest(Record, frozen=True):
 class FrameDigests(Record, frozen=True):
     """What the chain of a link takes in of one frame: no value, only digests.
 
-    ``values`` of what the frame's sender sends itself, ``hashes`` those it backs up, ``announced`` of its announcements
-    (empty where there are none).
+    ``values`` of what the frame's sender sends itself, ``hashes`` those it backs up, ``announced`` of each of its
+    announcements.
     """
 
     values: tuple[RouteDigest, ...]
-    announced: bytes
+    announced: tuple[bytes, ...]
     hashes: tuple[RouteDigest, ...]
 
 
@@ -133,6 +130,14 @@ class SealedFrame(Record, frozen=True):
     seal: Seal
     previous: bytes
     frame: FrameDigests
+
+
+class OpenedFrame(Record, frozen=True):
+    """A sealed frame with the announcements that its digests are of; None in place of one that is not shown."""
+
+    sealed: SealedFrame
+    receiver: int
+    contents: tuple[bytes | None, ...]
 
 
 class PairEvidence(Record, frozen=True):
@@ -189,7 +194,9 @@ class Input(Record, frozen=True):
 
 
 class Fault(Record, frozen=True):
-    """Test only: flip bit ``bit`` of the value bytes of the first frame sent to ``peer`` in or after ``round``."""
+    """Test only: flip bit ``bit`` of the first value sent to ``peer`` in or after ``round``; or of the first
+    announcement to it in ``round``, where that is one of the rounds in which keys are agreed on.
+    """
 
     round: int
     peer: int
@@ -259,14 +266,16 @@ class Output(Message, frozen=True):
 
 @message(0x0607, limit=1 << 16)
 class SealedDispute(Message, frozen=True):
-    """Evidence about a pair with what a stranger needs to check it: the run's identity and who vouches for the workers.
+    """Evidence with what a stranger needs to check it: the run's identity and who vouches for the workers.
 
-    It is public: it holds hashes, keys, signatures and addresses.
+    About two members it is ``evidence``, about one it is ``frames`` and no ``evidence``. It is public: it holds hashes,
+    keys, signatures, addresses, and announcements that protected nothing.
     """
 
     identity: bytes
     peers: tuple[Peer, Peer, Peer, Peer]
-    evidence: PairEvidence
+    evidence: PairEvidence | None
+    frames: tuple[OpenedFrame, ...] = ()
 
 
 @message(0x0606)
@@ -276,7 +285,8 @@ class Aborted(Message, frozen=True):
     ``sender``, ``backup``, ``receiver`` are positions (NOBODY where the role does not exist) to exclude from the
     re-run; ``suspects`` are the positions of whom, as this worker knows, at least one deviated. ``input`` is the number
     of the input whose owner is to blame, or NOBODY. ``complaint`` is the encoded signed ``Complaint``. ``dispute``
-    proves the pair to outsiders, at the receiver of a value whose sender and backup sealed their frames.
+    proves to outsiders that one of two members deviated, or that one did; ``testimony`` are frames that may prove it
+    together with those of other members.
     """
 
     reason: str
@@ -287,6 +297,7 @@ class Aborted(Message, frozen=True):
     input: int
     complaint: bytes
     dispute: SealedDispute | None = None
+    testimony: SealedDispute | None = None
 
 
 @message(0x0608, limit=_RUN_LIMIT)

@@ -49,7 +49,8 @@ class DeliverOutput(Message, frozen=True):
 
     ``manifests`` are the owners' that all four compared, in the study's order: signed by the owners, they need no
     trust.
-    ``signature`` is the account's, over the contract's EIP-712 digest of (study, attempt, output digest).
+    ``signature`` is the account's, over the contract's EIP-712 digest of (study, attempt, output digest); ``handed``,
+    over ``eip712.handed_digest`` of the three components, is how it can be held to them.
     """
 
     study: int
@@ -58,6 +59,7 @@ class DeliverOutput(Message, frozen=True):
     output: OutputPackage
     output_digest: bytes
     signature: bytes
+    handed: bytes
     manifests: tuple[ShareManifest, ...]
 
 
@@ -253,7 +255,7 @@ class FetchEncryptionKey(Message, frozen=True):
 
 @message(0x0530, limit=1 << 17)
 class EvidenceReply(Message, frozen=True):
-    """Evidence that two committee members sealed different digests of one value."""
+    """Evidence that one of two committee members deviated, or that one did."""
 
     dispute: SealedDispute
 
@@ -263,6 +265,14 @@ class FetchEvidence(Message, frozen=True):
     """Anyone may ask a node that took part in a study for the evidence whose hash is on the chain; it shows no row."""
 
     evidence_hash: bytes
+
+
+@message(0x0535, answers=(EvidenceReply,), limit=64)
+class FetchTestimony(Message, frozen=True):
+    """A member or party that accuses asks a member what it was told in a stopped attempt; it shows no row."""
+
+    study: int
+    attempt: int
 
 
 @message(0x0532, limit=193 << 20)

@@ -20,6 +20,7 @@ from koinon.gateway.origins import of_view, sentence
 from koinon.gateway.views.parts import Event, Flow, Measure, Quantity, Sentence, Tone
 from koinon.gateway.views.studies import Attempt, Member, Owner, StudiesPage, StudyPage, StudyRow, Term
 from koinon.gateway.writing import shorten
+from koinon.kernel.ids import ZERO_ADDRESS, to_hex
 
 PHASES: Final = ("unknown", "proposed", "locked", "drawing", "running", "completed", "ended")
 TONES: Final[dict[str, Tone]] = {"completed": "final", "ended": "failed"}
@@ -344,12 +345,19 @@ def _event(facts: Facts, entry: Entry) -> Event | None:
             )
         case "Complained":
             actor, tone = values["receiver"], "failed"
-            said = sentence(
-                "met a wrong value. {sender}, {backup} and {receiver} leave the study unpaid",
-                sender=facts.label(values["sender"]),
-                backup=facts.label(values["backup"]),
-                receiver=facts.label(values["receiver"]),
-            )
+            sender, receiver = facts.label(values["sender"]), facts.label(values["receiver"])
+            if values["backup"] == to_hex(ZERO_ADDRESS):
+                said = sentence(
+                    "met a wrong or missing message of {sender}. Both leave the study unpaid",
+                    sender=sender,
+                )
+            else:
+                said = sentence(
+                    "met a wrong value. {sender}, {backup} and {receiver} leave the study unpaid",
+                    sender=sender,
+                    backup=facts.label(values["backup"]),
+                    receiver=receiver,
+                )
         case "Declined":
             actor, said = values["member"], sentence("cannot run this study and leaves its seat to another")
         case "Challenged":

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from koinon.contracts import judgements
-from koinon.contracts.judgements import JUDGES, HearingStage
+from koinon.contracts.judgements import HearingStage
 from koinon.contracts.refusals import Reverted
-from koinon.contracts.token import UNLIMITED
 from koinon.contracts.tokens import format_amount
 from koinon.jobs.cases import CaseStep, next_step
 from koinon.kernel.codec import Record, decode, encode
@@ -23,11 +22,11 @@ from koinon.kernel.ids import NodeId, to_hex
 from koinon.kernel.quantities import TokenAmount
 from koinon.node import disputes, orders
 from koinon.node.context import Context
-from koinon.node.roles import evidence, hearings
+from koinon.node.roles import accusing, evidence, hearings
 from koinon.node.tasks import Narrator
 from koinon.wire.catalogue import Message
 from koinon.wire.committee import OpenedView, SealedDispute
-from koinon.wire.studies import FetchEvidence, FetchView, ViewReply
+from koinon.wire.studies import FetchEvidence, FetchTestimony, FetchView, ViewReply
 
 journal = logging.getLogger("koinon.cases")
 
@@ -64,6 +63,7 @@ class CasesRole:
         for kind in (judgements.Pleaded, judgements.Convened, judgements.Voted, judgements.Decided, judgements.Closed):
             context.feed.on(contract, kind, self._heard)
         context.transport.handle(FetchEvidence, self._evidence)
+        context.transport.handle(FetchTestimony, self._testimony)
         context.transport.handle(FetchView, self._view)
         context.board.offer("case.accuse", self._accuse)
         context.board.offer("case.plead", self._plead)
@@ -131,8 +131,8 @@ class CasesRole:
             due = next_step(case, heard, now)
             match due.step:
                 case CaseStep.CONVENE:
-                    # Whoever pleaded paid for the draw and waits for it; where it does not, its fees go back in time.
-                    if context.account == case.accused[due.side]:
+                    # Whoever paid for the draw waits for it; where it does not, its fees go back in time.
+                    if context.account == (case.accuser if case.is_about_one else case.accused[due.side]):
                         await context.client.advance_past(heard[due.side].draw_height)
                         await contract.convene(number, due.side)
                 case CaseStep.ADJOURN:
@@ -163,6 +163,9 @@ class CasesRole:
     async def _evidence(self, _: NodeId, request: FetchEvidence) -> Message:
         return await evidence.give_evidence(self._context, request)
 
+    async def _testimony(self, _: NodeId, request: FetchTestimony) -> Message:
+        return await evidence.give_testimony(self._context, request)
+
     async def _view(self, sender: NodeId, request: FetchView) -> Message:
         """For the judges of this node's own side, while they sit."""
         case = self._load(request.case) if 0 < request.case <= LARGEST_CASE else None
@@ -182,19 +185,11 @@ class CasesRole:
     # ----------------------------------------------------------------------------------------------- orders
 
     async def _accuse(self, argument: bytes, narrator: Narrator) -> orders.CaseOpened:
-        order, context = decode(orders.Accuse, argument), self._context
-        path = Path(order.path) if order.path else self._kept_file(order.study, "evidence")
-        sealed = await asyncio.to_thread(disputes.read, path, SealedDispute)
-        proof = await evidence.prove(context, order.study, sealed)
-        narrator.say("the evidence proves that one of the two deviated", 0.5)
-        named = evidence.keep_evidence(context, sealed)  # before the case: judges may ask at once
-        number = await context.suite.judgements.accuse(
-            order.study, proof.attempt, proof.dispute.sender, proof.dispute.backup, named
-        )
-        case = await context.suite.judgements.case_of(number)
-        self._take_up(Kept(number, order.study, proof.attempt))
-        narrator.say(f"case {number} is open", 1.0)
-        return orders.CaseOpened(number, order.study, proof.attempt, named, proof.accused, int(case.deadline))
+        opened = await accusing.accuse(self._context, decode(orders.Accuse, argument), narrator)
+        if opened.case:
+            self._take_up(Kept(opened.case, opened.study, opened.attempt))
+            narrator.say(f"case {opened.case} is open", 1.0)
+        return opened
 
     async def _plead(self, argument: bytes, narrator: Narrator) -> orders.PleaEntered:
         order, context = decode(orders.Plead, argument), self._context
@@ -205,16 +200,22 @@ class CasesRole:
         side = case.accused.index(context.account)
         hearing = await contract.hearing_of(order.case, side)
         now = max((await context.client.block()).timestamp, context.clock.unix())
-        if hearing.stage is not HearingStage.NONE:
+        known = self._load(order.case)
+        if (known is not None and known.side >= 0) or (
+            hearing.stage is not HearingStage.NONE and not case.is_about_one
+        ):
             raise Refused(f"this node pleaded in case {order.case} already")
-        if case.closed or now > case.deadline:
+        over = hearing.stage is HearingStage.OVER or now > max(case.deadline, hearing.deadline)
+        if case.closed or over:
             raise Refused(f"the time to plead in case {order.case} is over")
         sealed = await evidence.fetch_evidence(context, case)
         proof = await evidence.prove_case(context, case, sealed)
+        if not proof.dispute.is_heard:
+            raise Refused("this node's own signatures contradict each other; no view of its part changes that")
         narrator.say("the evidence is in order; repeating this node's own part", 0.2)
         path = Path(order.path) if order.path else self._kept_file(case.study_id, "view", case.attempt)
         view = await asyncio.to_thread(disputes.read, path, OpenedView)
-        if view.position != (proof.dispute.sender, proof.dispute.backup)[side]:
+        if view.position != proof.dispute.accused[side]:
             raise InvalidInput(f"{path.name} is the view of another position than this node's")
         finding = await self._repeat(sealed, view, case.study_id)
         narrator.say(f"repeating its part shows: {finding.lower()}", 0.6)
@@ -226,11 +227,12 @@ class CasesRole:
         own = self._kept_path(case.study_id, case.attempt, "view")
         if path.resolve() != own.resolve():  # judges are given it from where this node keeps its own
             await asyncio.to_thread(disputes.keep, own, view)
-        cost = TokenAmount(JUDGES * await contract.judge_fee())
-        if await context.suite.token.allowance(context.account, contract.address) < cost:
-            await context.suite.token.approve(contract.address, UNLIMITED)
+        cost = TokenAmount(0) if case.is_about_one else await accusing.allow_fees(self._context)
         # Kept before it is sent: the judges of a plea must be answered whatever happens to this process.
         self._take_up(Kept(order.case, case.study_id, case.attempt, side))
+        if case.is_about_one:  # who accused it has paid for its judges, and they ask this node from now on
+            narrator.say("the view is open to the judges of this case", 1.0)
+            return orders.PleaEntered(order.case, side, finding, cost, int(hearing.draw_height))
         await contract.plead(order.case, side)
         hearing = await contract.hearing_of(order.case, side)
         narrator.say(f"paid {format_amount(cost)} tokens; judges are drawn after block {hearing.draw_height}", 1.0)
@@ -245,14 +247,13 @@ class CasesRole:
 
     def _kept_file(self, study: int, kind: str, attempt: int | None = None) -> Path:
         """What this node kept of a disputed run. Raises InvalidInput where it kept nothing."""
-        attempts = range(16) if attempt is None else (attempt,)
-        found = [path for one in attempts if (path := self._kept_path(study, one, kind)).is_file()]
-        if not found:
+        found = accusing.find_kept(self._context, study, kind, attempt)
+        if found is None:
             raise InvalidInput(f"this node kept no {kind} of study {study}; give the file")
-        return found[-1]
+        return found
 
     def _kept_path(self, study: int, attempt: int, kind: str) -> Path:
-        return self._context.home.disputes / disputes.file_name(study, attempt, kind)
+        return accusing.kept_path(self._context, study, attempt, kind)
 
     # --------------------------------------------------------------------------------------------------- the disk
 

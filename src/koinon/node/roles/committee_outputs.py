@@ -4,12 +4,13 @@ import asyncio
 import logging
 from typing import Final
 
-from koinon.contracts.eip712 import result_digest
+from koinon.contracts.eip712 import handed_digest, result_digest
 from koinon.jobs import gate, member
 from koinon.kernel.errors import KoinonError, MalformedMessage, Refused, Unavailable
 from koinon.kernel.ids import Hash32
 from koinon.node.context import Context
 from koinon.node.roles.committee_seat import CALL_SECONDS, TICK_SECONDS, Seat, manifests
+from koinon.wire.committee import OutputPackage
 from koinon.wire.studies import DeliverOutput, DeliverSignature
 
 journal = logging.getLogger("koinon.compute")
@@ -70,6 +71,13 @@ async def complete(context: Context, seat: Seat, effect: member.Complete) -> Non
 async def send_output(context: Context, seat: Seat, effect: member.SendOutput) -> None:
     """Hand this member's part of the output to the result party, who may be away for a while."""
     state = seat.state
+    handed = handed_digest(
+        await context.suite.judgements.domain(),
+        state.study,
+        state.attempt,
+        state.position,
+        await asyncio.to_thread(_handed, effect.output),
+    )
     delivery = DeliverOutput(
         state.study,
         state.attempt,
@@ -77,6 +85,7 @@ async def send_output(context: Context, seat: Seat, effect: member.SendOutput) -
         effect.output,
         effect.output_digest,
         effect.signature,
+        context.keys.account.sign_digest(handed),
         manifests(seat),
     )
     for _ in range(DELIVERY_TRIES):
@@ -87,3 +96,9 @@ async def send_output(context: Context, seat: Seat, effect: member.SendOutput) -
         except Unavailable as problem:
             journal.warning("study %d: the result party cannot be reached: %s", state.study, problem)
             await asyncio.sleep(TICK_SECONDS)
+
+
+def _handed(output: OutputPackage) -> tuple[Hash32, Hash32, Hash32]:
+    from koinon.privacy.opening import handed_digests
+
+    return handed_digests(output)

@@ -57,6 +57,8 @@ async def work(context: Context, seat: Seat) -> None:
                     await _keep(context, seat, "view", report)
             if isinstance(report, Aborted) and report.dispute is not None:
                 await _keep(context, seat, "evidence", report.dispute)
+            if isinstance(report, Aborted) and report.testimony is not None:
+                await _keep(context, seat, "testimony", report.testimony)
             seat.events.put_nowait(_outcome(report))
     except KoinonError as problem:
         # Nothing names a culprit when one's own child fails; the others will find this seat silent.

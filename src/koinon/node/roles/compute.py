@@ -45,8 +45,6 @@ LARGEST_EARLY: Final = 256 * 1024**2
 
 strangers can send them too, and wait no longer than the time above.
 """
-LIE_ROUND: Final = 12
-"""A demonstration's lie is told in the middle of the computation, not in its set-up."""
 
 
 @dataclass
@@ -66,7 +64,7 @@ class ComputeRole:
         self._context = context
         self._seats: dict[tuple[int, int], Seat] = {}
         self._early: dict[tuple[int, int], _Early] = {}
-        self._lies: dict[int, int] = {}
+        self._lies: dict[int, Lie] = {}
 
     def attach(self) -> None:
         """Follow the studies contract, listen to owners and to other members, and take the operator's orders."""
@@ -289,8 +287,9 @@ class ComputeRole:
             seat.events.put_nowait(member.WorkerAborted(str(problem), frozenset(), None, None, None))
             return
         fault = None
-        if self._lies.pop(state.attempt, None) == state.position:
-            fault = Fault(LIE_ROUND, (state.position + 1) % 4, 3)
+        lie = self._lies.pop(state.attempt, None)
+        if lie is not None and lie.position == state.position:
+            fault = Fault(lie.round, (state.position + 1) % 4, 3)
         seat.to_worker.put_nowait(
             Run(
                 peers=(run.greetings[0], run.greetings[1], run.greetings[2], run.greetings[3]),
@@ -307,7 +306,7 @@ class ComputeRole:
 
     async def _plan_lie(self, argument: bytes, _: Narrator) -> Nothing:
         lie = decode(Lie, argument)
-        self._lies[lie.attempt] = lie.position
+        self._lies[lie.attempt] = lie
         return Nothing()
 
 

@@ -1,4 +1,4 @@
-"""Evidence about a pair: kept by its hash, fetched from whoever took part in the study, checked against the chain."""
+"""Evidence about members: kept by its hash, fetched from whoever took part in the study, checked against the chain."""
 
 import asyncio
 from dataclasses import dataclass
@@ -13,16 +13,19 @@ from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Forged, InvalidInput, KoinonError, Unavailable
 from koinon.kernel.ids import Address, Hash32, NodeId
 from koinon.kernel.quantities import Seconds
+from koinon.node import disputes
 from koinon.node.context import Context
+from koinon.node.roles.results import LARGEST_STUDY
 from koinon.node.roles.studies import proposal_of
 from koinon.wire.catalogue import Message
 from koinon.wire.committee import SealedDispute
-from koinon.wire.studies import EvidenceReply, FetchEvidence
+from koinon.wire.studies import EvidenceReply, FetchEvidence, FetchTestimony
 
 if TYPE_CHECKING:
     from koinon.privacy.rep4.judge import Dispute
 
 CALL_SECONDS: Final = Seconds(15.0)
+MOST_ATTEMPTS: Final = 16
 _PREFIX: Final = b"evidence/"
 
 
@@ -40,9 +43,9 @@ class Proof:
     attempt: int
 
     @property
-    def accused(self) -> tuple[Address, Address]:
-        """Accounts of the sender and of the backup."""
-        return self.committee.accounts[self.dispute.sender], self.committee.accounts[self.dispute.backup]
+    def accused(self) -> tuple[Address, ...]:
+        """Accounts of the sender and of the backup, or of the one member that is accused."""
+        return tuple(self.committee.accounts[position] for position in self.dispute.accused)
 
 
 def keep_evidence(context: Context, sealed: SealedDispute) -> Hash32:
@@ -119,8 +122,9 @@ async def prove(context: Context, number: int, sealed: SealedDispute) -> Proof:
 async def prove_case(context: Context, case: Case, sealed: SealedDispute) -> Proof:
     """``prove`` for evidence that a case names. Raises Forged, besides, where the case accuses others than it does."""
     proof = await prove(context, case.study_id, sealed)
-    if proof.attempt != case.attempt or proof.accused != tuple(case.accused):
-        raise Forged("the case accuses others than the two that its evidence is about")
+    accused = case.accused[:1] if case.is_about_one else case.accused
+    if proof.attempt != case.attempt or proof.accused != tuple(accused):
+        raise Forged("the case accuses others than those that its evidence is about")
     return proof
 
 
@@ -129,6 +133,48 @@ async def give_evidence(context: Context, request: FetchEvidence) -> Message:
     kept = kept_evidence(context, request.evidence_hash)
     if kept is None:
         raise InvalidInput("this node has no evidence with that hash")
+    return EvidenceReply(kept)
+
+
+async def gather_testimony(context: Context, number: int, attempt: int) -> SealedDispute:
+    """Evidence about one member, put together from what members of a stopped attempt were told.
+
+    Raises:
+        InvalidInput: no member that could be reached has any, or it names nobody.
+    """
+    from koinon.privacy.rep4.hearing import joined_testimony
+
+    accounts = await context.suite.studies.committee_of(number, attempt)
+
+    async def ask(account: Address) -> SealedDispute | None:
+        if account == context.account:
+            return await asyncio.to_thread(kept_testimony, context, number, attempt)
+        try:
+            record = await context.record_of(account)
+            reply = await context.transport.call(record.endpoint, FetchTestimony(number, attempt), CALL_SECONDS)
+        except KoinonError:
+            return None  # what the others were told may be enough
+        assert isinstance(reply, EvidenceReply)  # the transport lets no other answer through
+        return reply.dispute
+
+    given = await asyncio.gather(*(ask(account) for account in accounts))
+    told = [one for one in given if one is not None]
+    return await asyncio.to_thread(joined_testimony, told)
+
+
+def kept_testimony(context: Context, number: int, attempt: int) -> SealedDispute | None:
+    """What this node's worker was told in a stopped attempt, if that may matter."""
+    path = context.home.disputes / disputes.file_name(number, attempt, "testimony")
+    return disputes.read(path, SealedDispute) if path.is_file() else None
+
+
+async def give_testimony(context: Context, request: FetchTestimony) -> Message:
+    """Answer whoever asks. Raises InvalidInput where this node has none."""
+    if not (0 < request.study <= LARGEST_STUDY and 0 <= request.attempt < MOST_ATTEMPTS):
+        raise InvalidInput("there is no such attempt of a study")
+    kept = await asyncio.to_thread(kept_testimony, context, request.study, request.attempt)
+    if kept is None:
+        raise InvalidInput("this node was told nothing in that attempt that names a member")
     return EvidenceReply(kept)
 
 

@@ -2,7 +2,8 @@
 
 It fetches the evidence and the member's view over the transport, keeps the view in memory only, and repeats the part in
 a disposable child. The view of the other accused of a case is never asked for: two views together show every row.
-What it found is on disk before it votes, so that a restart votes the same.
+Where a member is accused alone because its own signatures contradict each other, it votes on the evidence alone. What
+it found is on disk before it votes, so that a restart votes the same.
 """
 
 import asyncio
@@ -153,6 +154,8 @@ class JudgeRole:
         except (Forged, InvalidInput) as problem:
             journal.warning("case %d: %s", number, problem)
             return JudgedOutcome.UNPROVEN
+        if not proof.dispute.is_heard:
+            return JudgedOutcome.DEVIATED  # its own signatures say so, and nothing that it opens changes them
         try:
             view = await self._fetch_view(case, number, side)
         except KoinonError as problem:
@@ -160,7 +163,7 @@ class JudgeRole:
                 raise Unavailable(f"the accused member has not given its view yet: {problem}") from None
             journal.warning("case %d: the view could not be had in time", number)
             return JudgedOutcome.UNOPENED
-        if view.position != (proof.dispute.sender, proof.dispute.backup)[side]:
+        if view.position != proof.dispute.accused[side]:
             journal.warning("case %d: the accused member gave the view of another position", number)
             return JudgedOutcome.UNOPENED
         terms = await self._context.suite.studies.terms_of(case.study_id)

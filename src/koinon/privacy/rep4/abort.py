@@ -9,17 +9,18 @@ from typing import Final
 
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import ProtocolAbort
-from koinon.wire.committee import NOBODY, POSITIONS, Complaint, PairEvidence
+from koinon.wire.committee import NOBODY, POSITIONS, Complaint, OpenedFrame, PairEvidence
 
 MISMATCH: Final = "the value and its hash do not match"
 INCONSISTENT: Final = "two parties state different things about the same value"
 MALFORMED: Final = "a frame is not the one the protocol expects"
 SILENCE: Final = "no frame came in time"
 BAD_HEADS: Final = "the signed chain heads do not match the link"
+ODD_DIGEST: Final = "one of three holders states another digest of the output"
 BAD_INPUT: Final = "an input is outside its declared range"
 WITHDRAWN: Final = "the party was stopped by its own operator"
 MOST_INPUTS: Final = 1 << 16
-REASONS: Final = (MISMATCH, INCONSISTENT, MALFORMED, SILENCE, BAD_HEADS, BAD_INPUT, WITHDRAWN)
+REASONS: Final = (MISMATCH, INCONSISTENT, MALFORMED, SILENCE, BAD_HEADS, ODD_DIGEST, BAD_INPUT, WITHDRAWN)
 
 
 class CommitteeAbort(ProtocolAbort):
@@ -30,9 +31,11 @@ class CommitteeAbort(ProtocolAbort):
         position: of the party that raises this.
         suspects: positions of whom at least one deviated, as far as this party knows; it leaves itself out.
         evidence: what proves to outsiders that sender or backup deviated, where this party has it.
+        frames: announcements that prove who did, alone or with those of others.
     """
 
     evidence: PairEvidence | None = None
+    frames: tuple[OpenedFrame, ...] = ()
 
     def __init__(self, complaint: Complaint, position: int) -> None:
         self.complaint = complaint

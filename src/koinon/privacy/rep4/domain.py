@@ -18,14 +18,13 @@ from koinon.privacy.secret import together
 
 
 def check_domain(
-    party: Party, inputs: Sequence[Shares], fraction_bits: int, flags: Sequence[Sequence[int]], number: int
+    party: Party, inputs: Sequence[Shares], fraction_bits: int, flags: Sequence[Sequence[int]]
 ) -> Generator[None, None, None]:
     """Check every input: four rounds of comparison, a checkpoint, one opening.
 
     Args:
         inputs: (rows, columns) words of each owner; 1 is 2^fraction_bits.
         flags: of each input, the columns whose numbers must be −1 or 1.
-        number: of the checkpoint.
 
     Raises:
         CommitteeAbort: an input is outside; names its number.
@@ -33,7 +32,7 @@ def check_domain(
     evidence = yield from together(
         *(_violations(party, each, fraction_bits, marked) for each, marked in zip(inputs, flags, strict=True))
     )
-    yield from checkpoint(party, number)
+    yield from checkpoint(party)
     opened = yield from open_to_all(party, joined(evidence, 0, party.position))
     start = 0
     for index, each in enumerate(evidence):

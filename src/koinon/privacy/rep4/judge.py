@@ -1,6 +1,7 @@
 """The judge: repeats what one accused position should have sent, from what it signed (REP4-JUDGE in docs/spec/rep4.md).
 
-    evidence   two sealed frames that state different things about one value: sender or backup deviated
+    evidence   two sealed frames that state different things about one value: sender or backup deviated; or sealed
+               announcements by which one position contradicts itself (``contradiction``)
     view       what one of the two received and drew, which it opens, signed, to its judge and to nobody else
     finding    the judge runs the honest protocol on the view and compares the heads it gets with the seal
 
@@ -17,38 +18,50 @@ from koinon.kernel.errors import Forged, InvalidInput
 from koinon.privacy.backend import Program
 from koinon.privacy.rep4 import abort
 from koinon.privacy.rep4.abort import CommitteeAbort
+from koinon.privacy.rep4.contradiction import Contradiction, contradiction_of
 from koinon.privacy.rep4.party import COMPLAINT_DOMAIN, Party
 from koinon.privacy.rep4.seals import SEAL_BYTES, SEAL_DOMAIN, covers, sealed_by, unpacked
 from koinon.privacy.rep4.session import take_part
 from koinon.privacy.rep4.shares import Shares
 from koinon.privacy.rep4.signing import SIGNATURE_BYTES, Checks
-from koinon.wire.committee import POSITIONS, PairEvidence, RouteDigest, Seal
+from koinon.wire.committee import POSITIONS, OpenedFrame, PairEvidence, RouteDigest, Seal
 
 
 class Outcome(StrEnum):
     """What repeating a position's part shows."""
 
-    KEPT = "it sent what the protocol says; the other of the two deviated"
+    KEPT = "it sent what the protocol says; where two are accused, the other deviated"
     DEVIATED = "it signed something else than the protocol says"
     UNATTRIBUTED = "what it received is not signed by its peers, so its part cannot be repeated for certain"
 
 
 @dataclass(frozen=True, slots=True)
 class Dispute:
-    """A proven disagreement: at most one of ``sender`` and ``backup`` kept to the protocol in ``round``."""
+    """A proven deviation, in ``round``.
+
+    Attributes:
+        accused: sender and backup of a value, of whom at most one kept to the protocol; or one position alone.
+        seals: of theirs, by which each is judged.
+        alone: what one position alone is named by; None where there are two.
+    """
 
     session: bytes
     round: int
-    sender: int
-    backup: int
+    accused: tuple[int, ...]
     receiver: int
-    seals: tuple[Seal, Seal]
+    seals: tuple[Seal, ...]
+    alone: Contradiction | None = None
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether an accused's view could clear it."""
+        return self.alone is None or self.alone.may_be_cleared
 
     def seal_of(self, position: int) -> Seal:
-        """The seal that ``position``, one of the two, is judged by. Raises InvalidInput for any other position."""
-        if position not in (self.sender, self.backup):
-            raise InvalidInput(f"the dispute is between positions {self.sender} and {self.backup}, not {position}")
-        return self.seals[position == self.backup]
+        """The seal that ``position``, one of the accused, is judged by. Raises InvalidInput for any other position."""
+        if position not in self.accused:
+            raise InvalidInput(f"the dispute is about positions {', '.join(map(str, self.accused))}, not {position}")
+        return self.seals[self.accused.index(position)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,15 @@ def dispute_of(evidence: PairEvidence, checks: Checks) -> Dispute:
     one, other = _stated(evidence.sender.frame.values, path), _stated(evidence.backup.frame.hashes, path)
     if one == other:
         raise Forged("sender and backup state the same: nobody deviated")
-    return Dispute(complaint.session, complaint.round, *path, (evidence.sender.seal, evidence.backup.seal))
+    seals = (evidence.sender.seal, evidence.backup.seal)
+    return Dispute(complaint.session, complaint.round, path[:2], complaint.receiver, seals)
+
+
+def dispute_about_one(frames: Sequence[OpenedFrame], checks: Checks) -> Dispute:
+    """Check evidence about one position. Raises Forged where it names none."""
+    found = contradiction_of(frames, checks)
+    seal = found.seal
+    return Dispute(seal.session, seal.round, (found.position,), found.receiver, (seal,), found)
 
 
 def find(
@@ -116,7 +137,7 @@ def find(
     program: Program,
     inputs: Sequence[Shares],
 ) -> Finding:
-    """Repeat the part of one of the two up to the disputed round.
+    """Repeat the part of an accused position up to the disputed round.
 
     Args:
         replay: what the position opened; that it signed this is checked by the caller.
@@ -136,7 +157,7 @@ def find(
         return Finding(position, dispute.round, Outcome.UNATTRIBUTED, None)
     if party.heads() != sealed.sent:
         return Finding(position, dispute.round, Outcome.DEVIATED, position)
-    other = dispute.sender + dispute.backup - position
+    other = next((one for one in dispute.accused if one != position), None)
     return Finding(position, dispute.round, Outcome.KEPT, other)
 
 

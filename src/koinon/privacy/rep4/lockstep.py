@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from koinon.privacy.rep4.abort import CommitteeAbort
+from koinon.privacy.rep4.agreement import testimony
 from koinon.privacy.rep4.party import Party, complaint_frame, is_complaint
+from koinon.wire.committee import OpenedFrame
 
 
 class Corruption(Protocol):
@@ -25,11 +27,12 @@ class Corruption(Protocol):
 
 @dataclass(slots=True)
 class Ending:
-    """How one position's run ended: with a result or an abort; and what it sent, by round."""
+    """How one position's run ended: with a result or an abort; what it sent, by round; and what it may then show."""
 
     result: Any = None
     abort: CommitteeAbort | None = None
     rounds_sent: list[int] = field(default_factory=list)
+    shown: tuple[OpenedFrame, ...] = ()
 
 
 def run(
@@ -48,6 +51,7 @@ def run(
 
     def stop(position: int, problem: CommitteeAbort) -> None:
         endings[position].abort = problem
+        endings[position].shown = testimony(parties[position], problem)
         del running[position]
         for peer in parties[position].peers:
             complaints[peer].append((position, complaint_frame(problem.complaint)))

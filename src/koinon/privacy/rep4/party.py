@@ -15,6 +15,7 @@ A frame ends with its sender's seal: the heads of the chains of all it sent, sig
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from struct import Struct
 from typing import Any, Final
 
@@ -27,7 +28,20 @@ from koinon.kernel.codec import decode, encode
 from koinon.kernel.errors import Forged, MalformedMessage
 from koinon.privacy.rep4 import abort
 from koinon.privacy.rep4.abort import CommitteeAbort
-from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES, Heads, chained, head_in, packed, seal, sealed_by, unpacked
+from koinon.privacy.rep4.seals import (
+    HASH_BYTES,
+    SEAL_BYTES,
+    Heads,
+    announced,
+    chained,
+    covers,
+    head_in,
+    packed,
+    place_of,
+    seal,
+    sealed_by,
+    unpacked,
+)
 from koinon.privacy.rep4.signing import Signatures
 from koinon.privacy.rep4.streams import Tape
 from koinon.privacy.rep4.transcript import Transcript
@@ -36,6 +50,7 @@ from koinon.wire.committee import (
     POSITIONS,
     Complaint,
     FrameDigests,
+    OpenedFrame,
     PairEvidence,
     RouteDigest,
     Seal,
@@ -51,8 +66,10 @@ _HASH_DOMAIN: Final = "koinon rep4 joint message 2"
 _HASH_KEY_DOMAIN: Final = "koinon/rep4/joint-message-key/1"
 _JOINED_BYTES: Final = 64 * 1024
 """Up to here it is cheaper to copy values together than to hash them one by one."""
-_ANNOUNCEMENT_DOMAIN: Final = "koinon rep4 announcements 1"
 _ALL_POSITIONS: Final = sum(POSITIONS)
+KEY_ROUNDS: Final = 4
+"""The first rounds: whoever stops in them has sent nothing that the component keys protect."""
+_LONGEST_ANNOUNCED: Final = 8192
 
 Path = tuple[int, int, int]
 """(sender, backup, receiver) of joint messages."""
@@ -100,7 +117,7 @@ class Frame:
     hashes: list[RouteDigest] = field(default_factory=list)
 
     def digests(self) -> FrameDigests:
-        return FrameDigests(tuple(self.sent), _announced(self.announcements), tuple(self.hashes))
+        return FrameDigests(tuple(self.sent), announced(self.announcements), tuple(self.hashes))
 
     def encoded(self, sealed: bytes) -> bytes:
         others = [*self.announcements, *[backed.digest for backed in self.hashes], sealed]
@@ -144,6 +161,8 @@ class Party:
         sent, received: BLAKE3 chain heads of the frames to and from each peer.
         bytes_sent: in data frames.
         transcript: where everything this party receives is kept for a judge, if it is kept.
+        told, heard_from: frames with announcements by peer, of the last round that had any.
+        agreed: those of the rounds in which nothing had been protected by the keys yet.
     """
 
     def __init__(
@@ -159,6 +178,9 @@ class Party:
         self.sent = dict.fromkeys(self.peers, bytes(HASH_BYTES))
         self.received = dict.fromkeys(self.peers, bytes(HASH_BYTES))
         self.bytes_sent = 0
+        self.told: dict[int, OpenedFrame] = {}
+        self.heard_from: dict[int, OpenedFrame] = {}
+        self.agreed: list[OpenedFrame] = []
         self._tapes: dict[int, Tape] = {}
         self._joint: list[JointMessage] = []
         self._announcements: list[Announcement] = []
@@ -223,6 +245,10 @@ class Party:
         """The joint messages of this round that this party sends or backs up."""
         return [message for message in self._joint if self.position != message.receiver]
 
+    def announcing(self) -> list[Announcement]:
+        """The announcements of this round that this party makes."""
+        return self._announcements
+
     def compose(self) -> dict[int, Frame]:
         """The frames of this round by peer; a peer to whom there is nothing to say gets none."""
         me = self.position
@@ -242,12 +268,22 @@ class Party:
 
     def send_frames(self) -> dict[int, bytes]:
         """The frames of this round, entered in the chains, sealed and encoded."""
-        frames = self.compose()
+        frames, before = self.compose(), dict(self.sent)
         for peer, frame in frames.items():
             self.sent[peer] = chained(self.sent[peer], frame.digests())
         if not frames:
             return {}
-        sealed = packed(seal(self.signatures, self.session, self.position, self.round, self.heads()))
+        made = seal(self.signatures, self.session, self.position, self.round, self.heads())
+        if self._announcements:
+            self.told = {
+                peer: OpenedFrame(
+                    SealedFrame(made, before[peer], frame.digests()), peer, tuple(map(bytes, frame.announcements))
+                )
+                for peer, frame in frames.items()
+                if frame.announcements
+            }
+            self._remember(self.told)
+        sealed = packed(made)
         encoded = {peer: frame.encoded(sealed) for peer, frame in frames.items()}
         self.bytes_sent += sum(map(len, encoded.values()))
         return encoded
@@ -366,7 +402,7 @@ class Party:
         frames = {
             peer: FrameDigests(
                 tuple([each for each in digests if each.sender == peer]),
-                _announced(said.announcements),
+                announced(said.announcements),
                 tuple(said.hashes),
             )
             for peer, said in received.items()
@@ -384,19 +420,35 @@ class Party:
                     problem.evidence = PairEvidence(problem.complaint, *pair)
                 raise problem
         for peer, said in received.items():
-            if head_in(said.sealed, _place(peer, self.position)) != self.received[peer]:
+            if head_in(said.sealed, place_of(peer, self.position)) != self.received[peer]:
                 raise self.complain(abort.MALFORMED, peer)
+        spoken = {
+            peer: OpenedFrame(
+                SealedFrame(unpacked(said.sealed, self.session, peer, self.round), previous[peer], frames[peer]),
+                self.position,
+                tuple(said.announcements),
+            )
+            for peer, said in received.items()
+            if said.announcements
+        }
+        if spoken:
+            self.heard_from = spoken
+            self._remember(spoken)
 
     def _is_sealed(self, sealed: Seal) -> bool:
         """Whether a peer signed the chain of frames as we received it."""
         ours = self.received[sealed.position]
-        return sealed.sent[_place(sealed.position, self.position)] == ours and sealed_by(self.signatures, sealed)
+        return sealed.sent[place_of(sealed.position, self.position)] == ours and sealed_by(self.signatures, sealed)
+
+    def _remember(self, frames: Mapping[int, OpenedFrame]) -> None:
+        if self.round < KEY_ROUNDS:
+            self.agreed.extend(frames.values())
 
     def _take(self, peer: int, frame: bytes, due: _Due) -> _Received:
         length = due.length()
         header = HEADER.pack(MAGIC, DATA, 0, 0, self.round, length)
         if len(frame) != HEADER.size + length or frame[: HEADER.size] != header:
-            raise self.complain(abort.MALFORMED, peer)
+            raise self._misshapen(peer, frame, due)
         room, offset = memoryview(frame), HEADER.size
         for message in due.messages:
             size = message.value.nbytes
@@ -414,6 +466,23 @@ class Party:
             offset += HASH_BYTES
         return _Received(hashes, heard, frame[offset:])
 
+    def _misshapen(self, peer: int, frame: bytes, due: _Due) -> CommitteeAbort:
+        """The complaint about a frame of another form; with the frame, where its author sealed what it announced."""
+        problem = self.complain(abort.MALFORMED, peer)
+        end = len(frame) - SEAL_BYTES
+        if due.messages or due.backed or end < HEADER.size or len(frame) > _LONGEST_ANNOUNCED:
+            return problem
+        made = unpacked(frame[end:], self.session, peer, self.round)
+        excess = end - HEADER.size - sum(each.length for each in due.announcements)
+        for place in range(len(due.announcements)):
+            lengths = [each.length + excess * (at == place) for at, each in enumerate(due.announcements)]
+            cuts = [HEADER.size + sum(lengths[:at]) for at in range(len(lengths) + 1)]
+            contents = tuple(frame[a:b] for a, b in pairwise(cuts))
+            sealed = SealedFrame(made, self.received[peer], FrameDigests((), announced(contents), ()))
+            if lengths[place] >= 0 and covers(sealed, self.position) and sealed_by(self.signatures, made):
+                problem.frames = (OpenedFrame(sealed, self.position, contents),)
+        return problem
+
 
 def complaint_frame(complaint: Complaint) -> bytes:
     """A signed complaint as a frame; relayed unchanged, so that only its author can be held to it."""
@@ -424,13 +493,3 @@ def complaint_frame(complaint: Complaint) -> bytes:
 def is_complaint(frame: bytes) -> bool:
     """Whether a frame claims to be a complaint; ``Party.heard`` judges it."""
     return frame[:5] == MAGIC + bytes([COMPLAINT])
-
-
-def _place(owner: int, peer: int) -> int:
-    """Where in the heads of ``owner``, ascending by peer, that of ``peer`` stands."""
-    return peer - (peer > owner)
-
-
-def _announced(contents: list[bytes]) -> bytes:
-    """The digest of a frame's announcements; nothing where there are none."""
-    return tagged_hash(_ANNOUNCEMENT_DOMAIN, *contents) if contents else b""

@@ -5,10 +5,12 @@ two sealed frames whose digests of one route differ prove to a stranger that the
 nothing of what was sent. Nobody checks the signatures while all goes well; they are for the judge.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from blake3 import blake3
 
+from koinon.crypto.hash import tagged_hash
 from koinon.kernel.codec import encode
 from koinon.kernel.errors import Forged
 from koinon.privacy.rep4.signing import SIGNATURE_BYTES, Checks, Signatures
@@ -18,7 +20,8 @@ HASH_BYTES: Final = 32
 SEAL_BYTES: Final = 3 * HASH_BYTES + SIGNATURE_BYTES
 """A seal at the end of a frame; session, position and round are known."""
 SEAL_DOMAIN: Final = "koinon/rep4/seal/1"
-_CHAIN_DOMAIN: Final = "koinon rep4 frame chain 2"
+_CHAIN_DOMAIN: Final = "koinon rep4 frame chain 3"
+_ANNOUNCEMENT_DOMAIN: Final = "koinon/rep4/announcement/2"
 
 Heads = tuple[bytes, bytes, bytes]
 
@@ -26,6 +29,16 @@ Heads = tuple[bytes, bytes, bytes]
 def chained(head: bytes, frame: FrameDigests) -> bytes:
     """The head of a link's chain after one more frame."""
     return blake3(head + encode(frame), derive_key_context=_CHAIN_DOMAIN).digest()
+
+
+def announced(contents: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The digests of announcements, each of its own, so that one can be shown without the others."""
+    return tuple([tagged_hash(_ANNOUNCEMENT_DOMAIN, content) for content in contents])
+
+
+def place_of(owner: int, peer: int) -> int:
+    """Where in the heads of ``owner``, ascending by peer, that of ``peer`` stands."""
+    return peer - (peer > owner)
 
 
 def seal(signatures: Signatures, session: bytes, position: int, round_number: int, sent: Heads) -> Seal:
@@ -45,7 +58,7 @@ def sealed_by(checks: Checks, sealed: Seal) -> bool:
 
 def covers(sealed: SealedFrame, receiver: int) -> bool:
     """Whether the seal is over the chain that ends with this frame to ``receiver``."""
-    place = receiver - (receiver > sealed.seal.position)
+    place = place_of(sealed.seal.position, receiver)
     # A shorter head would let the frame begin elsewhere in the bytes that were hashed.
     whole = len(sealed.previous) == HASH_BYTES
     return whole and sealed.seal.sent[place] == chained(sealed.previous, sealed.frame)

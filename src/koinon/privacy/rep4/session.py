@@ -23,10 +23,10 @@ from koinon.privacy.rep4 import abort
 from koinon.privacy.rep4.agreement import agree
 from koinon.privacy.rep4.arithmetic import joint_input
 from koinon.privacy.rep4.checkpoint import Statements, checkpoint
+from koinon.privacy.rep4.contradiction import digests_in, odd_one
 from koinon.privacy.rep4.domain import check_domain
 from koinon.privacy.rep4.machine import Rep4Machine
 from koinon.privacy.rep4.party import Party
-from koinon.privacy.rep4.seals import HASH_BYTES
 from koinon.privacy.rep4.shares import ROUTES, Shares, summed
 from koinon.privacy.secret import Secret, aligned, joined
 from koinon.privacy.sharing import manifest_hash
@@ -99,9 +99,9 @@ def take_part(
         CommitteeAbort: somebody deviated; nothing was opened.
     """
     yield from agree(party, rng)
-    yield from checkpoint(party, 0)
+    yield from checkpoint(party)
     flags = [program.flags_of(number) for number in range(len(inputs))]
-    yield from check_domain(party, inputs, program.fraction_bits, flags, 1)
+    yield from check_domain(party, inputs, program.fraction_bits, flags)
     machine = Rep4Machine(party)
     secrets = [Secret(machine, shares, program.fraction_bits, 1.0) for shares in inputs]
     outputs = yield from _with_checkpoints(party, program.compute(machine, secrets))
@@ -121,7 +121,7 @@ def _with_checkpoints(
         yield
         rounds += 1
         if rounds % ROUNDS_PER_CHECKPOINT == 0:
-            yield from checkpoint(party, 1 + rounds // ROUNDS_PER_CHECKPOINT)
+            yield from checkpoint(party)
 
 
 def _outcome(party: Party, identity: bytes, outputs: Sequence[Secret]) -> Generator[None, None, Outcome]:
@@ -131,7 +131,7 @@ def _outcome(party: Party, identity: bytes, outputs: Sequence[Secret]) -> Genera
     values = {j: shares.part(j).astype("<u8").tobytes() for j in party.keys}
     digests = {j: component_digest(identity, j, values[j], salts[j]) for j in party.keys}
     note = b"".join(digests[j] for j in sorted(digests))
-    statements = yield from checkpoint(party, (1 << 32) - 1, note)
+    statements = yield from checkpoint(party, note)
     agreed = _compared(party, digests, statements)
     first, second, third = (OutputComponent(j, values[j], salts[j]) for j in sorted(values))
     package = OutputPackage(
@@ -159,21 +159,21 @@ def _rerandomised(party: Party, shares: Shares) -> Generator[None, None, Shares]
 
 
 def _compared(party: Party, mine: Mapping[int, bytes], statements: Statements) -> Four:
-    stated = {
-        peer: dict(zip([j for j in POSITIONS if j != peer], _cut(statements[peer].note), strict=True))
-        for peer in party.peers
-    }
-    for peer in party.peers:
-        for j, digest in mine.items():
-            if j != peer and stated[peer][j] != digest:
-                raise party.complain(abort.INCONSISTENT, peer)
-    told = {peer: stated[peer][party.position] for peer in party.peers}
-    for peer, digest in told.items():
-        if list(told.values()).count(digest) == 1:
-            raise party.complain(abort.INCONSISTENT, peer)
-    agreed = {**mine, party.position: next(iter(told.values()))}
+    """The four digests, of each of which three hold the value. Raises CommitteeAbort where a holder states another.
+
+    Who says otherwise than the two others is named alone, and the frames of all three show it.
+    """
+    stated = {position: digests_in(position, statement.note) for position, statement in statements.items()}
+    for j in POSITIONS:
+        holders = {position: digests[j] for position, digests in stated.items() if position != j}
+        if len(set(holders.values())) == 1:
+            continue
+        odd = odd_one(holders)
+        if odd is None or odd == party.position:
+            raise party.complain(abort.INCONSISTENT, next(p for p in holders if p not in (odd, party.position)))
+        problem = party.complain(abort.ODD_DIGEST, odd)
+        frames = {**party.heard_from, party.position: party.told[party.peers[0]]}
+        problem.frames = tuple(frames[position] for position in holders)
+        raise problem
+    agreed = {**mine, party.position: stated[party.peers[0]][party.position]}
     return agreed[0], agreed[1], agreed[2], agreed[3]
-
-
-def _cut(note: bytes) -> list[bytes]:
-    return [note[start : start + HASH_BYTES] for start in range(0, len(note), HASH_BYTES)]

@@ -22,8 +22,9 @@ from koinon.privacy.estimate import estimate
 from koinon.privacy.programs import registry
 from koinon.privacy.rep4 import abort, links
 from koinon.privacy.rep4.abort import CommitteeAbort
+from koinon.privacy.rep4.agreement import testimony
 from koinon.privacy.rep4.connecting import connected
-from koinon.privacy.rep4.hearing import is_disputed, open_view
+from koinon.privacy.rep4.hearing import is_disputed, names_one, open_view
 from koinon.privacy.rep4.order import accepted_input, terms_of, workers_of
 from koinon.privacy.rep4.party import Party
 from koinon.privacy.rep4.seals import SEAL_DOMAIN
@@ -68,9 +69,9 @@ async def _serve(channel: AsyncChannel) -> None:
                 view = to_frame(open_view(key, prepare.session, prepare.position, run, transcript))
                 if len(view) <= _LARGEST_VIEW:
                     await channel.send(view)
-            await channel.send(to_frame(_aborted(problem, prepare, run)))
+            await channel.send(to_frame(_aborted(problem, party, prepare, run)))
         except TimeoutError:
-            await channel.send(to_frame(_aborted(party.complain(abort.WITHDRAWN), prepare, run)))
+            await channel.send(to_frame(_aborted(party.complain(abort.WITHDRAWN), party, prepare, run)))
         else:
             await channel.send(to_frame(_output(party, outcome)))
 
@@ -144,9 +145,13 @@ def _output(party: Party, outcome: Outcome) -> Output:
     return Output(outcome.package, outcome.digest, (zeroth, first, second, third), party.round, party.bytes_sent)
 
 
-def _aborted(problem: CommitteeAbort, prepare: Prepare, run: Run) -> Aborted:
+def _aborted(problem: CommitteeAbort, party: Party, prepare: Prepare, run: Run) -> Aborted:
     sender, backup, receiver = problem.triple
     suspects = tuple(sorted(problem.suspects))
-    complaint, evidence = problem.complaint, problem.evidence
-    dispute = None if evidence is None else SealedDispute(prepare.session, run.peers, evidence)
-    return Aborted(str(problem), sender, backup, receiver, suspects, complaint.input, encode(complaint), dispute)
+    complaint = problem.complaint
+    dispute = None if problem.evidence is None else SealedDispute(prepare.session, run.peers, problem.evidence)
+    shown = testimony(party, problem)
+    told = SealedDispute(prepare.session, run.peers, None, shown) if shown else None
+    if told is not None and dispute is None and names_one(told):
+        dispute, told = told, None
+    return Aborted(str(problem), sender, backup, receiver, suspects, complaint.input, encode(complaint), dispute, told)
