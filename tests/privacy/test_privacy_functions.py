@@ -4,6 +4,7 @@ import json
 import runpy
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,14 @@ def test_who_reads_a_function_sees_every_equation_and_what_it_opens() -> None:
     )
     assert any("scan length=6" in line for line in lines)
     assert hash_of(data) != hash_of(traced(lambda rows: fitted(rows * 1.001), ROWS, len(COLUMNS)))
+
+
+def test_who_reads_a_function_sees_every_constant_whole() -> None:
+    weights = np.ones(44, np.float32)
+    weights[20] = 1.0000001
+    (line,) = [each for each in lines_of(decode_code(traced(lambda rows: weights @ rows, ROWS, 3))) if each[0] == "c"]
+    assert line.count(" 1.0,") == 42
+    assert "1.0000001" in line
 
 
 TABLE = Kind((44, 3), "float32")
@@ -319,6 +328,22 @@ def test_a_function_that_takes_too_long_ends() -> None:
         return lax.fori_loop(0, 90_000, lambda _, x: x * 0.5 + 1.0, rows.mean(0))
 
     refused(long, "runs more than")
+
+
+def test_loops_over_nothing_end_too() -> None:
+    inner = Block((TABLE,), (one("scan", 100_000, 0, 1, False, blocks=(SELF,)),), (1,))
+    code = encode(code_with(one("scan", 100_000, 0, 1, False, blocks=(inner,))))
+    with pytest.raises(InvalidInput, match="runs more than"):
+        loaded(code, Layout(ROWS, COLUMNS), ("sums",))
+
+
+def test_results_of_inner_lists_are_looked_up_once() -> None:
+    many = Block((), (Equation("iota", (0,), (), (), (Kind((1,), "bool"),)),) * 4000, (0,) * 100_000)
+    code = encode(code_with(one("scan", 1, 0, 0, False, operands=(-1,), blocks=(many,))))
+    before = time.process_time()
+    with pytest.raises(InvalidInput, match="goes through arrays"):
+        decode_code(code)
+    assert time.process_time() - before < 5
 
 
 def test_a_function_of_other_rows_or_columns_is_refused() -> None:

@@ -24,7 +24,7 @@ LONGEST_FUNCTION: Final = 256 * 1024
 MOST_EQUATIONS: Final = 4096
 """In all lists together, each counted once."""
 MOST_EXECUTED: Final = 20_000
-"""Equations, counted as often as they run."""
+"""Equations, and lists of them, counted as often as they run: a loop over an empty list takes time too."""
 MOST_CONSTANTS: Final = 1024
 MOST_OPERANDS: Final = 256
 DEEPEST: Final = 8
@@ -163,7 +163,7 @@ def equations_of(block: Block) -> Iterator[Equation]:
 
 def results_of(code: FunctionCode) -> list[Kind]:
     """Shapes and types of what the function opens."""
-    return [_kind_in(code.body, number, code.constants) for number in code.body.results]
+    return _kinds_in(code.body, code.body.results, code.constants)
 
 
 def _numbers(constant: Constant, number: int) -> np.ndarray:
@@ -249,7 +249,7 @@ def _check_shapes(
     blocks = [
         function_shapes.Inner(
             [kind.shape for kind in inner.inputs],
-            [_kind_in(inner, number, constants).shape for number in inner.results],
+            [kind.shape for kind in _kinds_in(inner, inner.results, constants)],
         )
         for inner in equation.blocks
     ]
@@ -264,8 +264,7 @@ def _check_shapes(
         raise InvalidInput(f"{at} declares results of shapes {declared[:4]}, and makes {found[:4]}")
 
 
-def _kind_in(block: Block, number: int, constants: Sequence[Constant]) -> Kind:
-    """Of a value that a list is known to have."""
-    if number < 0:
-        return constants[-1 - number].kind
-    return [*block.inputs, *(kind for equation in block.equations for kind in equation.results)][number]
+def _kinds_in(block: Block, numbers: Sequence[int], constants: Sequence[Constant]) -> list[Kind]:
+    """Of values that a list is known to have."""
+    known = [*block.inputs, *(kind for equation in block.equations for kind in equation.results)]
+    return [known[number] if number >= 0 else constants[-1 - number].kind for number in numbers]

@@ -7,9 +7,6 @@ import numpy as np
 from koinon.privacy.graphs.function_code import Block, FunctionCode, Kind, constants_of, results_of
 from koinon.privacy.graphs.function_settings import SETTINGS
 
-_SHOWN: int = 6
-"""Numbers of a constant that are written out."""
-
 
 def lines_of(code: FunctionCode) -> Iterator[str]:
     """What it takes, every equation in order, and what it opens."""
@@ -56,7 +53,8 @@ def _plain(value: object) -> str:
 
 
 def _values(values: np.ndarray) -> str:
+    """Every number with all its digits: one of thousands may be what picks a person out."""
     flat = values.ravel()
     if (flat == flat[0]).all():
-        return f"{flat[0]:g}" + (" everywhere" if flat.size > 1 else "")
-    return ", ".join(f"{one:g}" for one in flat[:_SHOWN].tolist()) + (", …" if flat.size > _SHOWN else "")
+        return f"{flat[0]!s}" + (" everywhere" if flat.size > 1 else "")
+    return ", ".join(map(str, flat))

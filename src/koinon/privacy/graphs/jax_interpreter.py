@@ -16,7 +16,7 @@ from koinon.privacy.graphs.jax_primitives import PRIMITIVES
 from koinon.privacy.graphs.jax_values import Hidden, Step, Value
 
 Count = Callable[[], None]
-"""Called before every equation; may raise to end what takes too long."""
+"""Called before every list of equations and every equation in it; may raise to end what takes too long."""
 
 
 class InvalidAt(InvalidInput):
@@ -39,6 +39,7 @@ def _run(
         # Of the two kinds of operands, only a literal carries its value.
         return atom.val if hasattr(atom, "val") else values[atom]
 
+    count()
     for equation in jaxpr.eqns:
         count()
         given = [value(atom) for atom in equation.invars]
