@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from koinon.kernel.effects import Rng
-from koinon.kernel.errors import Forged, MalformedMessage
+from koinon.kernel.errors import MalformedMessage
 from koinon.privacy.joins import consistency, oblivious_transfer
 from koinon.privacy.joins.bits import transposed
 from koinon.privacy.joins.codes import MESSAGE_BITS, MESSAGE_BYTES, WIDTH, encoded
@@ -109,13 +109,14 @@ def matched(state: AwaitingValues, batch: Values) -> tuple[State, tuple[Effect, 
     )
     if state.received < CHOICES * -(-state.others // ITEMS_AT_ONCE):
         return state, ()
-    members = np.sort(np.concatenate(state.found))
-    if len(np.unique(members)) != len(members):
-        raise Forged("the other owner's values name one identifier more than once")
+    # An identifier whose value came twice counts once: an asker that stopped there would tell that it has it.
+    places = np.concatenate(state.places)
+    order = np.argsort(places, kind="stable")
+    members, first = np.unique(np.concatenate(state.found)[order], return_index=True)
     if not state.terms.both_learn:
         return Finished(), (Learned(members),)
     # Ascending: in the order of choices they would say which items had to make room for others that only we have.
-    told = np.sort(np.concatenate(state.places)).astype("<u4")
+    told = np.sort(places[order][first]).astype("<u4")
     cuts = range(0, max(len(told), 1), _PLACES_AT_ONCE)
     parts = [
         Send(Members(told[cut : cut + _PLACES_AT_ONCE].tobytes(), cut + _PLACES_AT_ONCE >= len(told))) for cut in cuts
