@@ -67,6 +67,15 @@ async def _account() -> tuple[Coordinator, list[RoundEvents]]:
     return state, [msgspec.msgpack.decode(frame[2:], type=RoundEvents) for frame in told.heard]
 
 
+async def test_a_leader_can_neither_end_a_training_early_nor_go_on() -> None:
+    _, account = await account_of()
+    state = training.start(small(), MODEL)
+    for message in account:
+        with pytest.raises(ProtocolAbort, match="and the plan does not"):
+            follow(state, small(), names(), msgspec.structs.replace(message, is_last=not message.is_last))
+        state = follow(state, small(), names(), message)
+
+
 async def test_witnesses_come_to_the_leaders_result_and_three_signatures_are_enough() -> None:
     led, account = await account_of()
     state = training.start(small(), MODEL)
@@ -114,7 +123,7 @@ async def test_an_account_that_does_not_hold_names_the_leader(change: Change) ->
 
 
 async def test_a_leader_cannot_put_words_into_an_owners_mouth() -> None:
-    """Changed words are not signed, so their owner is out of the witness's sum, and the results differ."""
+    """Changed words are not signed, so their owner is out of the witness's sum, and nothing that follows fits."""
     led, account = await account_of()
     events = []
     for event in witness.read(account[0]):
@@ -126,9 +135,11 @@ async def test_a_leader_cannot_put_words_into_an_owners_mouth() -> None:
     state = follow(training.start(small(), MODEL), small(), names(), written(0, events, is_last=False))
     assert led.history[0].survivors == (0, 1, 2)
     assert all(report.survivors != (0, 1, 2) for report in state.history)
-    for message in account[1:]:
+    for message in account[1:-1]:
         state = follow(state, small(), names(), message)
     assert result_hash(STUDY, state, small()) != result_hash(STUDY, led, small())
+    with pytest.raises(ProtocolAbort, match="the leader ends the training"):
+        follow(state, small(), names(), account[-1])
 
 
 async def test_a_witness_that_hears_something_else_endorses_nothing() -> None:

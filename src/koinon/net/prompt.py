@@ -216,14 +216,14 @@ class PromptTransport(asyncio.Transport):
 
     def _discard(self) -> None:
         try:
-            while socket.socket.recv(self._connection, _RECORD_BYTES):
-                pass
+            for _ in range(_RECORDS_AT_ONCE):
+                if not socket.socket.recv(self._connection, _RECORD_BYTES):
+                    self._lose(None)
+                    return
         except BlockingIOError:
             return
         except OSError as problem:
             self._lose(problem)
-            return
-        self._lose(None)
 
     def _lose(self, problem: Exception | None) -> None:
         """End at once, but not inside the very call that the stream has made."""

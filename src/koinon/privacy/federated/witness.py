@@ -53,10 +53,19 @@ def follow(state: Coordinator, plan: TrainingPlan, roster: Roster, message: Roun
     """Repeat one round on our own state.
 
     Raises:
-        ProtocolAbort: the leader's events are not those of the round that follows from what it told before.
+        ProtocolAbort: the leader's events are not those of the round that follows from what it told before, or it ends
+            the training where the plan does not.
     """
     if state.finished or message.round != state.round:
         raise ProtocolAbort(f"the leader tells of round {message.round} when round {state.round} was due", {0})
+    following = _repeated(state, plan, roster, message)
+    if message.is_last != bool(following.finished):
+        ends = "ends the training" if message.is_last else "goes on"
+        raise ProtocolAbort(f"the leader {ends} after round {state.round}, and the plan does not", {0})
+    return following
+
+
+def _repeated(state: Coordinator, plan: TrainingPlan, roster: Roster, message: RoundEvents) -> Coordinator:
     terms = roster.terms(plan, state.round, state.joint.parameters)
     without = replace(state, round=state.round + 1)  # a round that gave no sum: the next one has the same model
     try:
