@@ -14,7 +14,7 @@ from koinon.node.context import Context
 from koinon.wire.catalogue import Failure, from_frame, number_of, to_frame
 from koinon.wire.committee import Progress
 from koinon.wire.failures import error_of
-from koinon.wire.joins import FindIntersection, IntersectionFound
+from koinon.wire.joins import FindIntersection, IntersectionFound, Values
 from koinon.worker import Limits, Worker
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ MEMORY_BYTES: Final = 4 * 1024**3
 _FRAME_BYTES: Final = 66 * 1024**2
 _ENDED: Final = b""
 _PROGRESS: Final = number_of(Progress).to_bytes(2, "big")
+_VALUES: Final = number_of(Values).to_bytes(2, "big")
 _LAST: Final = tuple(number_of(kind).to_bytes(2, "big") for kind in (IntersectionFound, Failure))
 
 
@@ -68,12 +69,14 @@ class Watch:
         linked: called when the other owner's node is there.
         progress: called with how much is done, from 0 to 1; anew where a link broke and all begins again.
         sent, received: bytes of frames to and from the other owner's node so far.
+        answered: the other owner has been sent values of this owner's identifiers.
     """
 
     linked: Callable[[], None] = lambda: None
     progress: Callable[[float], None] = lambda _: None
     sent: int = 0
     received: int = 0
+    answered: bool = False
 
 
 async def intersection(
@@ -85,7 +88,8 @@ async def intersection(
 ) -> "IndexArray | None":
     """Find out with another owner who is in both sets.
 
-    Waits for the other owner's node within the time; where a link breaks, all begins anew, a few times.
+    Waits for the other owner's node within the time; where a link breaks, all begins anew, a few times. An owner that
+    answers does not begin anew once it has sent values: an asker that broke off could ask for other identifiers.
 
     Returns:
         The numbers of ``identifiers`` that both have, ascending; None where this owner agreed to learn nothing.
@@ -106,7 +110,7 @@ async def intersection(
                     return await _found(link, first, occasion, identifiers, seconds, watch)
                 except Unavailable:
                     runs += 1
-                    if runs == MOST_RUNS:
+                    if runs == MOST_RUNS or watch.answered:
                         raise
                     await asyncio.sleep(RETRY_SECONDS)
                 finally:
@@ -196,6 +200,7 @@ async def _to_peer(link: FrameLink, worker: Worker, watch: Watch) -> Intersectio
             assert isinstance(progress, Progress)
             watch.progress(progress.done / max(progress.total, 1))
             continue
+        watch.answered |= frame.startswith(_VALUES)
         # The child hears of a link that is gone with the other owner's frames, and may have all it needs.
         with suppress(Unavailable):
             await link.send(frame)
