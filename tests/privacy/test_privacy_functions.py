@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from koinon.privacy.graphs.function_code import (
     equations_of,
     hash_of,
 )
+from koinon.privacy.graphs.function_public import computed
 from koinon.privacy.graphs.function_running import run_code
 from koinon.privacy.graphs.function_settings import SETTINGS
 from koinon.privacy.graphs.function_text import lines_of
@@ -330,11 +332,42 @@ def test_a_function_that_takes_too_long_ends() -> None:
     refused(long, "runs more than")
 
 
+def test_public_fractions_become_whole_numbers_as_jax_has_it() -> None:
+    fractions = np.array([1e30, -1e30, np.nan, np.inf, -np.inf, 3.7, -3.7, 2.0**31, -(2.0**31)], np.float32)
+    for kind in ("int32", "uint32"):
+        found = computed("convert_element_type", [fractions], {"new_dtype": kind}, fractions.shape, kind)
+        np.testing.assert_array_equal(found, np.asarray(jnp.array(fractions).astype(kind)))
+
+
+def test_public_choices_among_many_take_the_room_of_one() -> None:
+    everywhere = np.broadcast_to(np.float32(7), (1 << 20,))
+    tracemalloc.start()
+    found = computed("select_n", [np.int32(3), *[everywhere] * 200], {}, (1 << 20,), "float32")
+    assert (found == 7).all()
+    assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    tracemalloc.stop()
+
+
+def test_public_powers_without_a_result_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="no result"):
+        computed("pow", [np.array(2), np.array(-1)], {}, (), "int32")
+
+
 def test_loops_over_nothing_end_too() -> None:
     inner = Block((TABLE,), (one("scan", 100_000, 0, 1, False, blocks=(SELF,)),), (1,))
     code = encode(code_with(one("scan", 100_000, 0, 1, False, blocks=(inner,))))
     with pytest.raises(InvalidInput, match="runs more than"):
         loaded(code, Layout(ROWS, COLUMNS), ("sums",))
+
+
+def test_public_work_has_an_end() -> None:
+    large = Constant(Kind((1 << 11, 1 << 11), "float32"), bytes(4))
+    summed = one("reduce_sum", (0, 1), operands=(-1,), shape=())
+    loop = one("scan", 10_000, 0, 1, False, blocks=(Block((TABLE,), (summed,), (0,)),))
+    product = one("dot_general", (((1,), (0,)), ((), ())), operands=(-1, -1), shape=(1 << 11, 1 << 11))
+    for equation, sentence in ((loop, "equations take more than"), (product, "a product of public numbers")):
+        with pytest.raises(InvalidInput, match=sentence):
+            loaded(encode(code_with(equation, constants=(large,))), Layout(ROWS, COLUMNS), ("sums",))
 
 
 def test_results_of_inner_lists_are_looked_up_once() -> None:

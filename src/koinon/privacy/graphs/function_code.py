@@ -25,6 +25,8 @@ MOST_EQUATIONS: Final = 4096
 """In all lists together, each counted once."""
 MOST_EXECUTED: Final = 20_000
 """Equations, and lists of them, counted as often as they run: a loop over an empty list takes time too."""
+LARGEST_EXECUTED: Final = 1 << 30
+"""Numbers that equations take, counted as often as they run."""
 MOST_CONSTANTS: Final = 1024
 MOST_OPERANDS: Final = 256
 DEEPEST: Final = 8

@@ -6,6 +6,7 @@ not have is computed when the function is written, where it depends on nothing t
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +16,8 @@ from koinon.privacy.graphs.function_places import gathered_places, mode_of, scat
 
 Settings = Mapping[str, Any]
 Operation = Callable[..., Any]
+LARGEST_PRODUCT: Final = 1 << 26
+"""Terms in one product of public numbers."""
 
 
 def computed(primitive: str, operands: Sequence[Any], settings: Settings, shape: tuple[int, ...], kind: str) -> Any:
@@ -43,7 +46,21 @@ def computed(primitive: str, operands: Sequence[Any], settings: Settings, shape:
         except TypeError:
             types = ", ".join(each.dtype.name for each in given)
             raise InvalidInput(f"{primitive} is not defined for public numbers of types {types}") from None
-        return np.broadcast_to(np.asarray(found), shape).astype(kind)
+        except ValueError as problem:
+            raise InvalidInput(f"{primitive} of these public numbers has no result: {problem}") from None
+        return _of_type(np.broadcast_to(np.asarray(found), shape), np.dtype(kind))
+
+
+def _of_type(values: np.ndarray, kind: np.dtype[Any]) -> np.ndarray:
+    """As XLA: fractions beyond all whole numbers become the nearest one. What NumPy does there differs by machine."""
+    if values.dtype.kind == "f" and kind.kind in "iu":
+        ends = np.iinfo(kind)
+        # The largest number is no fraction of its own: what is above it is put there by hand.
+        inside = np.where((values >= float(ends.min)) & (values < float(ends.max)), values, 0.0).astype(kind)
+        inside[values >= float(ends.max)] = ends.max
+        inside[values < float(ends.min)] = ends.min
+        return inside
+    return values.astype(kind)
 
 
 def _remainder(left: np.ndarray, right: np.ndarray) -> Any:
@@ -143,6 +160,8 @@ def _product(given: Sequence[np.ndarray], settings: Settings, _: tuple[int, ...]
     left, right = (each.astype(np.float64) if each.dtype.kind == "f" else each for each in given)
     free_left = [axis for axis in range(left.ndim) if axis not in (*over_left, *batch_left)]
     free_right = [axis for axis in range(right.ndim) if axis not in (*over_right, *batch_right)]
+    if left.size * prod(right.shape[axis] for axis in free_right) > LARGEST_PRODUCT:
+        raise InvalidInput(f"a product of public numbers adds up at most {LARGEST_PRODUCT} terms in a study")
     names = iter("abcdefghijklmnopqrstuvwxyz")
     labels_left, labels_right = [""] * left.ndim, [""] * right.ndim
     for one, two in ((batch_left, batch_right), (over_left, over_right)):
@@ -163,7 +182,9 @@ def _product(given: Sequence[np.ndarray], settings: Settings, _: tuple[int, ...]
 def _chosen(given: Sequence[np.ndarray], _: Settings, shape: tuple[int, ...]) -> np.ndarray:
     which, *cases = given
     place = np.broadcast_to(np.clip(which.astype(np.intp), 0, len(cases) - 1), shape)
-    found: np.ndarray = np.take_along_axis(np.stack(cases), place[None], 0)[0]
+    found = np.empty(shape, np.result_type(*cases))
+    for number, case in enumerate(cases):
+        np.copyto(found, case, where=place == number)
     return found
 
 

@@ -98,13 +98,18 @@ def run_code(code: FunctionCode, table: SecretArray, *, saturating: bool) -> lis
         InvalidInput: an operation is not done with secrets in this way, a result does not depend on the rows, or too
             much would be computed.
     """
-    left = function_code.MOST_EXECUTED
+    left, numbers_left = function_code.MOST_EXECUTED, function_code.LARGEST_EXECUTED
 
-    def count() -> None:
-        nonlocal left
-        left -= 1
+    def count(numbers: int) -> None:
+        nonlocal left, numbers_left
+        left, numbers_left = left - 1, numbers_left - numbers
         if left < 0:
             raise InvalidInput(f"the function runs more than {function_code.MOST_EXECUTED} equations; make fewer steps")
+        if numbers_left < 0:
+            raise InvalidInput(
+                f"the function's equations take more than {function_code.LARGEST_EXECUTED} numbers; make fewer or"
+                " smaller steps"
+            )
 
     found: list[Value] = run_closed(closed_lines(code), [Hidden(table)], saturating=saturating, count=count)
     results = []

@@ -6,6 +6,7 @@ are given to the equation's own primitive.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,18 @@ from koinon.privacy.graph import made_by
 from koinon.privacy.graphs.jax_primitives import PRIMITIVES
 from koinon.privacy.graphs.jax_values import Hidden, Step, Value
 
-Count = Callable[[], None]
-"""Called before every list of equations and every equation in it; may raise to end what takes too long."""
+Count = Callable[[int], None]
+"""Called before every list of equations and every equation in it, with how many numbers that takes; may raise to end
+what takes too long."""
 
 
 class InvalidAt(InvalidInput):
     """An operation that is not done with secrets, with the line that asked for it."""
 
 
-def run_closed(closed: Any, operands: Sequence[Value], *, saturating: bool, count: Count = lambda: None) -> list[Value]:
+def run_closed(
+    closed: Any, operands: Sequence[Value], *, saturating: bool, count: Count = lambda _: None
+) -> list[Value]:
     """Interpret a closed jaxpr. Raises InvalidInput for what is not done with secrets."""
     return _run(closed.jaxpr, closed.consts, operands, saturating, count)
 
@@ -39,10 +43,10 @@ def _run(
         # Of the two kinds of operands, only a literal carries its value.
         return atom.val if hasattr(atom, "val") else values[atom]
 
-    count()
+    count(0)
     for equation in jaxpr.eqns:
-        count()
         given = [value(atom) for atom in equation.invars]
+        count(sum(prod(getattr(each, "shape", ())) for each in given))
         if any(isinstance(each, Hidden) for each in given) or getattr(equation.primitive, "interpreted", False):
             results = _secret(equation, given, saturating, count)
         else:
