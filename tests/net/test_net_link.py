@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy
 import pytest
@@ -53,6 +54,20 @@ async def test_frames_arrive_whole_in_order_and_both_ways(opened: Opened) -> Non
 
         results = await asyncio.gather(send_all(here), send_all(there), receive_all(here), receive_all(there))
         assert results[2] == results[3] == frames
+
+
+async def test_a_host_is_dialled_at_each_of_its_addresses(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    resolve = loop.getaddrinfo
+
+    async def also_elsewhere(*arguments: Any, **named: Any) -> Any:
+        found = await resolve(*arguments, **named)
+        return [(*each[:4], (each[4][0], 1)) for each in found] + found
+
+    async with opened(new_key()) as one, opened(new_key()) as other:
+        monkeypatch.setattr(loop, "getaddrinfo", also_elsewhere)
+        here, _ = await pair(one, other)
+        assert here.peer == other.node_id
 
 
 async def test_buffers_of_any_shape_are_joined(opened: Opened) -> None:

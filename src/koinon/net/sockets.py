@@ -54,15 +54,7 @@ class PromptSockets:
 
     async def dial(self, stream: FrameStream, host: str, port: int, context: ssl.SSLContext, pace: Pace) -> None:
         async with asyncio.timeout(pace.greeting):
-            loop = asyncio.get_running_loop()
-            family, kind, protocol, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
-            connection = socket.socket(family, kind, protocol)
-            try:
-                connection.setblocking(False)
-                await loop.sock_connect(connection, address)
-            except BaseException:
-                connection.close()
-                raise
+            connection = await _connected(host, port)
             await connect_promptly(stream, connection, context, pace, server=False)
 
     async def welcome(
@@ -70,6 +62,26 @@ class PromptSockets:
     ) -> None:
         async with asyncio.timeout(pace.greeting):
             await connect_promptly(stream, connection, context, pace, server=True)
+
+
+async def _connected(host: str, port: int) -> socket.socket:
+    """Connected to the first of the host's addresses that answers. Raises OSError where none does."""
+    loop = asyncio.get_running_loop()
+    problem = OSError(f"{host} has no address")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        connection: socket.socket | None = None
+        try:
+            connection = socket.socket(family, kind, protocol)
+            connection.setblocking(False)
+            await loop.sock_connect(connection, address)
+            return connection
+        except BaseException as failure:
+            if connection is not None:
+                connection.close()
+            if not isinstance(failure, OSError):
+                raise
+            problem = failure
+    raise problem
 
 
 LOOP_SOCKETS: Final = LoopSockets()
