@@ -10,6 +10,7 @@ from node_joins_world import ordered
 from node_market_world import Network
 
 from koinon.contracts.products import Products, ProductTerms
+from koinon.crypto.hash import keccak256
 from koinon.jobs.products import row_root
 from koinon.kernel.errors import InvalidInput, KoinonError, Unavailable
 from koinon.kernel.ids import ZERO_HASH, Address
@@ -83,9 +84,11 @@ async def wealth_of(network: Network, contexts: list[Context]) -> list[int]:
     return [int(await network.suite.token.balance_of(one.account)) for one in contexts]
 
 
-async def opened(network: Network, client: Context, worker: Address, **changes: object) -> tuple[Products, int]:
+async def opened(
+    network: Network, client: Context, worker: Address, made: Products | None = None, **changes: object
+) -> tuple[Products, int]:
     """A product that a client has opened and not offered yet."""
-    contract = await Products.deploy(client.client, network.suite.token.address)
+    contract = made or await Products.deploy(client.client, network.suite.token.address)
     await client.suite.token.approve(contract.address, TokenAmount(10**12))
     fields: dict[str, object] = {
         "worker": worker,
@@ -101,6 +104,19 @@ async def opened(network: Network, client: Context, worker: Address, **changes: 
         **changes,
     }
     return contract, await contract.open(ProductTerms(**fields))  # type: ignore[arg-type]
+
+
+async def forged_from(client: Context, real: Products) -> Products:
+    """The same code with the same token and a credit for the client, which nobody paid for, in storage."""
+    code = await client.client.code(real.address)
+    of_client = keccak256(bytes(12) + client.account + bytes(32))
+    stored = f"7f{int(BOND):064x}7f{of_client.hex()}55" + f"7f{int(BOND) << 128:064x}600155"
+    size = f"{len(code):04x}"
+    head = bytes.fromhex(stored + f"61{size}61{len(stored) // 2 + 15:04x}60003961{size}6000f3")
+    receipt = await client.client.send(None, head + code)
+    assert receipt.created is not None
+    assert await client.client.code(receipt.created) == code
+    return Products(client.client, receipt.created)
 
 
 async def test_a_wrong_product_is_proved_and_the_next_worker_is_paid(
@@ -227,7 +243,10 @@ async def test_offers_that_a_worker_does_not_take_cost_it_nothing(network: Netwo
             await client.transport.call(worker.transport.endpoint, OfferProduct(contract.address, number, one, two))
         assert not (await contract.job_of(number)).bonded
     contract, number = await opened(network, client, worker.account)
+    forged, forged_number = await opened(network, client, worker.account, await forged_from(client, contract))
+    assert await forged.credit_of(client.account) == BOND, "which it could take out of the worker's bond"
     for sender, address, job, sentence in (
+        (client, forged.address, forged_number, "not created by the client's own node"),
         (other, contract.address, number, "offered by the node whose account opened it"),
         (client, contract.address, 99, "nothing has the number 99"),
         (client, network.suite.token.address, number, "no Products contract of this version"),

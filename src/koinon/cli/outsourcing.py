@@ -39,7 +39,9 @@ LONGEST: Final = click.IntRange(120, 30 * 86400)
 @click.option("--fee", default="0.1", callback=amount, show_default=True, help="Tokens to each that agrees, a piece.")
 @click.option("--bond", default="20", callback=amount, show_default=True, help="Tokens that a wrong answer costs.")
 @click.option("--estimate", is_flag=True, help="Only say what it would take, and show of the model.")
-@click.option("--contract", help="Address of an Outsourcing contract. [default: this node's own]")
+@click.option(
+    "--contract", help="Address of an Outsourcing contract that this account created. [default: this node's own]"
+)
 @click.option("--seconds", default=3600, show_default=True, type=LONGEST, help="Time for all of it.")
 @click.option("--claim-seconds", default=3600, show_default=True, type=LONGEST, help="Then, to charge wrong answers.")
 @JSON
@@ -157,7 +159,7 @@ def _estimate(model: Path, file: Path, split: str, workers: int, agree: int, pie
 )
 @click.option("--fee", default="0.1", callback=amount, show_default=True, help="Tokens for a product.")
 @click.option("--bond", default="20", callback=amount, show_default=True, help="Tokens that a wrong number costs.")
-@click.option("--contract", help="Address of a Products contract. [default: this node's own]")
+@click.option("--contract", help="Address of a Products contract that this account created. [default: this node's own]")
 @click.option("--seconds", default=3600, show_default=True, type=LONGEST, help="Time for one worker.")
 @click.option("--claim-seconds", default=3600, show_default=True, type=LONGEST, help="Then, to charge a wrong product.")
 @JSON

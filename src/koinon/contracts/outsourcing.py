@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from koinon.contracts.artifacts import artifact
 from koinon.contracts.client import ChainClient, Receipt
 from koinon.contracts.contract import Event, PaysCredit
+from koinon.contracts.created import deploy_salted
 from koinon.contracts.eip712 import Domain, struct_hash
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import TokenAmount, UnixSeconds
@@ -101,7 +103,7 @@ class Outsourcing(PaysCredit):
         Args:
             sink: receives the bonds of outvoted workers; somebody with no part in any work, such as a treasury.
         """
-        return cls(client, await cls._deploy(client, token, sink))
+        return cls(client, await deploy_salted(client, artifact(cls.NAME), token, sink))
 
     async def domain(self) -> Domain:
         """Where answers' signatures count."""

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
+from koinon.contracts.artifacts import artifact
 from koinon.contracts.client import ChainClient, Receipt
 from koinon.contracts.contract import Event, PaysCredit
+from koinon.contracts.created import deploy_salted
 from koinon.contracts.eip712 import Domain, struct_hash
 from koinon.kernel.ids import Address, Hash32
 from koinon.kernel.quantities import TokenAmount, UnixSeconds
@@ -105,7 +107,7 @@ class Products(PaysCredit):
     @classmethod
     async def deploy(cls, client: ChainClient, token: Address) -> "Products":
         """Create the contract."""
-        return cls(client, await cls._deploy(client, token))
+        return cls(client, await deploy_salted(client, artifact(cls.NAME), token))
 
     async def domain(self) -> Domain:
         """Where signatures count."""

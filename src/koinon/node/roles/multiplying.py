@@ -16,6 +16,7 @@ from koinon.node.roles.outsourced_jobs import (
     PRODUCT,
     Job,
     allow,
+    check_created,
     check_offer,
     checked_products,
     collect,
@@ -62,6 +63,7 @@ class MultiplyRole:
             if terms.worker != context.account:
                 raise Refused("the work's terms do not name this node's account")
             await check_offer(context, own, sender, state.client, terms)
+            await check_created(context, contract, state.client)
             factors = Factors(terms.rows, terms.inner, terms.columns, offer.left, offer.right)
             await asyncio.to_thread(_check_commitments, terms, factors)
             job = Job(

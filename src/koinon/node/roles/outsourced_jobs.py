@@ -5,15 +5,17 @@ import logging
 from typing import Final
 
 from koinon.contracts.artifacts import artifact
+from koinon.contracts.created import creation_code, is_created
 from koinon.contracts.outsourcing import Outsourcing, OutsourcingTerms
 from koinon.contracts.products import Products, ProductTerms
 from koinon.contracts.refusals import Reverted
+from koinon.contracts.rpc import quantity
 from koinon.contracts.token import UNLIMITED
 from koinon.contracts.tokens import format_amount
 from koinon.jobs.outsourcing import job_name
 from koinon.kernel.codec import Record, decode, encode
 from koinon.kernel.errors import Forged, Refused, Unavailable
-from koinon.kernel.ids import Address, NodeId
+from koinon.kernel.ids import Address, NodeId, to_hex
 from koinon.kernel.quantities import TokenAmount
 from koinon.node.context import Context
 from koinon.node.orders import TakeWork
@@ -75,6 +77,21 @@ async def _check_code(context: Context, contract: Outsourcing | Products) -> Non
         raise Forged(f"there is no {contract.NAME} contract of this version at that address")
     if await contract.read_address("token") != context.suite.token.address:
         raise Forged("the contract pays in another token than this network's")
+
+
+async def check_created(context: Context, contract: Outsourcing | Products, creator: Address) -> None:
+    """Raises Refused where a contract was not created by this account with the creation code of this version.
+
+    The code on the chain alone says nothing of what a constructor left in storage, such as a credit for somebody.
+    """
+    token = context.suite.token.address
+    arguments = (token,) if isinstance(contract, Products) else (token, NOBODY)
+    code = creation_code(artifact(contract.NAME), *arguments)
+    count = quantity(
+        await context.client.request("eth_getTransactionCount", to_hex(creator), "latest"), "number of transactions"
+    )
+    if not await asyncio.to_thread(is_created, contract.address, creator, count, code):
+        raise Refused("the contract was not created by the client's own node; have it take one of its own")
 
 
 def set_terms(context: Context, terms: TakeWork) -> None:

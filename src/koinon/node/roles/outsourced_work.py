@@ -26,6 +26,7 @@ from koinon.node.roles.encrypted_models import EncryptedModelsRole
 from koinon.node.roles.outsourced_jobs import (
     Job,
     allow,
+    check_created,
     check_offer,
     checked_contract,
     collect,
@@ -100,6 +101,7 @@ class WorkRole:
             if context.account not in terms.workers:
                 raise Refused("the work's terms do not name this node's account")
             await check_offer(context, own, sender, state.client, terms)
+            await check_created(context, contract, state.client)
             chain_id = int(await context.client.chain_id())
             job = Job(chain_id, contract.address, offer.job, terms.pieces, terms.closes, sender)
             keep_job(context, job)  # before the bond leaves, so that it is asked back whatever happens

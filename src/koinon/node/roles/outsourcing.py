@@ -15,7 +15,17 @@ from koinon.kernel.ids import Address, to_hex
 from koinon.kernel.quantities import Seconds, TokenAmount, UnixSeconds
 from koinon.node import orders
 from koinon.node.context import Context
-from koinon.node.roles.outsourced_jobs import NOBODY, Job, allow, checked_contract, collect, keep_job, kept_jobs, now
+from koinon.node.roles.outsourced_jobs import (
+    NOBODY,
+    Job,
+    allow,
+    check_created,
+    checked_contract,
+    collect,
+    keep_job,
+    kept_jobs,
+    now,
+)
 from koinon.node.tasks import Narrator
 from koinon.wire.discovery import Endpoint
 from koinon.wire.encrypted import GiveModel, OfferWork
@@ -28,7 +38,7 @@ if TYPE_CHECKING:
     from koinon.privacy.encrypted.parts import Division
 
 OFFER_SECONDS: Final = Seconds(60.0)
-_CONTRACT: Final = b"outsourcing/contract"
+_CONTRACT: Final = b"outsourcing/contract/2"
 
 
 class OutsourceRole:
@@ -134,7 +144,9 @@ class OutsourceRole:
         context = self._context
         named = order.contract or context.memory.get(_CONTRACT)
         if named:
-            return await checked_contract(context, Address(named))
+            found = await checked_contract(context, Address(named))
+            await check_created(context, found, context.account)  # as workers do
+            return found
         contract = await Outsourcing.deploy(context.client, context.suite.token.address, NOBODY)
         context.memory.write({_CONTRACT: contract.address})
         narrator.say(f"a contract of its own is at {to_hex(contract.address)}", 0.1)

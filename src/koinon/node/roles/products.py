@@ -23,7 +23,17 @@ from koinon.kernel.ids import Address, Hash32, to_hex
 from koinon.kernel.quantities import UnixSeconds
 from koinon.node import orders
 from koinon.node.context import Context
-from koinon.node.roles.outsourced_jobs import PRODUCT, Job, allow, checked_products, collect, keep_job, kept_jobs, now
+from koinon.node.roles.outsourced_jobs import (
+    PRODUCT,
+    Job,
+    allow,
+    check_created,
+    checked_products,
+    collect,
+    keep_job,
+    kept_jobs,
+    now,
+)
 from koinon.node.tasks import Narrator
 from koinon.wire.discovery import Endpoint
 from koinon.wire.encrypted import OfferProduct, SignedProduct
@@ -33,7 +43,7 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS: Final = 900.0
 HIDDEN: Final = ("", "left", "right", "both")
-_CONTRACT: Final = b"products/contract"
+_CONTRACT: Final = b"products/contract/2"
 
 
 class _Asked:
@@ -225,7 +235,9 @@ class ProductRole:
         context = self._context
         named = order.contract or context.memory.get(_CONTRACT)
         if named:
-            return await checked_products(context, Address(named))
+            found = await checked_products(context, Address(named))
+            await check_created(context, found, context.account)  # as workers do
+            return found
         contract = await Products.deploy(context.client, context.suite.token.address)
         context.memory.write({_CONTRACT: contract.address})
         narrator.say(f"a contract of its own is at {to_hex(contract.address)}", 0.1)
