@@ -226,7 +226,7 @@ async def test_a_provider_whose_process_freezes_loses_stake_and_the_next_committ
             process.resume()
 
 
-async def test_an_owner_killed_after_it_signed_costs_the_publisher_nothing(place: Place) -> None:
+async def test_a_sample_owner_killed_after_it_signed_costs_the_publisher_nothing(place: Place) -> None:
     before = await place.money_of("company"), await place.money_of("north")
     study = await proposed(place, draft(place, "killed", "--attempts", "1").read_text())
     place.network.kill("south")

@@ -214,7 +214,7 @@ async def test_columns_of_two_owners_that_say_the_same_share_their_weight(networ
 
 
 @pytest.mark.long
-async def test_an_owner_that_deals_garbage_gets_nothing_computed(
+async def test_a_sample_owner_that_deals_garbage_gets_nothing_computed(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher = await publisher_of(network)
@@ -223,9 +223,9 @@ async def test_an_owner_that_deals_garbage_gets_nothing_computed(
         await owner_of(network, name, IDS[name])
     honest, liar = sharing.deal, keys_of("south").node.node_id
 
-    def dealing(matrix, columns, fraction_bits, dealing, owner, rng):  # type: ignore[no-untyped-def]
+    def dealing(matrix, columns, fraction_bits, dealing, owner, rng, parts):  # type: ignore[no-untyped-def]
         """One member is given another word than its manifest commits to."""
-        manifest, packages = honest(matrix, columns, fraction_bits, dealing, owner, rng)
+        manifest, packages = honest(matrix, columns, fraction_bits, dealing, owner, rng, parts)
         if owner.node_id != liar:
             return manifest, packages
         last = packages[0].components[-1]

@@ -184,7 +184,7 @@ async def test_a_line_through_people_whom_nobody_knows(network: Network) -> None
 
 
 @pytest.mark.long
-async def test_people_whom_nobody_knows_of_three_owners(network: Network) -> None:
+async def test_a_sample_of_people_whom_nobody_knows_of_three_owners(network: Network) -> None:
     publisher = await publisher_of(network)
     await committee_of(network)
     for name, ids in IDS.items():
@@ -257,7 +257,7 @@ async def test_too_few_people_of_one_owner_end_a_study_of_pairs(network: Network
 
 
 @pytest.mark.long
-async def test_of_too_few_people_whom_nobody_knows_nothing_is_shown(network: Network) -> None:
+async def test_of_a_sample_of_too_few_people_whom_nobody_knows_nothing_is_shown(network: Network) -> None:
     _, _, trained = await obliviously_trained(network, "statistics/1", range(1041, 1111))
     assert not any(value for output in trained.outputs for value in output.values)
     with pytest.raises(Refused, match="fewer than 20 people are in all owners' data"):

@@ -178,7 +178,7 @@ async def test_the_next_committee_finishes_without_whoever_took_no_part(
 
 
 @pytest.mark.long
-async def test_without_another_attempt_the_escrow_is_back(network: Network) -> None:
+async def test_without_another_attempt_the_escrow_is_back_sample(network: Network) -> None:
     await committee_with(network, hostile(mute))
     publisher, owners = await publisher_of(network), await owners_of(network)
     before = [await money_of(context) for context in (publisher, *owners)]

@@ -66,8 +66,6 @@ STUDIES: dict[str, tuple[str, Parameters, float]] = {
     "components": ("principal-components/1", given("principal-components/1", count=3), 2e-3),
     "classes": ("naive-bayes/1", given("naive-bayes/1", target="ill"), 1e-4),
 }
-
-
 """Name, parameters, and how far fixed-point numbers may be from sums: χ² of 37 by its thousandth."""
 
 

@@ -95,7 +95,7 @@ def test_the_onnx_tutorial_gives_the_same_answers_sample(
 
 
 @pytest.mark.long
-def test_the_keras_guide_trains_the_same() -> None:
+def test_the_keras_guide_trains_the_same_sample() -> None:
     from koinon.privacy import keras
 
     scores, losses = [], []
@@ -111,7 +111,7 @@ def test_the_keras_guide_trains_the_same() -> None:
 
 
 @pytest.mark.long
-def test_the_keras_tutorial_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_keras_tutorial_learns_the_same_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     from sklearn import datasets
 
     features, classes = datasets.load_digits(return_X_y=True)
