@@ -62,7 +62,7 @@ def chances() -> Callable[[str], np.ndarray]:
     return chance
 
 
-@pytest.mark.parametrize("engine", [pytest.param("rep4", marks=pytest.mark.long), "federated"])
+@pytest.mark.parametrize("engine", ["rep4", "federated"])
 def test_every_engine_comes_to_the_model_of_the_reference(engine: str, chances: Callable[[str], np.ndarray]) -> None:
     assert np.abs(chances(engine) - chances("clear")).mean() < TOLERANCE
 

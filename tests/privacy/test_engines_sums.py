@@ -75,7 +75,7 @@ def outputs(engine: str, name: str, parameters: Parameters, parts: list[np.ndarr
     return dict(BACKENDS[engine]().run(program, inputs, SeededRng(b"sums")).outputs)
 
 
-@pytest.mark.parametrize("engine", [pytest.param("rep4", marks=pytest.mark.long), "federated", "he"])
+@pytest.mark.parametrize("engine", ["rep4", "federated", "he"])
 @pytest.mark.parametrize("case", STUDIES)
 def test_every_engine_has_the_numbers_of_the_reference(case: str, engine: str) -> None:
     name, parameters, tolerance = STUDIES[case]

@@ -299,7 +299,7 @@ def opening(party: Party, x: Shares, y: Shares) -> Generator[None, None, np.ndar
 
 def checked(party: Party, x: Shares, y: Shares) -> Generator[None, None, None]:
     """The numbers of x within the range, those of y at its ends."""
-    return check_domain(party, [each.rearranged(lambda part: part.reshape(4, 1)) for each in (x, y)], 20, [[], [0]], 1)
+    return check_domain(party, [each.rearranged(lambda part: part.reshape(4, 1)) for each in (x, y)], 20, [[], [0]])
 
 
 ALONE = {

@@ -91,15 +91,8 @@ def test_four_parties_find_it_too(scene: Scene) -> None:
 @pytest.mark.long
 @BY_NAME
 @SPLIT
-def test_four_parties_find_it_however_it_is_split(scene: Scene, by_columns: bool) -> None:
+def test_four_parties_find_it_however_it_is_split_sample(scene: Scene, by_columns: bool) -> None:
     check(scene, SimulatedRep4(), by_columns=by_columns)
-
-
-@pytest.mark.long
-def test_four_parties_find_hazards_and_boost_trees_sample() -> None:
-    for scene in SCENES:
-        if scene.program in ("cox-regression/1", "gradient-boosting/1"):
-            check(scene, SimulatedRep4(), by_columns=True)
 
 
 @BY_NAME

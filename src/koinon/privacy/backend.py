@@ -1,7 +1,8 @@
 """What every engine of private computation offers, and against whom it protects.
 
 A *program* is a generator written once against ``Secret`` arrays; an *engine* (``Backend``) decides what a secret array
-is: four replicated components in ``rep4``, plain numbers in ``clear``. The same suite of tests runs over all engines.
+is: four replicated components in ``rep4``, plain numbers in ``clear``; ``federated`` and ``he`` run programs that
+follow from sums over owners' rows. One suite holds every engine against ``clear`` on each program that it runs.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence

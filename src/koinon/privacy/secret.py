@@ -4,8 +4,8 @@ A Secret is an array of 64-bit words that an engine (a ``Machine``) holds in its
 number w · 2^−fraction_bits. Every Secret carries a bound on the absolute value of its numbers. Bounds follow from the
 shapes, the declared input ranges and the public constants alone, never from data; an operation whose result might
 reach 2⁶² words raises Refused, so a program that could wrap around is refused before anything is shared
-(``estimate.estimate`` runs it on shapes only). Where interval arithmetic is too coarse, a program states a ``Claim`` whose
-label names the lemma in the specification that proves it.
+(``estimate.estimate`` runs it on shapes only). Where interval arithmetic is too coarse, a program states a ``Claim``
+whose label names the lemma in the specification that proves it.
 
 What needs messages is a generator, to be used as ``yield from``; every ``yield`` ends one round.
 """
