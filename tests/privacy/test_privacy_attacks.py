@@ -15,6 +15,7 @@ from koinon.privacy.rep4 import adversary, arithmetic, comparison, lockstep, shu
 from koinon.privacy.rep4.domain import check_domain
 from koinon.privacy.rep4.lies import Lie
 from koinon.privacy.rep4.lockstep import Ending
+from koinon.privacy.rep4.machine import Rep4Machine
 from koinon.privacy.rep4.party import HEADER, Party
 from koinon.privacy.rep4.seals import HASH_BYTES, SEAL_BYTES, chained, unpacked
 from koinon.privacy.rep4.shares import Shares, summed
@@ -358,6 +359,9 @@ def test_the_test_of_views_notices_a_mask_that_is_used_twice() -> None:
 
 # The harness.
 
+LOCAL = {"party", "constant", "shape", "add", "scale", "rearrange", "join", "observe"}
+"""What a machine has, and does without a message."""
+
 
 def check(first: int, count: int) -> None:
     verdicts = [adversary.trial(seed) for seed in range(first, first + count)]
@@ -377,6 +381,28 @@ def test_who_is_named_is_what_the_specification_says() -> None:
     section = (Path(__file__).parents[2] / "docs/spec/rep4.md").read_text("utf-8").partition("### Who is named")[2]
     rows = re.findall(r"^\| (\w+) \| (\w+) \|$", section, re.MULTILINE)
     assert dict(rows) == {lie.name.lower(): naming.name.lower() for lie, naming in NAMED.items()}
+
+
+def test_the_session_under_attack_has_every_protocol_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also every kind of product, exact and truncated."""
+    reached = set()
+
+    def counted(name: str, protocol: Any) -> Any:
+        def run(machine: Rep4Machine, *given: Any) -> Any:
+            kinds = [each.name for each in given if isinstance(each, Product)]
+            reached.add((name, *kinds))
+            return protocol(machine, *given)
+
+        return run
+
+    names = ("multiply", "multiply_truncate", "truncate", "negative", "positive_part", "noise", "shuffle")
+    assert {name for name in vars(Rep4Machine) if not name.startswith("_")} - LOCAL == set(names)
+    for name in names:
+        monkeypatch.setattr(Rep4Machine, name, counted(name, getattr(Rep4Machine, name)))
+    adversary._truth.__wrapped__()
+    assert {name for name, *_ in reached} == set(names)
+    exact = {kind[0] for name, *kind in reached if name == "multiply"}
+    assert {"GRAM", "MATRIX"} <= exact | {kind[0] for name, *kind in reached if name == "multiply_truncate"}
 
 
 def test_no_lie_of_one_party_is_accepted() -> None:

@@ -2,8 +2,9 @@
 
     koinon sim rep4 --trials 1000 --from 0 --json
 
-Every trial is determined by its seed. It runs a whole session (agreement, range checks, products, truncation,
-comparison, shuffling, output) twice: honestly, to count the messages and know the result, and with the corruption.
+Every trial is determined by its seed. It runs a whole session (agreement, range checks, every kind of product,
+truncation, comparison, rectifier, noise, shuffling, output) twice: honestly, to count the messages and know the result,
+and with the corruption.
 """
 
 from collections import Counter
@@ -28,7 +29,18 @@ from koinon.privacy.rep4.lockstep import Ending
 from koinon.privacy.rep4.session import Outcome
 from koinon.privacy.rep4.simulation import Dealt, Stage, perform, simulate
 from koinon.privacy.rep4.verdict import COUNTED, Verdict, judged
-from koinon.privacy.secret import Machine, Product, Secret, multiply, shuffled, together, truncate
+from koinon.privacy.secret import (
+    Machine,
+    Product,
+    Secret,
+    multiply,
+    negative,
+    noise,
+    positive_part,
+    shuffled,
+    together,
+    truncate,
+)
 from koinon.privacy.sharing import Dealing, deal
 from koinon.wire.committee import POSITIONS, Column, OutputPackage
 
@@ -131,7 +143,6 @@ def _lying(package: OutputPackage, rng: SeededRng) -> OutputPackage:
 
 
 def _compute(machine: Machine, inputs: Sequence[Secret]) -> Generator[None, None, Sequence[Secret]]:
-    del machine
     left, right = inputs
     logits = yield from multiply(left.T, right, kind=Product.MATRIX)
     chances = yield from sigmoid(logits.times(4), _BITS)
@@ -140,15 +151,21 @@ def _compute(machine: Machine, inputs: Sequence[Secret]) -> Generator[None, None
         multiply(left, left, kind=Product.GRAM),
         shuffled(left),
     )
-    moments = yield from truncate(gram + rows.sum(0), _BITS)
-    return squares, moments
+    moments, rounded = yield from together(
+        truncate(gram + rows.sum(0), _BITS), multiply(left.T, right, kind=Product.MATRIX, fraction_bits=_BITS)
+    )
+    rectified, signs = yield from together(positive_part(rounded, _BITS), negative(rounded))
+    return squares, moments + noise(machine, moments.shape, 1, _BITS), rectified, signs
+
+
+_OUTPUTS: Final = ("squares", "moments", "rectified", "signs")
 
 
 @cache
 def _probe() -> Program:
     columns = (Column("a", -1.0, 1.0), Column("b", -1.0, 1.0))
     return Program(
-        "probe", ((3, 2), (3, 2)), columns, _BITS, (1,), (("squares", (2, 2)), ("moments", (2, 2))), _compute
+        "probe", ((3, 2), (3, 2)), columns, _BITS, (1,), tuple((name, (2, 2)) for name in _OUTPUTS), _compute
     )
 
 
@@ -171,6 +188,8 @@ def _truth() -> np.ndarray:
     values, liars = reconstruct([ending.result.package for ending in endings], endings[0].result.package.session)
     squares = 1 / (1 + np.exp(-4 * _LEFT.T @ _RIGHT)) ** 2
     moments = _LEFT.T @ _LEFT + _LEFT.sum(0)
-    if liars or np.abs(values - np.concatenate([squares.ravel(), moments.ravel()])).max() > 1e-3:
+    found = _LEFT.T @ _RIGHT
+    wanted = np.concatenate([each.ravel() for each in (squares, moments, np.maximum(found, 0.0), found < 0.0)])
+    if liars or np.abs(values - wanted).max() > 1e-3:
         raise AssertionError("the honest run is wrong already")
     return values

@@ -110,8 +110,7 @@ class OneLie:
             if message.value.size and message.value.flags.writeable and self._now(party):
                 self._restored = message.value, message.value.copy()
                 self._flip(message.value)
-                if self.lie is Lie.SEALED:
-                    self.victims.add(message.receiver)
+                self.victims.add(message.receiver)
 
     def frames(self, party: Party, frames: dict[int, bytes]) -> dict[int, bytes]:
         if party.position == self.cheater and self.lie is Lie.SEALED and self._restored is not None:
