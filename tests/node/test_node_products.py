@@ -230,6 +230,7 @@ async def test_offers_that_a_worker_does_not_take_cost_it_nothing(network: Netwo
         ({"fee": TokenAmount(1)}, (left, right), "works from 0.5 tokens a piece"),
         ({"bond": TokenAmount(BOND + 1)}, (left, right), "puts up at most 20"),
         ({"deadline": UnixSeconds(client.clock.unix() + 30)}, (left, right), "leaves less than 60 s"),
+        ({"claim_seconds": 31 * 86_400}, (left, right), "keep this node's bond for more than 30 days"),
         ({"left": ZERO_HASH[:-1] + b"\1"}, (left, right), "not those that the work's terms commit to"),
         ({"right": row_root(RIGHT)}, (left, right), "not those that the work's terms commit to"),
         ({"rows": 8}, (left, right), "takes 320 bytes; 280 came"),

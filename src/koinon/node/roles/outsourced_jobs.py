@@ -26,6 +26,8 @@ POLL_SECONDS: Final = 5.0
 NOBODY: Final = Address(bytes(18) + b"\xde\xad")
 """Gets the bonds of outvoted workers: an account without a key, which is part of no work."""
 LEAST_SECONDS: Final = 60
+MOST_DAYS: Final = 30
+"""For which a worker leaves its bond with a contract."""
 ROWS: Final = "rows"
 PRODUCT: Final = "product"
 """Kinds of jobs: rows to be answered, under ``Outsourcing``; a product, under ``Products``."""
@@ -119,8 +121,11 @@ async def check_offer(
             f"this node works from {format_amount(own.least_fee)} tokens a piece and puts up at most"
             f" {format_amount(own.most_bond)}"
         )
-    if offered.deadline < await now(context) + LEAST_SECONDS:
+    current = await now(context)
+    if offered.deadline < current + LEAST_SECONDS:
         raise Refused(f"the work's deadline leaves less than {LEAST_SECONDS} s")
+    if offered.closes > current + MOST_DAYS * 86_400:
+        raise Refused(f"the work would keep this node's bond for more than {MOST_DAYS} days")
 
 
 async def now(context: Context) -> int:
