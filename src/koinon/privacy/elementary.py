@@ -7,7 +7,7 @@ LOGARITHM-RANGE). All parties must use exactly the same constants, so the tables
 """
 
 from collections.abc import Generator
-from math import ceil, log2
+from math import ceil, floor, log2
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from koinon.privacy.secret import HEADROOM_BITS, Claim, Secret, joined, multiply
 BITS: Final = 24
 """Fraction bits of the arguments once they are in their interval, and of the results' mantissas."""
 _FACTOR_BITS: Final = 8
+_THRESHOLD_BITS: Final = 8
 """Bits that the smallest normalising factor has; its rounding cancels, so few are enough."""
 _NEWTON_STEPS: Final = 3
 _START: Final = 2.9142
@@ -158,6 +159,9 @@ def _levels(x: Secret, lowest: float) -> Generator[None, None, tuple[Secret, Sec
     factor_bits = _factor_bits(x.bound)
     levels = len(values) - 1
     thresholds = x.bound * 2.0 ** (np.arange(levels) - levels)
+    # A threshold is rounded to x's bits: with enough of them it stays within 2⁻⁹ of itself, as the lemma needs.
+    finer = ceil(_THRESHOLD_BITS - log2(thresholds[0])) - x.fraction_bits
+    x = x.widened(max(0, min(finer, floor(HEADROOM_BITS - 1 - log2(x.bound)) - x.fraction_bits)))
     reached = yield from _reached(x, thresholds)
     factor = _chosen(reached, values, factor_bits, "LEVEL-RANGE")
     # As many bits of x as leave room for the largest factor: the product is at most 1.01 at its own level.

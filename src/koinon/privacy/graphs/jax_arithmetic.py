@@ -104,8 +104,9 @@ def _inverse(array: SecretArray, lowest: float) -> SecretArray:
 
 
 def within_levels(x: Secret, lowest: float) -> float:
-    """``lowest``, or the least that the precision and the number of levels can tell from 0."""
-    return min(max(lowest, x.bound * 2.0 ** -(elementary.MOST_LEVELS - 1), 2.0 ** (2 - x.fraction_bits)), x.bound)
+    """``lowest``, or the least that the precision and the number of levels can tell from 0: 1 of whole ones."""
+    least = 2.0 ** (2 - x.fraction_bits) if x.fraction_bits else 1.0
+    return min(max(lowest, x.bound * 2.0 ** -(elementary.MOST_LEVELS - 1), least), x.bound)
 
 
 def whole_power(step: Step, x: Hidden, exponent: int) -> Value:
