@@ -287,5 +287,5 @@ def test_unusable_inputs(inputs: list[Any]) -> None:
 @pytest.mark.parametrize("divisors", [[1, 2, 3, 5, 17, 100], [1, 1, 2], [7, 1, 63]])
 def test_a_whole_secret_number_divides_from_1_on(divisors: list[int]) -> None:
     """Its words have no fraction, in which levels between 1 and 2 would be told apart."""
-    found = run(lambda x: 3.5 / x, [np.array(divisors)], ClearBackend())
+    found = privacy.run(lambda x: 3.5 / x, [np.array(divisors)], ClearBackend())
     assert np.abs(np.asarray(found) * np.array(divisors) / 3.5 - 1).max() < 1e-4
