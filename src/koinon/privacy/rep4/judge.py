@@ -154,6 +154,8 @@ def find(
     except CommitteeAbort as problem:
         raise Forged(f"the opened view stops by itself before the disputed round: {problem.complaint.reason}") from None
     if not all(sealed_by(checks, each) for each in last.values()):
+        if dispute.alone is not None:  # before it stated digests, it was to check that these were signed
+            return Finding(position, dispute.round, Outcome.DEVIATED, position)
         return Finding(position, dispute.round, Outcome.UNATTRIBUTED, None)
     if party.heads() != sealed.sent:
         return Finding(position, dispute.round, Outcome.DEVIATED, position)

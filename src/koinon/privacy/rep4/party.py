@@ -180,6 +180,7 @@ class Party:
         self.bytes_sent = 0
         self.told: dict[int, OpenedFrame] = {}
         self.heard_from: dict[int, OpenedFrame] = {}
+        self._sealed: dict[int, tuple[int, bytes]] = {}
         self.agreed: list[OpenedFrame] = []
         self._tapes: dict[int, Tape] = {}
         self._joint: list[JointMessage] = []
@@ -322,6 +323,16 @@ class Party:
         self._announcements.clear()
         self.round += 1
 
+    def check_seals(self) -> None:
+        """Check that every peer signed its last frame to us, and with it all before: from here on our view is theirs.
+
+        Raises:
+            CommitteeAbort: one did not.
+        """
+        for peer, (number, sealed) in self._sealed.items():
+            if not sealed_by(self.signatures, unpacked(sealed, self.session, peer, number)):
+                raise self.complain(abort.MALFORMED, peer)
+
     def complain(self, reason: str, sender: int = NOBODY, backup: int = NOBODY) -> CommitteeAbort:
         """Our own signed complaint about a message to us, as the error to raise."""
         return self._signed(Complaint(self.session, self.round, reason, sender, backup, self.position, NOBODY, b""))
@@ -422,6 +433,7 @@ class Party:
         for peer, said in received.items():
             if head_in(said.sealed, place_of(peer, self.position)) != self.received[peer]:
                 raise self.complain(abort.MALFORMED, peer)
+            self._sealed[peer] = self.round, said.sealed
         spoken = {
             peer: OpenedFrame(
                 SealedFrame(unpacked(said.sealed, self.session, peer, self.round), previous[peer], frames[peer]),

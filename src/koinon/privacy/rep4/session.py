@@ -131,6 +131,7 @@ def _outcome(party: Party, identity: bytes, outputs: Sequence[Secret]) -> Genera
     values = {j: shares.part(j).astype("<u8").tobytes() for j in party.keys}
     digests = {j: component_digest(identity, j, values[j], salts[j]) for j in party.keys}
     note = b"".join(digests[j] for j in sorted(digests))
+    party.check_seals()  # whoever is named by these digests can be cleared by its view alone
     statements = yield from checkpoint(party, note)
     agreed = _compared(party, digests, statements)
     first, second, third = (OutputComponent(j, values[j], salts[j]) for j in sorted(values))
