@@ -309,7 +309,7 @@ async def test_a_worker_that_died_before_the_run_is_named() -> None:
         os.kill(workers[3].pid, signal.SIGKILL)
         await workers[3].wait()
         runs = [
-            msgspec.structs.replace(run_message(i, peers, parameters, dealt), deadline_seconds=2.0) for i in POSITIONS
+            msgspec.structs.replace(run_message(i, peers, parameters, dealt), deadline_seconds=8.0) for i in POSITIONS
         ]
         answers = await asyncio.wait_for(asyncio.gather(*(answer(workers[i], runs[i]) for i in (0, 1, 2))), 120)
     for told in answers:
