@@ -13,6 +13,7 @@ from node_market_world import Network
 
 from koinon.contracts.eip712 import handed_digest
 from koinon.contracts.judgements import HearingStage
+from koinon.jobs.member import Waits
 from koinon.journey.results import Study, Trained
 from koinon.kernel.errors import Forged, Refused
 from koinon.kernel.quantities import Seconds
@@ -27,6 +28,8 @@ from koinon.wire.discovery import Endpoint
 from koinon.wire.studies import DeliverOutput
 
 LIAR_SEAT = 2
+PATIENT = Waits(silence_seconds=20)
+"""Nobody honest is silent for so long, on however slow a machine."""
 ENOUGH_SECONDS = 300
 
 
@@ -74,7 +77,7 @@ class Stopped:
 async def provider_of(network: Network, name: str) -> Context:
     """A provider's node that computes, judges, and lies when it is told to."""
     context = await network.node(name, ("compute",))
-    context.config = replace(context.config, allow_faults=True)
+    context.config = replace(context.config, allow_faults=True, committee=PATIENT)
     for role in (ComputeRole, JudgeRole, CasesRole):
         role(context).attach()
     context.spawn(context.feed.follow(), "feed")
