@@ -53,6 +53,7 @@ def changed(row: int, line: str) -> list[str]:
         Bad("a number no word holds", changed(5, "1005,1e999"), "column 'age' is too large on line 7"),
         Bad("text", changed(5, "1005,old"), "column 'age' is not a number on line 7"),
         Bad("another unit", GOOD, "column 'age' is outside its public range", high=1.0),
+        Bad("another unit in the name", GOOD, "'age' missing", header="patient,age [months]"),
         Bad("a cell too many", changed(5, "1005,33.5,1"), "line 7 has 3 cells"),
         Bad("one value in every row", [f"{1000 + row},33.5" for row in range(30)], "hold one value in every row"),
         Bad("too few rows", GOOD[:19], "the file has 19 rows; at least 20 are needed"),
@@ -89,6 +90,7 @@ async def test_rows_that_no_study_can_use_are_refused_whole(network: Network, ba
     [
         ("high = 100.0", "high = 120.0", "no data set here has the study's columns and target"),
         ('name = "age"', 'name = "years"', "no data set here has the study's columns and target"),
+        ('name = "age"', 'name = "age [months]"', "no data set here has the study's columns and target"),
         ("minimum_rows = 20", "minimum_rows = 61", "the data set has fewer than the 61 rows the study asks for"),
         ('target = ""', 'target = "age"', "statistics/1 predicts nothing; leave the target empty"),
         ('outputs = ["mean", "correlation"]', 'outputs = ["rows"]', "outputs must be among"),
