@@ -136,7 +136,7 @@ async def position(channel: AsyncChannel) -> None:
 
 def _answers(party: Party, repetitions: int) -> Generator[None, None, dict[str, Any]]:
     yield from agree(party, SystemRng())
-    machine, measured, number = Rep4Machine(party), {}, 0
+    machine, measured = Rep4Machine(party), {}
     for job, (name, count) in JOBS.items():
         shared, rows = given(name, count)
         leaves = [Leaf(shared.weights.shape), Leaf(rows.shape)]
@@ -148,8 +148,7 @@ def _answers(party: Party, repetitions: int) -> Generator[None, None, dict[str, 
         ]
         measured[job] = []
         for _ in range(repetitions):
-            yield from checkpoint(party, number)
-            number += 1
+            yield from checkpoint(party)
             began, processor, rounds, sent = time.perf_counter(), time.process_time(), party.round, party.bytes_sent
             (answer,) = yield from evaluate([result], dict(zip(leaves, inputs, strict=True)))
             measured[job].append(

@@ -169,12 +169,11 @@ def _jobs(party: Party, order: Order) -> Generator[None, None, Measured]:
     yield from agree(party, SystemRng())
     measured: Measured = {}
     jobs = all_jobs(party, {name: [np.array(each) for each in rows] for name, rows in order.sums.items()})
-    number = 0
     for name, runs in order.runs.items():
         measured[name] = []
         for _ in range(runs):
             job = jobs[name]()
-            yield from checkpoint(party, number := number + 1)
+            yield from checkpoint(party)
             began, processor, rounds, sent = time.perf_counter(), time.process_time(), party.round, party.bytes_sent
             result = yield from job
             measured[name].append(
