@@ -89,10 +89,14 @@ async def _charge_false_output(context: Context, study: int) -> orders.CaseOpene
         return None
     attempt, digest = int(state.attempt), bytes(state.output_digest)
     for false in await asyncio.to_thread(false_outputs, context.memory, study, attempt, digest):
-        with contextlib.suppress(Reverted):  # it has paid already
+        try:
             taken = await context.suite.judgements.contradict_output(
                 study, false.position, false.digests, false.handed, false.signature
             )
-            accused = (state.committee[false.position],)
-            return orders.CaseOpened(0, study, attempt, ZERO_HASH, accused, 0, _NOTHING, taken)
+        except Reverted as refusal:
+            if refusal.error != "AlreadyDone":  # it has paid for this attempt
+                raise
+            continue
+        accused = (state.committee[false.position],)
+        return orders.CaseOpened(0, study, attempt, ZERO_HASH, accused, 0, _NOTHING, taken)
     return None
