@@ -18,8 +18,9 @@ from koinon.privacy.secret import HEADROOM_BITS, Claim, Secret, joined, multiply
 BITS: Final = 24
 """Fraction bits of the arguments once they are in their interval, and of the results' mantissas."""
 _FACTOR_BITS: Final = 8
-_THRESHOLD_BITS: Final = 8
 """Bits that the smallest normalising factor has; its rounding cancels, so few are enough."""
+_THRESHOLD_BITS: Final = 8
+"""Bits that the smallest threshold has: rounding moves it by 2⁻⁹ of itself at most."""
 _NEWTON_STEPS: Final = 3
 _START: Final = 2.9142
 """2.9142 − 2u is within 8.6 % of 1/u on [½, 1]; three Newton steps bring that to 3 · 10⁻⁹."""
